@@ -1,0 +1,49 @@
+"""Every failure a user can cause or meet, as one small family.
+
+The command line prints the message and leaves with `exit_code`; a program catches `SoproError`.
+A message names the thing that is wrong and says what to do about it.
+"""
+
+
+class SoproError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+    exit_code = 1
+
+
+class UsageError(SoproError):
+    """The request itself makes no sense (an option out of range, no text, no model named)."""
+
+    exit_code = 2
+
+
+class FormatError(SoproError):
+    """A file is damaged, not of the expected kind, or does not hold what its header says."""
+
+
+class AudioError(SoproError):
+    """A reference recording cannot be used (not audio, too long, silent, ...)."""
+
+
+class TokenizerError(SoproError):
+    """A tokenizer is not byte-level BPE, or its tables do not fit together."""
+
+
+class VoiceError(SoproError):
+    """A voice file belongs to another model."""
+
+
+class ModelError(SoproError):
+    """A model lacks a part that was asked for, or a limit of the model was exceeded."""
+
+
+class ConvertError(SoproError):
+    """A source checkpoint cannot be converted as it is."""
+
+
+class DownloadError(SoproError):
+    """A published file could not be fetched, or is not the one that was expected."""
+
+
+class OpsError(SoproError):
+    """The requested implementation of the operations is not available on this machine."""

@@ -1,0 +1,209 @@
+"""The building blocks of the acoustic model: frozen objects that hold weights, called on (T, C) rows.
+
+A layer that looks back takes its state (`layer(x, tail)`), one that does not, takes none. `read` builds a
+layer from a scope of the weight file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sopro_np import ops
+from sopro_np.ops.quant import QTensor
+from sopro_np.state import Tail
+from sopro_np.weights import Weights
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = x W^T + b, the bias optional. (T, C) -> (T, N)."""
+
+    weight: QTensor
+    bias: np.ndarray | None
+
+    @staticmethod
+    def read(w: Weights, outputs: int | None, inputs: int) -> Linear:
+        weight = w.matrix("weight", outputs, inputs)
+        return Linear(weight, w.vector("bias", weight.shape[0]) if w.has("bias") else None)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return ops.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class RMSNorm:
+    """x / rms(x) * weight, eps 1e-6."""
+
+    weight: np.ndarray
+
+    @staticmethod
+    def read(w: Weights, width: int) -> RMSNorm:
+        return RMSNorm(w.vector("weight", width))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return ops.rms_norm(x, self.weight)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Mean and variance removed per row, then weight and bias."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    eps: float = 1e-5
+
+    @staticmethod
+    def read(w: Weights, width: int, eps: float = 1e-5) -> LayerNorm:
+        return LayerNorm(w.vector("weight", width), w.vector("bias", width), eps)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+
+@dataclass(frozen=True)
+class DepthwiseConv:
+    """Every channel filtered by itself; as many frames out as in.
+
+    The reach (K-1)*dilation is split into `past` frames, taken from the tail, and `future` frames, taken
+    from the rest of the chunk and zero beyond its end. Causal: future = 0.
+    """
+
+    weight: np.ndarray  # (C, K)
+    bias: np.ndarray  # (C,)
+    dilation: int
+    past: int
+    future: int
+
+    @staticmethod
+    def read(w: Weights, channels: int, dilation: int = 1, causal: bool = False) -> DepthwiseConv:
+        weight = w.vector("weight", channels, None)
+        reach = (weight.shape[1] - 1) * dilation
+        past = reach if causal else reach // 2
+        return DepthwiseConv(weight, w.vector("bias", channels), dilation, past, reach - past)
+
+    def fresh(self) -> Tail:
+        return Tail.zeros(self.past, self.weight.shape[0])
+
+    def __call__(self, x: np.ndarray, tail: Tail, keep: int | None = None) -> np.ndarray:
+        """x (T, C) -> (T, C); `keep`: how many rows become past (Tail.extend)."""
+        joined = tail.extend(x, keep)
+        if self.future:
+            joined = np.concatenate([joined, np.zeros((self.future, x.shape[1]), np.float32)])
+        return ops.depthwise_conv(joined, self.weight, self.bias, dilation=self.dilation)
+
+
+@dataclass(frozen=True)
+class ConvBlock:
+    """x += conv(GLU(W norm(x)));  x += W2 GELU(W1 norm(x)).   Upstream's SSMLiteBlock.
+
+    The only place where frames meet is the depthwise convolution, so its tail is the block's whole state.
+    """
+
+    norm: RMSNorm
+    gate: Linear
+    conv: DepthwiseConv
+    ff_norm: RMSNorm
+    ff_in: Linear
+    ff_out: Linear
+
+    @staticmethod
+    def read(w: Weights, width: int, dilation: int = 1, causal: bool = False) -> ConvBlock:
+        ff_in = Linear.read(w.scope("ff_in"), None, width)
+        return ConvBlock(
+            RMSNorm.read(w.scope("norm"), width),
+            Linear.read(w.scope("gate"), 2 * width, width),
+            DepthwiseConv.read(w.scope("conv"), width, dilation, causal),
+            RMSNorm.read(w.scope("ff_norm"), width),
+            ff_in,
+            Linear.read(w.scope("ff_out"), width, ff_in.weight.shape[0]),
+        )
+
+    def fresh(self) -> Tail:
+        return self.conv.fresh()
+
+    def __call__(self, x: np.ndarray, tail: Tail, keep: int | None = None) -> np.ndarray:
+        """x (T, D) -> (T, D)."""
+        x = x + self.conv(ops.glu(self.gate(self.norm(x))), tail, keep)
+        return x + self.ff_out(ops.gelu(self.ff_in(self.ff_norm(x))))
+
+
+def read_blocks(w: Weights, width: int, dilations: Iterable[int], causal: bool) -> tuple[ConvBlock, ...]:
+    """Blocks `0.`, `1.`, ... below w, one per dilation."""
+    return tuple(ConvBlock.read(w.scope(i), width, d, causal) for i, d in enumerate(dilations))
+
+
+def run_whole(blocks: Iterable[ConvBlock], x: np.ndarray) -> np.ndarray:
+    """A stack over a complete sequence: every tail starts, and ends, here."""
+    for block in blocks:
+        x = block(x, block.fresh())
+    return x
+
+
+@dataclass(frozen=True)
+class CrossAttention:
+    """x + gate * out(attention(query(norm(x)), keys, values)).
+
+    Keys and values come from `memory` once per voice or utterance. With `match`, the attended rows are made
+    as loud as x first: "values" before the output projection, "output" after it. Upstream's TextXAttn and
+    RefXAttn blocks; their tanh gates (times gmax) were folded to one scalar by the converter.
+    """
+
+    norm_query: RMSNorm
+    norm_memory: RMSNorm
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
+    gate: np.float32
+    heads: int
+    match: str | None = None
+    clamp: float | None = None
+
+    @staticmethod
+    def read(
+        w: Weights, width: int, heads: int, match: str | None = None, clamp: float | None = None
+    ) -> CrossAttention:
+        def square(name: str) -> Linear:
+            return Linear.read(w.scope(name), width, width)
+
+        return CrossAttention(
+            RMSNorm.read(w.scope("norm_query"), width),
+            RMSNorm.read(w.scope("norm_memory"), width),
+            square("query"),
+            square("key"),
+            square("value"),
+            square("out"),
+            np.float32(w.vector("gate", 1)[0]),
+            heads,
+            match,
+            clamp,
+        )
+
+    def memory(self, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of what is attended to. (S, D) -> two (S, D)."""
+        normed = self.norm_memory(sequence)
+        return self.key(normed), self.value(normed)
+
+    def __call__(self, x: np.ndarray, memory: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """x (T, D) -> (T, D)."""
+        a = ops.attention(self.query(self.norm_query(x)), *memory, self.heads)
+        if self.match == "values":
+            a = a * ops.rms_ratio(x, a, self.clamp)
+        a = self.out(a)
+        if self.match == "output":
+            a = a * ops.rms_ratio(x, a, self.clamp)
+        return x + self.gate * a
+
+
+def sum_of_codes(
+    codes: np.ndarray, books: Sequence[int], table: QTensor, weights: np.ndarray, code_values: int
+) -> np.ndarray:
+    """Weighted sum of code embeddings.
+
+    codes (T, n), of the n codebooks `books`; row q*V + code of the table -> (T, D).
+    """
+    rows = codes.astype(np.int64) + np.asarray(books, np.int64) * code_values
+    return ops.embed_sum(rows, table, weights)
