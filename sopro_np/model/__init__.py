@@ -1,0 +1,1 @@
+"""The acoustic model: text and a voice in, codes out."""

@@ -1,0 +1,104 @@
+"""The first codebook, one frame after the other: what was said so far + the frame's conditioning -> logits.
+
+A step costs the same at frame 1 and at frame 400: the blocks keep conv tails, the text keys and values are
+computed once per utterance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sopro_np import ops
+from sopro_np.config import SoproConfig
+from sopro_np.layers import ConvBlock, CrossAttention, Linear, RMSNorm, read_blocks
+from sopro_np.model.condition import Memory
+from sopro_np.ops.quant import QTensor
+from sopro_np.state import Tail
+from sopro_np.weights import Weights
+
+
+@dataclass
+class ArState:
+    """Everything generation has heard: conv tails, and the codes (BOS padding, then prefix, then generated)."""
+
+    tails: list[Tail]
+    codes: list[int]
+    prefix: int  # P, codes that came from the reference
+    rows: list[np.ndarray] = field(default_factory=list)  # conditioning of the frames that may be re-run
+    frame: int = 0
+
+    def push(self, code: int) -> None:
+        """The code chosen for the frame just computed."""
+        self.codes.append(code)
+
+
+@dataclass(frozen=True)
+class Autoregressor:
+    """Causal ConvBlocks with text attention in between, and a head over the values of codebook 0."""
+
+    table: QTensor  # (Q*V + 1, D); row c is code c of codebook 0, the last row is BOS
+    history: np.ndarray  # (K,) weights of the last K codes, newest first
+    blocks: tuple[ConvBlock, ...]
+    attention: dict[int, CrossAttention]  # block -> text attention after it
+    norm: RMSNorm
+    head: Linear
+
+    @staticmethod
+    def read(w: Weights, config: SoproConfig, table: QTensor) -> Autoregressor:
+        attention = w.scope("attention")
+        return Autoregressor(
+            table,
+            w.vector("history", config.ar_history),
+            read_blocks(w.scope("blocks"), config.width, config.ar_dilations, causal=True),
+            {
+                i: CrossAttention.read(attention.scope(i), config.width, config.text_heads)
+                for i in config.ar_text_attention
+            },
+            RMSNorm.read(w.scope("norm"), config.width),
+            Linear.read(w.scope("head"), config.ar_codes, config.width),
+        )
+
+    def memories(self, text: np.ndarray) -> dict[int, Memory]:
+        """Keys and values of the encoded text (S, D), per attending block."""
+        return {i: layer.memory(text) for i, layer in self.attention.items()}
+
+    def fresh(self, prefix: np.ndarray) -> ArState:
+        """State before the first frame. prefix (P,): codes of the reference's codebook 0, P >= 0."""
+        bos = self.table.shape[0] - 1
+        codes = [bos] * len(self.history) + [int(c) for c in prefix]
+        return ArState([block.fresh() for block in self.blocks], codes, len(prefix))
+
+    def step(self, row: np.ndarray, state: ArState, text: dict[int, Memory]) -> np.ndarray:
+        """Logits of the next code. row (D,): this frame's conditioning -> (ar_codes,).
+
+        Upstream sums over min(K, n) previous codes when n = P + t + 1 are known, and does not renormalise. So
+        while n < K the inputs of *earlier* frames change with every step: those few steps, and the first one
+        with all K terms, re-run frames 0..t from a fresh state. From then on the state is exact.
+        """
+        k, t = len(self.history), state.frame
+        state.frame += 1
+        if t > k - 1 - state.prefix:
+            return self.logits(self.inputs(row[None], state.codes, k), state.tails, text)[-1]
+        state.rows.append(row)
+        state.tails = [block.fresh() for block in self.blocks]
+        x = self.inputs(np.stack(state.rows), state.codes, min(k, state.prefix + t + 1))
+        return self.logits(x, state.tails, text)[-1]
+
+    def inputs(self, rows: np.ndarray, codes: list[int], terms: int) -> np.ndarray:
+        """Conditioning + the weighted sum of `terms` previous codes, for the newest frames. rows (T, D) -> (T, D).
+
+        `codes` ends with the code before the last row's frame.
+        """
+        end, k = len(codes), len(self.history)
+        ids = np.array([codes[i - k : i][::-1] for i in range(end - len(rows) + 1, end + 1)], np.int64)
+        return rows + ops.embed_sum(ids[:, :terms], self.table, self.history[:terms])
+
+    def logits(self, x: np.ndarray, tails: list[Tail], text: dict[int, Memory]) -> np.ndarray:
+        """Inputs (T, D) -> logits (T, ar_codes); advances the tails."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, tails[i])
+            if i in self.attention:
+                x = self.attention[i](x, text[i])
+        return self.head(self.norm(x))

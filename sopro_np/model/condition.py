@@ -1,0 +1,103 @@
+"""Conditioning row of frame t: what is said, where we are, and in which voice.
+
+Rows do not see each other, so they are computed when they are needed, in any order, never for all of
+`max_frames` up front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sopro_np import ops
+from sopro_np.config import SoproConfig
+from sopro_np.errors import ModelError
+from sopro_np.layers import CrossAttention, LayerNorm, Linear, RMSNorm
+from sopro_np.weights import Weights
+
+Memory = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Film:
+    """Speaker vector -> a gain and a shift for every channel (Perez et al. 2018, arXiv 1709.07871)."""
+
+    hidden: Linear
+    out: Linear
+    norm: LayerNorm
+
+    @staticmethod
+    def read(w: Weights, config: SoproConfig) -> Film:
+        d = config.width
+        return Film(
+            Linear.read(w.scope("hidden"), d, config.speaker_width),
+            Linear.read(w.scope("out"), 2 * d, d),
+            LayerNorm.read(w.scope("norm"), d),
+        )
+
+    def __call__(self, x: np.ndarray, speaker: np.ndarray, strength: float) -> np.ndarray:
+        """norm(x) * (1 + s tanh g) + s tanh b.   x (T, D), speaker (E,) -> (T, D). s = 0: a plain norm."""
+        g, b = np.split(ops.tanh(self.out(ops.gelu(self.hidden(speaker[None]))))[0], 2)
+        s = np.float32(strength)
+        return self.norm(x) * (1 + s * g) + s * b
+
+
+@dataclass(frozen=True)
+class Conditioner:
+    """Pooled text + position -> FiLM -> reference attention -> norm."""
+
+    positions: np.ndarray  # (frames, D)
+    film: Film
+    attention: tuple[CrossAttention, ...]
+    norm: RMSNorm
+
+    @staticmethod
+    def read(w: Weights, config: SoproConfig) -> Conditioner:
+        layers = w.scope("attention")
+        return Conditioner(
+            w.mapped("positions", None, config.width),
+            Film.read(w.scope("film"), config),
+            tuple(
+                CrossAttention.read(
+                    layers.scope(i),
+                    config.width,
+                    config.reference_heads,
+                    config.reference_match,
+                    config.reference_clamp,
+                )
+                for i in range(config.reference_layers)
+            ),
+            RMSNorm.read(w.scope("norm"), config.width),
+        )
+
+    def memories(self, reference: np.ndarray) -> tuple[Memory, ...]:
+        """Keys and values of the encoded reference (R, D), one pair per layer."""
+        return tuple(layer.memory(reference) for layer in self.attention)
+
+    def base(self, pooled: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Pooled text (D,) + position -> (last - first, D)."""
+        if last > len(self.positions):
+            raise ModelError(
+                f"frame {last} lies beyond the model's {len(self.positions)} frame positions: lower max_frames"
+            )
+        return pooled + self.positions[first:last]
+
+    def attend(self, x: np.ndarray, memories: tuple[Memory, ...]) -> np.ndarray:
+        """The reference attention layers, chained. (T, D) -> (T, D)."""
+        for layer, memory in zip(self.attention, memories, strict=True):
+            x = layer(x, memory)
+        return x
+
+    def rows(
+        self,
+        pooled: np.ndarray,
+        speaker: np.ndarray,
+        memories: tuple[Memory, ...],
+        strength: float,
+        first: int,
+        last: int,
+    ) -> np.ndarray:
+        """Conditioning of the frames first..last-1 -> (last - first, D)."""
+        x = self.film(self.base(pooled, first, last), speaker, strength)
+        return self.norm(self.attend(x, memories))
