@@ -1,0 +1,1 @@
+"""The codec: codes <-> waveform. Knows nothing of the acoustic model."""

@@ -1,0 +1,156 @@
+"""The codec as a whole: a recording -> codes, in one go; codes -> waveform, as a stream.
+
+    encode:  wav -> SEANet -> transformer (25 Hz) -> downsample -> quantizer -> codes (12.5 Hz)
+    decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sopro_np import ops
+from sopro_np.config import MimiConfig
+from sopro_np.errors import FormatError, UsageError
+from sopro_np.mimi.quantizer import SplitQuantizer
+from sopro_np.mimi.seanet import Seanet, read_decoder, read_encoder
+from sopro_np.mimi.transformer import Rope, Transformer
+from sopro_np.ops.quant import QTensor
+from sopro_np.state import KV, Tail
+from sopro_np.weights import Weights
+
+# Frames at a time, also offline. The SEANet's activations are large (8 frames of its last layer: 4 MB) and should
+# stay in the cache; the transformer's are small, but its weights (100 MB) are read once per block.
+SEANET_FRAMES = 16
+TRANSFORMER_FRAMES = 64
+
+
+@dataclass
+class DecoderState:
+    """What an exact stream of the decoder remembers."""
+
+    upsample: Tail
+    transformer: list[KV]
+    seanet: list[list[Tail]]
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Strided convolution to the frame rate. Its padding repeats the edge, so it needs the whole sequence."""
+
+    weight: QTensor
+    stride: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """x (T, H) -> (ceil(T/stride), H)."""
+        left = np.repeat(x[:1], self.weight.taps - self.stride, axis=0)
+        right = np.repeat(x[-1:], -len(x) % self.stride, axis=0)
+        return ops.conv(np.concatenate([left, x, right]), self.weight, stride=self.stride)
+
+
+@dataclass(frozen=True)
+class PhaseFilter:
+    """Transposed convolution of every channel by itself: `stride` rows out for one in."""
+
+    weight: np.ndarray  # (stride*H, m): row j*H + c filters channel c for output phase j
+    stride: int
+
+    def fresh(self) -> Tail:
+        return Tail.zeros(self.weight.shape[1] - 1, len(self.weight) // self.stride)
+
+    def __call__(self, x: np.ndarray, tail: Tail) -> np.ndarray:
+        """x (T, H) -> (T*stride, H)."""
+        phases = ops.depthwise_conv(np.tile(tail.extend(x), (1, self.stride)), self.weight)
+        return phases.reshape(len(x) * self.stride, x.shape[1])
+
+
+@dataclass(frozen=True)
+class Mimi:
+    """Both directions of the codec. Weights only; `fresh` makes a stream's state."""
+
+    config: MimiConfig
+    encoder: Seanet
+    encoder_transformer: Transformer
+    downsample: Downsample
+    quantizer: SplitQuantizer
+    upsample: PhaseFilter
+    decoder_transformer: Transformer
+    decoder: Seanet
+
+    # ------------------------------------------------------------ encoding
+
+    def encode(self, wav: np.ndarray) -> np.ndarray:
+        """wav (n,) at `sample_rate` -> codes (ceil(n / hop), Q)."""
+        if wav.ndim != 1 or len(wav) == 0:
+            raise UsageError(f"a waveform of shape {wav.shape} cannot be encoded: one row of samples is needed")
+        return self.quantizer.encode(self.downsample(self.encode_transformer(self.encode_seanet(wav))))
+
+    def encode_seanet(self, wav: np.ndarray) -> np.ndarray:
+        """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""
+        tails = self.encoder.fresh()
+        x = np.ascontiguousarray(wav, np.float32)[:, None]
+        step = SEANET_FRAMES * self.config.hop
+        return np.concatenate([self.encoder(x[a : a + step], tails) for a in range(0, len(x), step)])
+
+    def encode_transformer(self, x: np.ndarray) -> np.ndarray:
+        """(T2, H) -> (T2, H)."""
+        return self.encoder_transformer(x, self.encoder_transformer.fresh(len(x)))
+
+    # ------------------------------------------------------------ decoding
+
+    def fresh(self, frames: int) -> DecoderState:
+        """State of a stream of at most `frames` frames."""
+        return DecoderState(
+            self.upsample.fresh(),
+            self.decoder_transformer.fresh(frames * self.config.frame_stride),
+            self.decoder.fresh(),
+        )
+
+    def decode(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
+        """codes (T, q), T >= 0, q leading codebooks -> wav (T * hop,), not clipped. Exact for any cut."""
+        self._check(codes)
+        parts = [np.zeros(0, np.float32)]
+        for a in range(0, len(codes), TRANSFORMER_FRAMES):
+            x = self.quantizer.decode(codes[a : a + TRANSFORMER_FRAMES])
+            x = self.upsample(x, state.upsample)
+            x = self.decoder_transformer(x, state.transformer)
+            step = SEANET_FRAMES * self.config.frame_stride
+            parts += [self.decoder(x[b : b + step], state.seanet)[:, 0] for b in range(0, len(x), step)]
+        return np.concatenate(parts)
+
+    def _check(self, codes: np.ndarray) -> None:
+        if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:
+            raise UsageError(
+                f"codes of shape {codes.shape} cannot be decoded: (frames, 1..{self.config.codebooks})"
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.config.code_values:
+            raise UsageError(f"a code lies outside 0..{self.config.code_values - 1}")
+
+
+def build_mimi(w: Weights, config: MimiConfig) -> Mimi:
+    """Read every tensor below `w`; a missing, misshapen or left-over one is an error."""
+    _check_config(config)
+    h, s = config.width, config.frame_stride
+    rope = Rope.read(w.scope("rope"))
+    mimi = Mimi(
+        config,
+        read_encoder(w.scope("encoder"), config),
+        Transformer.read(w.scope("encoder_transformer"), config, rope),
+        Downsample(w.matrix("downsample.weight", h, h, taps=None), s),
+        SplitQuantizer.read(w.scope("quantizer"), config),
+        PhaseFilter(w.vector("upsample.weight", s * h, None), s),
+        Transformer.read(w.scope("decoder_transformer"), config, rope),
+        read_decoder(w.scope("decoder"), config),
+    )
+    if 2 * rope.cos.shape[1] * config.heads != mimi.decoder_transformer.layers[0].query.weight.shape[0]:
+        raise FormatError("the rotary table does not fit the heads of the codec's transformer")
+    w.assert_all_used()
+    return mimi
+
+
+def _check_config(c: MimiConfig) -> None:
+    sizes = (c.sample_rate, c.width, *c.ratios, c.residual_layers, c.dilation_growth, c.layers, c.heads,
+             c.codebooks, c.code_values, c.code_width, c.frame_stride)  # fmt: skip
+    if min(sizes) < 1 or not c.ratios or not 1 <= c.semantic_codebooks < c.codebooks:
+        raise FormatError("the codec's configuration is inconsistent: a size is zero, or no acoustic codebook")

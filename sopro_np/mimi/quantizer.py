@@ -1,0 +1,83 @@
+"""Residual vector quantisation: a vector as a list of codes, each one correcting what the ones before left over.
+
+Two quantizers stand side by side: the semantic one (codebook 0) and the acoustic one (the others); both look
+at the same vector, and what they decode is added (arXiv 2410.00037, section 3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sopro_np import ops
+from sopro_np.config import MimiConfig
+from sopro_np.layers import Linear
+from sopro_np.ops.quant import QTensor
+from sopro_np.weights import Weights
+
+
+@dataclass(frozen=True)
+class ResidualQuantizer:
+    """input projection -> codebooks in a row -> output projection; no projections where the widths agree."""
+
+    input: Linear | None
+    output: Linear | None
+    codebooks: tuple[QTensor, ...]  # (V, C) each
+
+    @staticmethod
+    def read(w: Weights, config: MimiConfig, codebooks: int) -> ResidualQuantizer:
+        projected = w.scope("input").has("weight")
+        return ResidualQuantizer(
+            Linear.read(w.scope("input"), config.code_width, config.width) if projected else None,
+            Linear.read(w.scope("output"), config.width, config.code_width) if projected else None,
+            tuple(
+                w.table(f"codebook.{j}", config.code_values, config.code_width) for j in range(codebooks)
+            ),
+        )
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """(T, H) -> (T, C)."""
+        return x if self.input is None else self.input(x)
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """x (T, H) -> codes (T, n): the nearest row, subtract it, the nearest to the rest, ..."""
+        rest = self.project(x)
+        codes = np.empty((len(x), len(self.codebooks)), np.int64)
+        for j, table in enumerate(self.codebooks):
+            codes[:, j] = ops.nearest(rest, table.dequantize())
+            rest = rest - ops.embed(codes[:, j], table)
+        return codes
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """codes (T, n), n <= number of codebooks -> (T, H)."""
+        total = np.zeros((len(codes), self.codebooks[0].shape[1]), np.float32)
+        for j, table in enumerate(self.codebooks[: codes.shape[1]]):
+            total += ops.embed(codes[:, j], table)
+        return total if self.output is None else self.output(total)
+
+
+@dataclass(frozen=True)
+class SplitQuantizer:
+    """The semantic and the acoustic quantizer together."""
+
+    semantic: ResidualQuantizer
+    acoustic: ResidualQuantizer
+
+    @staticmethod
+    def read(w: Weights, config: MimiConfig) -> SplitQuantizer:
+        n = config.semantic_codebooks
+        return SplitQuantizer(
+            ResidualQuantizer.read(w.scope("semantic"), config, n),
+            ResidualQuantizer.read(w.scope("acoustic"), config, config.codebooks - n),
+        )
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """x (T, H) -> codes (T, Q)."""
+        return np.concatenate([self.semantic.encode(x), self.acoustic.encode(x)], axis=1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """codes (T, q) of the leading q codebooks -> (T, H)."""
+        n = len(self.semantic.codebooks)
+        y = self.semantic.decode(codes[:, :n])
+        return y if codes.shape[1] <= n else y + self.acoustic.decode(codes[:, n:])
