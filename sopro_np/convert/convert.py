@@ -1,0 +1,175 @@
+"""The conversion as one call: sources and a recipe in, one file and a report out."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopro_np.convert.mimi import plan_mimi
+from sopro_np.convert.plan import Part
+from sopro_np.convert.recipe import Recipe
+from sopro_np.convert.sopro import plan_sopro
+from sopro_np.convert.source import sha256_of
+from sopro_np.convert.tokenizer import compile_tokenizer
+from sopro_np.convert.writer import TensorReport, write_file
+from sopro_np.errors import ConvertError
+from sopro_np.version import __version__
+
+FORMAT_VERSION = "1"
+LICENSES = {"sopro": "Apache-2.0", "mimi": "CC-BY-4.0", "tokenizer": "its own, see the source"}
+
+
+@dataclass
+class Report:
+    """What was written, and how far each tensor is from its source."""
+
+    path: Path
+    recipe: str
+    bytes_before: int
+    bytes_after: int
+    tensors: list[TensorReport]
+    dropped: list[str]
+    sources: dict[str, dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "output": str(self.path), "recipe": self.recipe, "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after, "dropped": self.dropped, "sources": self.sources,
+            "tensors": [t.as_dict() for t in self.tensors],
+        }  # fmt: skip
+
+
+def convert(
+    output: Path,
+    recipe: Recipe,
+    sopro: Path | None = None,
+    mimi: Path | None = None,
+    tokenizer: Path | None = None,
+    *,
+    bos: int | None = None,
+    eos: int | None = None,
+    drop: tuple[str, ...] = (),
+    allow_unknown_config: bool = False,
+    origin: dict[str, dict[str, Any]] | None = None,
+) -> Report:
+    """Convert any subset of the three parts into one file.
+
+    `origin` adds what a downloader knows (repository, revision) to the sources recorded in the file.
+    """
+    if any(p is not None and _same(p, output) for p in (sopro, mimi, tokenizer)):
+        raise ConvertError(f"{output}: is a source of this conversion; name another output")
+    parts: list[Part] = []
+    if sopro is not None:
+        parts.append(plan_sopro(sopro, drop, allow_unknown_config))
+    if mimi is not None:
+        parts.append(plan_mimi(mimi, drop, allow_unknown_config))
+    if tokenizer is not None:
+        parts.append(_plan_tokenizer(tokenizer, bos, eos))
+    if not parts:
+        raise ConvertError("nothing to convert: give --sopro, --mimi or --tokenizer")
+    _check_together(parts)
+    sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
+    for name, known in (origin or {}).items():
+        sources.setdefault(name, {}).update(known)
+    before = sum(_size(p) for p in (sopro, mimi, tokenizer) if p is not None)
+    tensors = write_file(output, parts, recipe, _metadata(parts, recipe, sources))
+    dropped = [n for part in parts for n in part.dropped]
+    return Report(output, recipe.name, before, output.stat().st_size, tensors, dropped, sources)
+
+
+def _plan_tokenizer(path: Path, bos: int | None, eos: int | None) -> Part:
+    arrays = compile_tokenizer(path, bos, eos)
+    file = path / "tokenizer.json" if os.path.isdir(path) else path
+    return Part(
+        "tokenizer",
+        arrays={n: np.ascontiguousarray(a) for n, a in arrays.items()},
+        sources={"tokenizer": {"file": file.name, "sha256": sha256_of(file)}},
+    )
+
+
+def _check_together(parts: list[Part]) -> None:
+    """Sopro and Mimi must speak of the same codes, Sopro and the tokenizer of the same ids."""
+    rows = next((m.rows for p in parts for m in p.matrices if m.name == "sopro.text.embed.weight"), None)
+    ids = next((len(p.arrays["tokenizer.vocab_offsets"]) - 1 for p in parts if p.prefix == "tokenizer"), 0)
+    if rows is not None and ids > rows:
+        raise ConvertError(f"the tokenizer has {ids} ids, text_enc.embed.emb.weight {rows} rows: not of one model")
+    config = {p.prefix: p.config for p in parts if p.config}
+    if len(config) < 2:
+        return
+    s, m = config["sopro"], config["mimi"]
+    assert s is not None and m is not None
+    if s["codebooks"] > m["codebooks"] or s["code_values"] > m["code_values"]:
+        raise ConvertError(
+            f"this Sopro writes {s['codebooks']} codebooks of {s['code_values']} values, "
+            f"this Mimi reads {m['codebooks']} of {m['code_values']}: they do not belong together"
+        )
+
+
+def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, Any]]) -> dict[str, str]:
+    architecture = {p.prefix: p.config for p in parts if p.config}
+    original = {p.prefix: p.original_config for p in parts if p.original_config}
+    metadata = {
+        "format": "sopro_np",
+        "format_version": FORMAT_VERSION,
+        "sopro_np_version": __version__,
+        "architecture": json.dumps(architecture),
+        "recipe": json.dumps({"name": recipe.name, "rules": recipe.rules}),
+        "quantization_config": json.dumps(quantization_config(recipe)),
+        "sources": json.dumps(sources),
+        "licenses": json.dumps({p.prefix: LICENSES[p.prefix] for p in parts}),
+        "dropped": json.dumps([n for p in parts for n in p.dropped]),
+    }
+    if "sopro" in original:
+        metadata["cfg"] = str(original["sopro"])
+    if "mimi" in original:
+        metadata["mimi_config"] = str(original["mimi"])
+    return metadata
+
+
+def quantization_config(recipe: Recipe) -> dict[str, Any]:
+    """The recipe in the words of compressed-tensors. Convolutions among the targets are our extension."""
+    groups: dict[str, dict[str, Any]] = {}
+    for scheme, bits, strategy, layout in (
+        ("int8", 8, "channel", "int-quantized"),
+        ("int4", 4, "group", "pack-quantized"),
+    ):
+        targets = [pattern for pattern, s in recipe.rules if s == scheme]
+        if targets:
+            weights: dict[str, Any] = {
+                "num_bits": bits, "type": "int", "symmetric": True, "strategy": strategy, "dynamic": False,
+            }  # fmt: skip
+            if strategy == "group":
+                weights["group_size"] = 32
+            groups[f"group_{len(groups)}"] = {
+                "targets": targets, "format": layout, "weights": weights,
+                "input_activations": {
+                    "num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True,
+                },
+            }  # fmt: skip
+    return {
+        "quant_method": "compressed-tensors",
+        "quantization_status": "compressed" if groups else "none",
+        "format": "mixed-precision" if len(groups) > 1 else next(iter(groups.values()), {}).get("format", "dense"),
+        "config_groups": groups,
+        "ignore": [pattern for pattern, s in recipe.rules if s not in ("int8", "int4")],
+    }
+
+
+def _same(source: Path, output: Path) -> bool:
+    """Would the output replace this file, or one that is read from this folder?"""
+    names = ("model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json", "tokenizer_config.json")
+    files = [source / name for name in names] if os.path.isdir(source) else [source]
+    return os.path.exists(output) and any(os.path.exists(f) and os.path.samefile(f, output) for f in files)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a source; of a folder, its weight file or tokenizer."""
+    if path.is_file():
+        return path.stat().st_size
+    names = ("model.safetensors", "pytorch_model.bin", "tokenizer.json")
+    return next(((path / n).stat().st_size for n in names if (path / n).is_file()), 0)

@@ -1,0 +1,303 @@
+"""A Mimi checkpoint in transformers' format (config.json + model.safetensors) -> planned part `mimi`.
+
+Folded here: codebook rows divided by their usage, grouped keys and values repeated per head, transposed
+convolutions laid out as products over [x[t-m+1], ..., x[t]], rotary tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopro_np.convert.plan import Part, Planner, Producer
+from sopro_np.convert.source import open_source, read_json, sha256_of
+from sopro_np.errors import ConvertError
+
+DEFAULTS: dict[str, Any] = {
+    "sampling_rate": 24000, "audio_channels": 1, "hidden_size": 512, "num_filters": 64, "num_residual_layers": 1,
+    "upsampling_ratios": [8, 6, 5, 4], "kernel_size": 7, "last_kernel_size": 3, "residual_kernel_size": 3,
+    "dilation_growth_rate": 2, "use_causal_conv": True, "pad_mode": "constant", "compress": 2,
+    "trim_right_ratio": 1.0, "codebook_size": 2048, "codebook_dim": 256, "num_quantizers": 32,
+    "num_semantic_quantizers": 1, "use_conv_shortcut": False, "vector_quantization_hidden_dimension": 256,
+    "upsample_groups": 512, "num_hidden_layers": 8, "intermediate_size": 2048, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "head_dim": None, "hidden_act": "gelu", "norm_eps": 1e-5, "rope_theta": 10000.0,
+    "sliding_window": 250, "max_position_embeddings": 8000, "attention_bias": False,
+}  # fmt: skip
+# What a table or a list is made of before a tensor could contradict it; everything else: 2^24.
+LARGEST = {
+    "max_position_embeddings": 1 << 16, "num_hidden_layers": 1 << 10, "num_quantizers": 1 << 10,
+    "num_residual_layers": 1 << 10, "num_attention_heads": 1 << 10, "dilation_growth_rate": 16,
+}  # fmt: skip
+FIXED = {
+    "audio_channels": 1, "use_causal_conv": True, "pad_mode": "constant", "trim_right_ratio": 1.0,
+    "hidden_act": "gelu", "attention_bias": False,
+}  # fmt: skip
+# What transformers writes into any config.json, and Mimi keys that do not change the numbers.
+HARMLESS = {
+    "architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "_frame_rate",
+    "frame_rate", "frame_size", "initializer_range", "layer_scale_initial_scale", "attention_dropout",
+    "use_cache", "use_streaming", "return_dict", "output_hidden_states", "output_attentions", "normalize",
+    "rope_parameters", "rope_scaling", "id2label", "label2id", "_attn_implementation", "tie_word_embeddings",
+    "chunk_length_s", "overlap", "is_encoder_decoder", "pad_token_id", "bos_token_id", "eos_token_id",
+}  # fmt: skip
+LAYER = {
+    "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj", "attention.out": "self_attn.o_proj",
+    "ff_in": "mlp.fc1", "ff_out": "mlp.fc2",
+}  # fmt: skip
+
+
+def plan_mimi(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = False) -> Part:
+    """Folder with config.json and model.safetensors (or a weight file beside its config.json) -> part."""
+    weights = path
+    if os.path.isdir(path):
+        names = ("model.safetensors", "pytorch_model.bin")
+        weights = next((path / n for n in names if (path / n).is_file()), path / names[0])
+    config_file = weights.parent / "config.json"
+    given = read_json(config_file)
+    c = _read_config(given, config_file, allow_unknown)
+    source = open_source(weights)
+    if "upsample.conv.weight" not in source:
+        raise ConvertError(f"{weights}: not a Mimi checkpoint (no tensor upsample.conv.weight)")
+    part = Part("mimi", original_config=json.dumps(given))
+    plan = Planner(source, part)
+    h = c["hidden_size"]
+    stride = _plan_resampling(plan, c)
+    _plan_encoder(plan, c)
+    _plan_decoder(plan, c)
+    head_dim = c["head_dim"]
+    for side in ("encoder", "decoder"):
+        for i in range(c["num_hidden_layers"]):
+            _plan_layer(plan, f"{side}_transformer.{i}", f"{side}_transformer.layers.{i}", c, head_dim)
+    cos, sin = rope_tables(c["max_position_embeddings"], head_dim, float(c["rope_theta"]))
+    plan.vector("rope.cos", cos)
+    plan.vector("rope.sin", sin)
+    code_width = _plan_quantizers(plan, c)
+    part.config = {
+        "sample_rate": c["sampling_rate"], "width": h, "ratios": c["upsampling_ratios"],
+        "residual_layers": c["num_residual_layers"], "dilation_growth": c["dilation_growth_rate"],
+        "layers": c["num_hidden_layers"], "heads": c["num_attention_heads"], "norm_eps": float(c["norm_eps"]),
+        "codebooks": c["num_quantizers"], "semantic_codebooks": c["num_semantic_quantizers"],
+        "code_values": c["codebook_size"], "code_width": code_width, "frame_stride": stride,
+    }  # fmt: skip
+    part.dropped = source.finish(drop)
+    part.sources["mimi"] = {"file": weights.name, "sha256": sha256_of(source.path)}
+    return part
+
+
+def _read_config(given: Any, path: Path, allow_unknown: bool) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ConvertError(f"{path}: not a JSON object")
+    unknown = sorted(set(given) - set(DEFAULTS) - HARMLESS)
+    if unknown and not allow_unknown:
+        raise ConvertError(
+            f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config"
+        )
+    c = {**DEFAULTS, **{k: v for k, v in given.items() if k in DEFAULTS}}
+    for key, wanted in FIXED.items():
+        if c[key] != wanted:
+            raise ConvertError(f"{path}: {key} = {c[key]!r} is not supported (only {wanted!r})")
+    for key, default in DEFAULTS.items():
+        value = c[key]
+        if isinstance(default, list):
+            good = isinstance(value, list) and all(type(r) is int and 1 <= r <= 4096 for r in value)
+            good = good and 1 <= len(value) <= 16
+        elif isinstance(default, bool):
+            good = isinstance(value, bool)
+        elif isinstance(default, float):
+            good = type(value) in (int, float) and 0 < value <= 1e6
+        elif isinstance(default, int) and key != "sliding_window":
+            good = type(value) is int and 1 <= value <= LARGEST.get(key, 1 << 24)
+        else:
+            good = True
+        if not good:
+            raise ConvertError(f"{path}: {key} has the unusable value {value!r:.80}")
+    if c["head_dim"] is None:
+        c["head_dim"] = c["hidden_size"] // c["num_attention_heads"]
+    if type(c["head_dim"]) is not int or not 2 <= c["head_dim"] <= c["hidden_size"] or c["head_dim"] % 2:
+        raise ConvertError(f"{path}: head_dim = {c['head_dim']!r:.80} must be even and at most hidden_size")
+    if c["num_attention_heads"] % c["num_key_value_heads"]:
+        raise ConvertError(f"{path}: num_attention_heads must be a multiple of num_key_value_heads")
+    if c["num_semantic_quantizers"] >= c["num_quantizers"]:
+        raise ConvertError(f"{path}: num_semantic_quantizers must be less than num_quantizers")
+    return c
+
+
+# ---------------------------------------------------------------- convolutions
+
+
+def _conv(plan: Planner, name: str, old: str, out: int, inputs: int, taps: int, bias: bool = True) -> None:
+    """(out, in, K) -> rows (out, K*in), tap-major."""
+    plan.source.shape(f"{old}.weight", out, inputs, taps)
+
+    def produce(a: int, b: int) -> np.ndarray:
+        return plan.source.rows(f"{old}.weight", a, b).transpose(0, 2, 1).reshape(b - a, taps * inputs)
+
+    plan.matrix(f"{name}.weight", out, inputs, produce, taps)
+    if bias:
+        plan.copy(f"{name}.bias", f"{old}.bias", out)
+
+
+def phases(w: np.ndarray, stride: int) -> np.ndarray:
+    """Kernel of a transposed convolution by output phase. w (..., k) -> (stride, ..., m), oldest input first.
+
+    Phase j of input row t takes w[j + i*stride] from row t - i; a kernel that is no multiple of the stride is
+    filled up with zeros.
+    """
+    m = -(-w.shape[-1] // stride)
+    padded = np.zeros((*w.shape[:-1], m * stride), np.float32)
+    padded[..., : w.shape[-1]] = w
+    by_age = padded.reshape(*w.shape[:-1], m, stride)[..., ::-1, :]
+    return np.moveaxis(by_age, -1, 0)
+
+
+def _transposed(plan: Planner, name: str, old: str, out: int, inputs: int, stride: int) -> None:
+    """(in, out, 2*stride) -> rows (stride*out, 2*in)."""
+    taps = 2
+    plan.source.shape(f"{old}.weight", inputs, out, taps * stride)
+
+    def produce(a: int, b: int) -> np.ndarray:
+        w = phases(plan.source.whole(f"{old}.weight"), stride)  # (stride, in, out, m)
+        return w.transpose(0, 2, 3, 1).reshape(stride * out, taps * inputs)[a:b]
+
+    plan.matrix(f"{name}.weight", stride * out, inputs, produce, taps)
+    plan.copy(f"{name}.bias", f"{old}.bias", out)
+
+
+def _residual(plan: Planner, name: str, old: str, width: int, c: dict[str, Any]) -> None:
+    inner = width // c["compress"]
+    _conv(plan, f"{name}.conv.0", f"{old}.block.1.conv", inner, width, c["residual_kernel_size"])
+    _conv(plan, f"{name}.conv.1", f"{old}.block.3.conv", width, inner, 1)
+    if c["use_conv_shortcut"]:
+        _conv(plan, f"{name}.shortcut", f"{old}.shortcut.conv", width, width, 1)
+
+
+def _plan_encoder(plan: Planner, c: dict[str, Any]) -> None:
+    """conv 1 -> F; per ratio residual blocks and a strided conv that doubles the width; conv -> H."""
+    width = c["num_filters"]
+    _conv(plan, "encoder.0", "encoder.layers.0.conv", width, 1, c["kernel_size"])
+    number = 1
+    for ratio in reversed(c["upsampling_ratios"]):
+        for _ in range(c["num_residual_layers"]):
+            _residual(plan, f"encoder.{number}", f"encoder.layers.{number}", width, c)
+            number += 1
+        number += 1  # the ELU
+        _conv(plan, f"encoder.{number}", f"encoder.layers.{number}.conv", 2 * width, width, 2 * ratio)
+        width, number = 2 * width, number + 1
+    number += 1
+    last = f"encoder.layers.{number}.conv"
+    _conv(plan, f"encoder.{number}", last, c["hidden_size"], width, c["last_kernel_size"])
+
+
+def _plan_decoder(plan: Planner, c: dict[str, Any]) -> None:
+    """conv H -> 16 F; per ratio a transposed conv that halves the width and residual blocks; conv -> 1."""
+    width = c["num_filters"] << len(c["upsampling_ratios"])
+    _conv(plan, "decoder.0", "decoder.layers.0.conv", width, c["hidden_size"], c["kernel_size"])
+    number = 1
+    for ratio in c["upsampling_ratios"]:
+        number += 1  # the ELU
+        _transposed(plan, f"decoder.{number}", f"decoder.layers.{number}.conv", width // 2, width, ratio)
+        width, number = width // 2, number + 1
+        for _ in range(c["num_residual_layers"]):
+            _residual(plan, f"decoder.{number}", f"decoder.layers.{number}", width, c)
+            number += 1
+    number += 1
+    _conv(plan, f"decoder.{number}", f"decoder.layers.{number}.conv", 1, width, c["last_kernel_size"])
+
+
+def _plan_resampling(plan: Planner, c: dict[str, Any]) -> int:
+    """The two convolutions between 25 Hz and the frame rate; returns their stride.
+
+    Both have kernel 2*stride, so the stride is read off the weights.
+    """
+    h = c["hidden_size"]
+    taps = plan.source.shape("downsample.conv.weight", h, h, None)[2]
+    if taps % 2:
+        path = plan.source.path
+        raise ConvertError(f"{path}: downsample.conv.weight has {taps} taps; twice the stride was expected")
+    stride = taps // 2
+    _conv(plan, "downsample", "downsample.conv", h, h, taps, bias=False)
+    w = plan.source.whole("upsample.conv.weight", h, None, 2 * stride)
+    if w.shape[1] != 1 or c["upsample_groups"] != h:
+        raise ConvertError(
+            f"{plan.source.path}: upsample.conv.weight with upsample_groups = {c['upsample_groups']} is not "
+            "supported: every channel must be its own group"
+        )
+    plan.vector("upsample.weight", phases(w[:, 0], stride).reshape(stride * h, 2))
+    return stride
+
+
+# ---------------------------------------------------------------- transformer, quantizer
+
+
+def _plan_layer(plan: Planner, name: str, old: str, c: dict[str, Any], head_dim: int) -> None:
+    h, f = c["hidden_size"], c["intermediate_size"]
+    heads, shared = c["num_attention_heads"], c["num_key_value_heads"]
+    inner = heads * head_dim
+    sizes = {
+        "attention.query": (inner, h), "attention.out": (h, inner), "ff_in": (f, h), "ff_out": (h, f),
+    }  # fmt: skip
+    for new, module in LAYER.items():
+        old_name = f"{old}.{module}.weight"
+        if new in sizes:
+            plan.matrix_copy(f"{name}.{new}.weight", old_name, *sizes[new])
+        else:
+            plan.source.shape(old_name, shared * head_dim, h)
+            plan.matrix(
+                f"{name}.{new}.weight", inner, h, _repeat_heads(plan, old_name, shared, heads, head_dim)
+            )
+    for i, norm in ((1, "input_layernorm"), (2, "post_attention_layernorm")):
+        plan.copy(f"{name}.norm{i}.weight", f"{old}.{norm}.weight", h)
+        plan.copy(f"{name}.norm{i}.bias", f"{old}.{norm}.bias", h)
+    plan.copy(f"{name}.scale1", f"{old}.self_attn_layer_scale.scale", h)
+    plan.copy(f"{name}.scale2", f"{old}.mlp_layer_scale.scale", h)
+
+
+def _repeat_heads(plan: Planner, old_name: str, shared: int, heads: int, head_dim: int) -> Producer:
+    def produce(a: int, b: int) -> np.ndarray:
+        if shared == heads:
+            return plan.source.rows(old_name, a, b)
+        w = plan.source.whole(old_name).reshape(shared, head_dim, -1)
+        return np.repeat(w, heads // shared, axis=0).reshape(heads * head_dim, -1)[a:b]
+
+    return produce
+
+
+def _plan_quantizers(plan: Planner, c: dict[str, Any]) -> int:
+    """Projections and codebooks; returns the length of a codebook row."""
+    h, code_width, v = c["hidden_size"], c["codebook_dim"], c["codebook_size"]
+    semantic = c["num_semantic_quantizers"]
+    for kind, count in (("semantic", semantic), ("acoustic", c["num_quantizers"] - semantic)):
+        old = f"quantizer.{kind}_residual_vector_quantizer"
+        if c["vector_quantization_hidden_dimension"] != h:  # as the original decides
+            _conv(plan, f"quantizer.{kind}.input", f"{old}.input_proj", code_width, h, 1, bias=False)
+            _conv(plan, f"quantizer.{kind}.output", f"{old}.output_proj", h, code_width, 1, bias=False)
+        for j in range(count):
+            book = f"{old}.layers.{j}.codebook"
+            plan.source.shape(f"{book}.embed_sum", v, code_width)
+            plan.source.shape(f"{book}.cluster_usage", v)
+            plan.source.ignore(f"{book}.initialized")
+            plan.matrix(f"quantizer.{kind}.codebook.{j}", v, code_width, _codebook(plan, book))
+    return int(code_width)
+
+
+def _codebook(plan: Planner, book: str) -> Producer:
+    """Rows of embed_sum / max(usage, 1e-5)."""
+
+    def produce(a: int, b: int) -> np.ndarray:
+        usage = np.maximum(plan.source.rows(f"{book}.cluster_usage", a, b), np.float32(1e-5))
+        return plan.source.rows(f"{book}.embed_sum", a, b) / usage[:, None]
+
+    return produce
+
+
+def rope_tables(positions: int, head_dim: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of p * theta^(-2i/d), the angle rounded to float32 as the original does -> two (P, d/2)."""
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequency = (1.0 / np.power(theta, exponent.astype(np.float64))).astype(np.float32)
+    angle = (np.arange(positions, dtype=np.float32)[:, None] * frequency).astype(np.float64)
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)

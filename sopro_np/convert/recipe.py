@@ -1,0 +1,64 @@
+"""Which tensor is stored in which format: a short list of (pattern, scheme), the first match wins.
+
+Patterns are shell patterns over tensor names without `.weight`. Norms, biases, depthwise filters and
+position tables are not matrices: they stay fp32 under every recipe.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sopro_np.convert.source import read_json
+from sopro_np.errors import ConvertError
+from sopro_np.ops.quant import SCHEMES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A name and its rules."""
+
+    name: str
+    rules: tuple[tuple[str, str], ...]
+
+    def scheme(self, tensor: str) -> str:
+        """Scheme of a matrix, by its name."""
+        short = tensor.removesuffix(".weight")
+        for pattern, scheme in self.rules:
+            if fnmatch.fnmatchcase(short, pattern):
+                return scheme
+        raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
+
+
+# Attention is kept at 16 bit, as the literature does, and so are the codec's codebooks: an encoder looks for
+# the nearest row, and a row that moved is another code. Embeddings are read row by row: int8 is small enough.
+_KEPT = (("*.attention.*", "fp16"), ("mimi.quantizer.*.codebook.*", "fp16"))
+_INT8 = (("mimi.encoder*", "int8"), ("mimi.decoder.*", "int8"), ("mimi.*sample", "int8"),
+         ("*.embed", "int8"), ("sopro.codes", "int8"))  # fmt: skip
+BUILT_IN = {
+    "fp32": Recipe("fp32", (("*", "fp32"),)),
+    "fp16": Recipe("fp16", (("*", "fp16"),)),
+    "bf16": Recipe("bf16", (("*", "bf16"),)),
+    "int8": Recipe("int8", (*_KEPT, ("*", "int8"))),
+    "int4": Recipe("int4", (*_KEPT, *_INT8, ("*", "int4"))),
+}
+
+
+def load_recipe(name: str) -> Recipe:
+    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, scheme], ...]}."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    path = Path(name)
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
+        raise ConvertError(f"recipe {name!r} is neither {', '.join(BUILT_IN)} nor a file")
+    content = read_json(path)
+    rules = content.get("rules") if isinstance(content, dict) else None
+    if not isinstance(rules, list) or not all(
+        isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
+    ):
+        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, scheme], ...]}}")
+    if bad := sorted({scheme for _, scheme in rules} - set(SCHEMES)):
+        raise ConvertError(f"{path}: unknown schemes {bad}; there are {', '.join(SCHEMES)}")
+    return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))

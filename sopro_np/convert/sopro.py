@@ -1,0 +1,285 @@
+"""Upstream's Sopro checkpoint, either generation -> one naming, one config, constants folded.
+
+Everything that is a constant at run time is computed here: tanh gates, soft-maxed mixes, the FiLM of a
+stage's embedding, the embedding added before a head, packed attention projections, position tables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopro_np.convert.plan import Part, Planner, Producer
+from sopro_np.convert.sopro_cfg import TEXT_HEADS, read_cfg
+from sopro_np.convert.source import Source, open_source, read_json, sha256_of
+from sopro_np.errors import ConvertError
+from sopro_np.ops import reference as maths
+
+STAGES = "BCDE"
+GENERATIONS = {"stages.B.pre.weight": "v1", "nar.pre.weight": "v1.5"}
+
+
+def plan_sopro(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = False) -> Part:
+    """Checkpoint file -> planned part `sopro`."""
+    source = open_source(path)
+    generation = next((g for name, g in GENERATIONS.items() if name in source), None)
+    if generation is None:
+        raise ConvertError(
+            f"{path}: neither generation of Sopro (no tensor {' or '.join(GENERATIONS)}); "
+            "a Mimi checkpoint goes to --mimi"
+        )
+    text = source.metadata.get("cfg")
+    if text is None:
+        beside = path.parent / "config.json"
+        if not beside.is_file():
+            raise ConvertError(f"{path}: no `cfg` in its metadata and no config.json beside it")
+        text = json.dumps(read_json(beside))
+    cfg = read_cfg(text, path, generation, allow_unknown)
+    part = Part("sopro", original_config=text)
+    plan = Planner(source, part)
+    part.config = (_plan_v1 if generation == "v1" else _plan_v15)(plan, cfg)
+    part.dropped = source.finish(drop)
+    part.sources["sopro"] = {"file": path.name, "sha256": sha256_of(source.path), "generation": generation}
+    return part
+
+
+# ---------------------------------------------------------------- the two generations
+
+
+def _plan_v15(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
+    d, v, q = cfg["d_model"], cfg["codebook_size"], cfg["num_codebooks"]
+    _plan_common(plan, cfg, frame_rows=cfg["pos_emb_max"] + 8, voice_layers=cfg["ref_enc_layers"])
+    plan.vector("voice.code_weights", _softmax(plan.source.whole("ref_cb_weights", q)))
+    for i in range(cfg["ref_xattn_layers"]):
+        _attention(
+            plan, f"condition.attention.{i}", f"ref_xattn.blocks.{i}", d, float(cfg["ref_xattn_gmax"]), False
+        )
+    text_attention = _plan_ar(plan, cfg, codes=v + 1, packed=False)
+    plan.vector("ar.history", np.ones(1))
+
+    stages: list[list[int]] = []
+    prior = plan.source.whole("nar_prev_cb_weights", q)
+    embedding = plan.source.whole("nar.stage_emb.weight", None, d)
+    _trunk(plan, "nar.trunk", "nar", cfg)
+    for letter in STAGES:
+        lo, hi = cfg[f"stage_{letter}"]
+        if not (books := [i for i in range(lo - 1, hi) if 1 <= i < q]):
+            continue
+        s = len(stages)
+        known = [0, *(b for stage in stages for b in stage)]
+        plan.vector(f"nar.{s}.known_weights", _softmax(prior[known]))
+        plan.vector(f"nar.{s}.mix", _softmax(plan.source.whole(f"nar.mix.{letter}", 2)))
+        if s >= len(embedding):
+            raise ConvertError(
+                f"{plan.source.path}: tensor nar.stage_emb.weight has {len(embedding)} rows: "
+                f"too few for stage {letter}"
+            )
+        _stage_film(plan, s, embedding[s], d)
+        ids = plan.source.whole(f"nar.head_id_emb.{letter}.weight", len(books), cfg["nar_head_dim"])
+        _heads(plan, s, f"nar.heads.{letter}", cfg, ids)
+        stages.append(books)
+    return {
+        **_config_common(cfg, text_attention, stages),
+        "voice_layers": cfg["ref_enc_layers"], "reference_layers": cfg["ref_xattn_layers"],
+        "reference_heads": cfg["ref_xattn_heads"], "reference_match": "values", "reference_clamp": 10.0,
+        "ar_history": 1, "ar_codes": v + 1,
+        "nar_dilations": _cycle(cfg["nar_dilation_cycle"], cfg["n_layers_nar"]),
+        "nar_padding": "same", "nar_trunk": "shared",
+        "stop": "code", "stop_threshold": 0.0, "stop_patience": 0, "prefix_frames": 0, "reference_seconds": 12.0,
+    }  # fmt: skip
+
+
+def _plan_v1(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
+    d, v, q = cfg["d_model"], cfg["codebook_size"], cfg["num_codebooks"]
+    _plan_common(plan, cfg, frame_rows=cfg["pos_emb_max"] + 2, voice_layers=2)
+    plan.vector("voice.code_weights", np.full(q, 1 / q))
+    for i in range(3):
+        _attention(plan, f"condition.attention.{i}", f"ref_xattn_stack.blocks.{i}", d, 0.35, True)
+    text_attention = _plan_ar(plan, cfg, codes=v, packed=True)
+    lookback = cfg["ar_lookback"]
+    plan.vector("ar.history", _softmax(plan.source.whole("ar_hist_w", lookback)) if lookback else np.ones(1))
+    if cfg["use_stop_head"]:
+        plan.linear("stop", "stop_head.proj", 1, d)
+
+    stages: list[list[int]] = []
+    for s, letter in enumerate(STAGES):
+        lo, hi = cfg[f"stage_{letter}"]
+        books = list(range(lo - 1, hi))
+        if not books or books[0] < 1 or books[-1] >= q:
+            raise ConvertError(f"stage_{letter} = {[lo, hi]} lies outside codebooks 2..{q}")
+        plan.vector(f"nar.{s}.known_weights", np.ones(1 + sum(map(len, stages))))
+        plan.vector(f"nar.{s}.mix", _softmax(plan.source.whole(f"stages.{letter}.mix", 2)))
+        _trunk(plan, f"nar.{s}.trunk", f"stages.{letter}", cfg)
+        stages.append(books)
+        _heads(plan, s, f"stages.{letter}.heads", cfg, np.zeros((len(books), cfg["nar_head_dim"]), np.float32))
+    return {
+        **_config_common(cfg, text_attention, stages),
+        "voice_layers": 2, "reference_layers": 3, "reference_heads": cfg["ref_attn_heads"],
+        "reference_match": "output", "reference_clamp": None,
+        "ar_history": max(1, lookback), "ar_codes": v,
+        "nar_dilations": [1] * cfg["n_layers_nar"], "nar_padding": "causal", "nar_trunk": "own",
+        "stop": "head" if cfg["use_stop_head"] else "never",
+        "stop_threshold": float(cfg["stop_threshold"]), "stop_patience": cfg["stop_patience"],
+        "prefix_frames": max(1, round(cfg["preprompt_sec_max"] * cfg["mimi_fps"])),
+        "reference_seconds": float(cfg["ref_seconds_max"]),
+    }  # fmt: skip
+
+
+def _config_common(
+    cfg: dict[str, Any], text_attention: list[int], stages: list[list[int]]
+) -> dict[str, Any]:
+    covered = [b for stage in stages for b in stage]
+    if len(set(covered)) != len(covered):
+        raise ConvertError(f"the stages overlap: {stages}")
+    return {
+        "width": cfg["d_model"], "codebooks": cfg["num_codebooks"], "code_values": cfg["codebook_size"],
+        "frame_rate": float(cfg["mimi_fps"]), "speaker_width": cfg["sv_student_dim"],
+        "text_layers": cfg["n_layers_text"], "text_heads": TEXT_HEADS,
+        "ar_dilations": _cycle(cfg["ar_dilation_cycle"], cfg["n_layers_ar"]),
+        "ar_text_attention": text_attention, "stages": stages,
+        "min_gen_frames": cfg["min_gen_frames"], "style_strength": float(cfg["style_strength"]),
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def _plan_common(plan: Planner, cfg: dict[str, Any], frame_rows: int, voice_layers: int) -> None:
+    d, q, v = cfg["d_model"], cfg["num_codebooks"], cfg["codebook_size"]
+    plan.matrix_copy("text.embed.weight", "text_enc.embed.emb.weight", None, d)
+    plan.vector("text.positions", sinusoid(cfg["max_text_len"] + 8, d))
+    for i in range(cfg["n_layers_text"]):
+        plan.conv_block(f"text.blocks.{i}", f"text_enc.layers.{i}", d)
+    plan.copy("text.norm.weight", "text_enc.norm.weight", d)
+    plan.matrix_copy("codes.weight", "cb_embed.emb.weight", q * v + 1, d)
+
+    speaker = "voice.speaker"
+    _, width = plan.source.shape("token2sv.emb.weight", q * v, None)
+    plan.matrix_copy(f"{speaker}.embed.weight", "token2sv.emb.weight", q * v, width)
+    plan.vector(f"{speaker}.code_weights", _softmax(plan.source.whole("token2sv.cb_weights", q)))
+    plan.depthwise(f"{speaker}.conv.0", "token2sv.enc.0.dw", width)
+    plan.depthwise(f"{speaker}.conv.1", "token2sv.enc.3.dw", width)
+    plan.linear(f"{speaker}.pool.hidden", "token2sv.pool.attn.0", width, width)
+    plan.linear(f"{speaker}.pool.score", "token2sv.pool.attn.2", 1, width)
+    plan.linear(f"{speaker}.out", "token2sv.proj", cfg["sv_student_dim"], 2 * width)
+    for i in range(voice_layers):
+        plan.conv_block(f"voice.blocks.{i}", f"ref_enc_blocks.{i}", d)
+    plan.copy("voice.norm.weight", "ref_enc_norm.weight", d)
+
+    plan.vector("condition.positions", sinusoid(frame_rows, d))
+    plan.linear("condition.film.hidden", "spk_film.mlp.0", d, cfg["sv_student_dim"])
+    plan.linear("condition.film.out", "spk_film.mlp.2", 2 * d, d)
+    for name in ("weight", "bias"):
+        plan.copy(f"condition.film.norm.{name}", f"spk_film.norm.{name}", d)
+    plan.copy("condition.norm.weight", "cond_norm.weight", d)
+
+
+def _plan_ar(plan: Planner, cfg: dict[str, Any], codes: int, packed: bool) -> list[int]:
+    """Blocks, text attention, head; returns the blocks that are followed by attention."""
+    d, frequency = cfg["d_model"], cfg["ar_text_attn_freq"]
+    attended = [i for i in range(cfg["n_layers_ar"]) if (i + 1) % frequency == 0]
+    for i in range(cfg["n_layers_ar"]):
+        plan.conv_block(f"ar.blocks.{i}", f"ar.blocks.{i}", d, cfg["ar_kernel"])
+    for i in attended:
+        _attention(plan, f"ar.attention.{i}", f"ar.x_attns.{i}", d, 1.0, packed)
+    plan.copy("ar.norm.weight", "ar.norm.weight", d)
+    plan.linear("ar.head", "ar.head", codes, d)
+    return attended
+
+
+def _attention(plan: Planner, name: str, old: str, d: int, gmax: float, packed: bool) -> None:
+    """Cross attention; `packed`: one in_proj of q, k, v with biases. The gate becomes gmax * tanh(gate)."""
+    source = plan.source
+    plan.copy(f"{name}.norm_query.weight", f"{old}.nq.weight", d)
+    plan.copy(f"{name}.norm_memory.weight", f"{old}.nkv.weight", d)
+    gate = source.whole(f"{old}.gate").astype(np.float64)
+    if gate.shape not in ((), (1,)):
+        raise ConvertError(f"{source.path}: tensor {old}.gate has shape {gate.shape}, one number was expected")
+    plan.vector(f"{name}.gate", gmax * np.tanh(gate.reshape(1)))
+    if not packed:
+        for new, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "out")):
+            plan.linear(f"{name}.{new}", f"{old}.{short}_proj", d, d, bias=False)
+        return
+    source.shape(f"{old}.attn.in_proj_weight", 3 * d, d)
+    bias = source.whole(f"{old}.attn.in_proj_bias", 3 * d)
+    for i, new in enumerate(("query", "key", "value")):
+        plan.matrix(f"{name}.{new}.weight", d, d, _slice(source, f"{old}.attn.in_proj_weight", i * d))
+        plan.vector(f"{name}.{new}.bias", bias[i * d : (i + 1) * d])
+    plan.linear(f"{name}.out", f"{old}.attn.out_proj", d, d)
+
+
+def _slice(source: Source, name: str, offset: int) -> Producer:
+    return lambda a, b: source.rows(name, offset + a, offset + b)
+
+
+def _trunk(plan: Planner, name: str, old: str, cfg: dict[str, Any]) -> None:
+    d = cfg["d_model"]
+    for i in range(cfg["n_layers_nar"]):
+        plan.conv_block(f"{name}.blocks.{i}", f"{old}.blocks.{i}", d, cfg.get("nar_kernel_size"))
+    plan.copy(f"{name}.norm.weight", f"{old}.norm.weight", d)
+    plan.linear(f"{name}.pre", f"{old}.pre", cfg["nar_head_dim"], d)
+
+
+def _stage_film(plan: Planner, s: int, embedding: np.ndarray, d: int) -> None:
+    """The adapter's MLP sees only a constant: x = norm(x) * (1 + tanh g) + tanh b, with g, b computed here."""
+    w1 = plan.source.whole("nar.adapter.mlp.0.weight", None, d).astype(np.float64)
+    w2 = plan.source.whole("nar.adapter.mlp.2.weight", 2 * d, len(w1)).astype(np.float64)
+    hidden = maths.gelu(w1 @ embedding + plan.source.whole("nar.adapter.mlp.0.bias", len(w1)))
+    g, b = np.split(np.tanh(w2 @ hidden + plan.source.whole("nar.adapter.mlp.2.bias", 2 * d)), 2)
+    plan.vector(f"nar.{s}.gain", plan.source.whole("nar.adapter.norm.weight", d) * (1 + g))
+    plan.vector(f"nar.{s}.shift", b)
+
+
+def _heads(plan: Planner, s: int, old: str, cfg: dict[str, Any], ids: np.ndarray) -> None:
+    """All heads of a stage stacked to one matrix; W (z + id) + b becomes W z + (b + W id)."""
+    v, h = cfg["codebook_size"], cfg["nar_head_dim"]
+    for j in range(len(ids)):
+        plan.source.shape(f"{old}.{j}.weight", v, h)
+
+    def produce(a: int, b: int) -> np.ndarray:
+        pieces = []
+        while a < b:
+            j, row = divmod(a, v)
+            end = min(v, row + b - a)
+            pieces.append(plan.source.rows(f"{old}.{j}.weight", row, end))
+            a += end - row
+        return np.concatenate(pieces)
+
+    plan.matrix(f"nar.{s}.heads.weight", len(ids) * v, h, produce)
+    plan.vector(
+        f"nar.{s}.heads.bias",
+        np.concatenate(
+            [
+                plan.source.whole(f"{old}.{j}.bias", v) + plan.source.whole(f"{old}.{j}.weight") @ ids[j]
+                for j in range(len(ids))
+            ]
+        ),
+    )
+
+
+def sinusoid(rows: int, width: int) -> np.ndarray:
+    """pe[p, 2i] = sin(p f_i), pe[p, 2i+1] = cos(p f_i), f_i = 10000^(-2i/width).
+
+    Rounded where torch rounds: the exponent's argument and p*f_i to float32, exp itself in float64. Everything
+    in float64 differs from the trained tables by 5e-4 at position 4095.
+    """
+    step = np.float32(-math.log(10000.0) / width)
+    exponent = (np.arange(0, width, 2, dtype=np.float32) * step).astype(np.float64)
+    frequency = np.exp(exponent).astype(np.float32)
+    angle = (np.arange(rows, dtype=np.float32)[:, None] * frequency).astype(np.float64)
+    table = np.empty((rows, width), np.float32)
+    table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)
+    return table
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    return maths.softmax(x.astype(np.float64))
+
+
+def _cycle(cycle: list[int], n: int) -> list[int]:
+    """Repeat and truncate to n."""
+    return [cycle[i % len(cycle)] for i in range(n)]

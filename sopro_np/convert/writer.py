@@ -1,0 +1,148 @@
+"""Writing the planned file: header first, then every tensor in row blocks, to a temporary file that is renamed.
+
+Peak memory is one block (or one transposed weight), whatever the model's size. Tensors are laid out by the
+size of their numbers, the widest first, and the data starts at a multiple of 64 bytes, so everything is
+aligned when mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from sopro_np.convert.plan import Matrix, Part
+from sopro_np.convert.recipe import Recipe
+from sopro_np.errors import ConvertError, FormatError
+from sopro_np.ops import quant
+from sopro_np.weights import replacing
+
+BLOCK_BYTES = 8 << 20  # of float32 source rows
+CODES = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32", "int64": "I64",
+         "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"}  # fmt: skip
+SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "I32": 4, "I64": 8, "U8": 1, "U16": 2, "U32": 4, "U64": 8}
+
+
+@dataclass
+class TensorReport:
+    """What became of one matrix."""
+
+    name: str
+    scheme: str
+    shape: tuple[int, int]
+    bytes: int
+    max_error: float
+    snr_db: float | None  # None: no error at all
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def write_file(
+    path: Path, parts: list[Part], recipe: Recipe, metadata: dict[str, str]
+) -> list[TensorReport]:
+    """Write all parts to `path` at once; on any failure nothing is left behind."""
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
+    matrices: list[tuple[Matrix, str]] = []
+    arrays: dict[str, np.ndarray] = {}
+    for part in parts:
+        for name, array in part.arrays.items():
+            layout[name] = (CODES[array.dtype.name], array.shape)
+            arrays[name] = array
+        for m in part.matrices:
+            scheme = recipe.scheme(m.name)
+            matrices.append((m, scheme))
+            layout.update(_stored(m, scheme))
+    offsets, header = _plan_header(layout, metadata)
+    with replacing(path, ConvertError) as f:
+        f.write(header)
+        start = len(header)
+        end = start + sum(SIZES[d] * math.prod(s) for d, s in layout.values())
+        f.truncate(end)
+        for name, array in arrays.items():
+            _put(f, start + offsets[name], array)
+        return [_write_matrix(f, m, scheme, start, offsets) for m, scheme in matrices]
+
+
+def _stored(m: Matrix, scheme: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Tensors that one matrix becomes: name -> (dtype, shape)."""
+    columns = m.taps * m.inputs
+    if scheme == "int8":
+        return {m.name: ("I8", (m.rows, columns)), f"{m.name}_scale": ("F32", (m.rows, 1))}
+    if scheme == "int4":
+        shape = (2,) if m.taps == 1 else (3,)
+        return {
+            f"{m.name}_packed": ("I32", (m.rows, m.taps * quant.packed_words(m.inputs))),
+            f"{m.name}_scale": ("F32", (m.rows, m.taps * quant.groups(m.inputs))),
+            f"{m.name}_shape": ("I64", shape),
+        }
+    return {m.name: ({"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[scheme], (m.rows, columns))}
+
+
+def _plan_header(
+    layout: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str]
+) -> tuple[dict[str, int], bytes]:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offsets: dict[str, int] = {}
+    position = 0
+    for name in sorted(layout, key=lambda n: (-SIZES[layout[n][0]], n)):
+        dtype, shape = layout[name]
+        size = SIZES[dtype] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
+        offsets[name] = position
+        position += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(len(text) + 8) % 64)
+    return offsets, struct.pack("<Q", len(text)) + text
+
+
+def _write_matrix(
+    f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict[str, int]
+) -> TensorReport:
+    stored = _stored(m, scheme)
+    data_name = f"{m.name}_packed" if scheme == "int4" else m.name
+    widths = {n: SIZES[d] * math.prod(s[1:]) for n, (d, s) in stored.items()}
+    worst, error, signal = 0.0, 0.0, 0.0
+    for a, rows in _blocks(m):
+        try:
+            q = quant.quantize(rows, scheme, m.taps)
+        except FormatError as problem:
+            raise ConvertError(f"{m.name}: {problem}") from None
+        _put(f, start + offsets[data_name] + a * widths[data_name], q.data)
+        if q.scale is not None:
+            _put(f, start + offsets[f"{m.name}_scale"] + a * widths[f"{m.name}_scale"], q.scale)
+        if scheme != "fp32":
+            difference = q.dequantize() - rows
+            if not np.isfinite(difference).all():
+                raise ConvertError(f"{m.name}: a weight exceeds the range of {scheme}: choose fp32 for this tensor")
+            worst = max(worst, float(np.abs(difference).max(initial=0)))
+            error += float(np.vdot(difference, difference))
+            signal += float(np.vdot(rows, rows))
+    if scheme == "int4":
+        shape = (m.rows, m.inputs) if m.taps == 1 else (m.rows, m.taps, m.inputs)
+        _put(f, start + offsets[f"{m.name}_shape"], np.array(shape, np.int64))
+    snr = 10 * math.log10(signal / error) if error > 0 and signal > 0 else None
+    size = sum(SIZES[d] * math.prod(s) for d, s in stored.values())
+    return TensorReport(m.name, scheme, (m.rows, m.taps * m.inputs), size, worst, snr)
+
+
+def _blocks(m: Matrix) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of a matrix, a few MB at a time. A convolution's producer may read its whole weight: one block then."""
+    step = m.rows if m.taps > 1 else max(1, BLOCK_BYTES // (4 * m.inputs))
+    for a in range(0, m.rows, step):
+        b = min(a + step, m.rows)
+        rows = m.produce(a, b)
+        assert rows.shape == (b - a, m.taps * m.inputs), (m.name, rows.shape)
+        yield a, rows
+
+
+def _put(f: BinaryIO, position: int, array: np.ndarray) -> None:
+    f.seek(position)
+    f.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+

@@ -1,0 +1,78 @@
+"""Convert a published Sopro checkpoint, a Mimi checkpoint and a tokenizer into one file for sopro_np.
+
+    python tools/convert_weights.py --sopro model.safetensors --mimi mimi/ --tokenizer tokenizer/ \
+        --recipe int8 -o sopro-int8.safetensors
+
+Any subset of the three parts will do; what was converted can be seen with `sopro-np info FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sopro_np.convert.convert import Report, convert
+from sopro_np.convert.recipe import BUILT_IN, load_recipe
+from sopro_np.errors import SoproError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sopro", type=Path, metavar="FILE", help="Sopro checkpoint, either generation")
+    parser.add_argument("--mimi", type=Path, metavar="DIR|FILE", help="Mimi in transformers' format")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR|FILE", help="tokenizer.json and its config")
+    parser.add_argument(
+        "--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)"
+    )
+    parser.add_argument("--eos", type=int, metavar="ID", help="id after the text")
+    parser.add_argument(
+        "--recipe", default="int8", metavar="NAME|FILE", help=f"{', '.join(BUILT_IN)} or JSON"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
+    parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
+    parser.add_argument("--allow-unknown-config", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        report = convert(
+            args.output,
+            load_recipe(args.recipe),
+            args.sopro,
+            args.mimi,
+            args.tokenizer,
+            bos=args.bos,
+            eos=args.eos,
+            drop=tuple(args.drop),
+            allow_unknown_config=args.allow_unknown_config,
+        )
+        if args.json is not None:
+            args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+    except SoproError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or args.output}: {error.strerror}", file=sys.stderr)
+        return 1
+    print_report(report)
+    return 0
+
+
+def print_report(report: Report) -> None:
+    """A line per matrix, then the totals."""
+    print(f"{'tensor':52} {'scheme':6} {'shape':>16} {'max error':>10} {'SNR dB':>7}", file=sys.stderr)
+    for t in report.tensors:
+        snr = "exact" if t.snr_db is None else f"{t.snr_db:.1f}"
+        shape = f"{t.shape[0]} x {t.shape[1]}"
+        print(f"{t.name:52} {t.scheme:6} {shape:>16} {t.max_error:10.2e} {snr:>7}", file=sys.stderr)
+    for name in report.dropped:
+        print(f"dropped on request: {name}", file=sys.stderr)
+    before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
+    print(f"{report.path}: {before:.1f} MB -> {after:.1f} MB, recipe {report.recipe}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
