@@ -1,0 +1,148 @@
+"""Writing speech: mono PCM16, as a WAV file or as raw s16le, to a file or into a pipe. Nothing but NumPy."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from sopro_np.errors import AudioError, UsageError
+
+Target = str | Path | BinaryIO
+
+UNKNOWN = 0xFFFF_FFFF  # as a size: "until the stream ends"; players and ffmpeg understand it
+HEADER_BYTES = 44
+
+
+def pcm16(wav: np.ndarray) -> bytes:
+    """(n,) samples, clipped to [-1, 1] -> 2 n bytes: round(32767 x), half to even, little-endian.
+
+    Raises AudioError if a sample is not finite: there is no sound to write for it.
+    """
+    wav = np.asarray(wav, np.float32)
+    if wav.ndim != 1:
+        raise UsageError(f"speech is mono: expected samples (n,), got shape {wav.shape}")
+    if not np.isfinite(wav).all():
+        raise AudioError(
+            "the speech has samples that are not numbers (NaN or infinity) and cannot be written"
+        )
+    return np.rint(np.clip(wav, -1, 1) * np.float32(32767)).astype("<i2").tobytes()
+
+
+def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
+    """The 44 bytes before the samples of a mono PCM16 WAV; None for a length that is not known yet."""
+    size = UNKNOWN if data_bytes is None else min(data_bytes, UNKNOWN)
+    riff_size = min(size + HEADER_BYTES - 8, UNKNOWN)
+    layout = (b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", riff_size, b"WAVE", *layout, b"data", size)
+
+
+class WavWriter:
+    """Writes speech chunk by chunk; a context manager.
+
+    A file named by a path appears complete or not at all: samples go to a temporary file beside it, which
+    takes its place on `close()` and vanishes after an exception. "-" (standard output), file objects, pipes
+    and devices are written strictly in order and never sought, with a header that says "until the stream
+    ends" unless `samples` gives the length beforehand. File objects stay open. `raw` leaves the header out.
+    Raises UsageError for a target that cannot be opened, AudioError when writing fails (disk full);
+    a closed pipe stays a BrokenPipeError.
+    """
+
+    def __init__(
+        self, target: Target, sample_rate: int = 24000, *, raw: bool = False, samples: int | None = None
+    ) -> None:
+        self._rate, self._raw = sample_rate, raw
+        self._bytes = 0
+        self._path: Path | None = None  # of the final file, if there is one to replace
+        self._part: Path | None = None
+        self._owned = isinstance(target, str | Path) and target != "-"
+        self.name = str(target if self._owned else "standard output" if target == "-" else target)
+        self._file = self._open(target)
+        if not raw:
+            self._put(wav_header(sample_rate, None if samples is None else 2 * samples))
+
+    def write(self, wav: np.ndarray) -> None:
+        """Append samples (n,), any n, and hand them on at once (a player is waiting at the end of a pipe)."""
+        data = pcm16(wav)
+        self._put(data)
+        self._bytes += len(data)
+
+    def close(self) -> None:
+        """Finish the file and put it in its place; does nothing the second time."""
+        if self._file.closed or not self._owned:
+            return
+        try:
+            if self._part is not None and not self._raw:
+                self._file.seek(0)
+                self._file.write(wav_header(self._rate, self._bytes))
+            self._file.close()
+            if self._part is not None and self._path is not None:
+                self._part.replace(self._path)
+        except OSError as error:
+            self.discard()
+            raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
+
+    def discard(self) -> None:
+        """Give up: an unfinished file disappears, an existing one stays as it was."""
+        if not self._owned:
+            return
+        with suppress(OSError):  # what could not be written is being thrown away
+            self._file.close()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> WavWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close() if kind is None else self.discard()
+
+    def _open(self, target: Target) -> BinaryIO:
+        if target == "-":
+            return sys.stdout.buffer
+        if not isinstance(target, str | Path):
+            return target
+        try:
+            path = Path(os.path.realpath(target))  # replace what a link points to, not the link
+            if path.is_dir():
+                raise UsageError(f"cannot write {target}: it is a folder; name a file")
+            if path.exists() and not path.is_file():
+                return path.open("wb")  # a pipe or a device must not be replaced by a file
+            self._path = path
+            self._part = path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
+            return self._part.open("xb")
+        except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"cannot write {target}: {reason}; check the folder and its permissions"
+            ) from error
+
+    def _put(self, data: bytes) -> None:
+        try:
+            rest = memoryview(data)
+            while rest:  # an unbuffered pipe (python -u) may take only a part
+                taken = self._file.write(rest)
+                rest = rest[len(rest) if taken is None else taken :]
+            if self._part is None:
+                self._file.flush()
+        except BrokenPipeError:
+            self.discard()
+            raise
+        except OSError as error:
+            self.discard()
+            raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
+
+
+def write_wav(target: Target, wav: np.ndarray, sample_rate: int = 24000, *, raw: bool = False) -> None:
+    """Write samples (n,) at once: their number is known, so that even a pipe gets a true header."""
+    with WavWriter(target, sample_rate, raw=raw, samples=len(wav)) as writer:
+        writer.write(wav)
