@@ -1,0 +1,19 @@
+"""Sopro TTS without a deep-learning framework.
+
+import sopro_np
+wav = sopro_np.synthesize("Hello.", ref="me.wav", model="sopro-v1.5-int8.safetensors", seed=1)
+"""
+
+from sopro_np.errors import SoproError
+from sopro_np.version import __version__
+
+__all__ = ["Sopro", "SoproError", "Voice", "__version__", "load", "synthesize"]
+
+
+def __getattr__(name: str):  # type: ignore[no-untyped-def]
+    """The engine is imported on first use: `import sopro_np` alone, and `sopro-np --help`, stay instant."""
+    if name in __all__:
+        from sopro_np import speak
+
+        return getattr(speak, name)
+    raise AttributeError(f"module 'sopro_np' has no attribute {name!r}")

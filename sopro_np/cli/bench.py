@@ -1,0 +1,35 @@
+"""`sopro-np bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+
+from sopro_np.bench import bench
+from sopro_np.cli.doctor import examine
+from sopro_np.errors import UsageError
+from sopro_np.models import find_model
+
+
+def run(args: argparse.Namespace) -> int:
+    """Figures for people on stderr, or JSON or a table row on stdout."""
+    if args.frames < 8 or args.runs < 1:
+        raise UsageError("--frames must be at least 8 and --runs at least 1")
+    result = bench(find_model(args.model), args.frames, args.runs, args.threads, args.ops)
+    if args.json:
+        json.dump(result, sys.stdout, indent=1)
+        print()
+    if args.share:
+        cpu = examine()["cpu"]
+        first = ", ".join(f"{k}: {1000 * v:.0f} ms" for k, v in result["first_audio_s"].items())
+        cells = (
+            cpu, platform.machine(), result["model"], result["ops"], str(result["threads"] or "all"),
+            f"{result['rtf']:.3f}", f"{result['ar_frames_per_s']:.0f}", first, f"{result['peak_rss_mb']:.0f}",
+        )  # fmt: skip
+        print("| " + " | ".join(cells) + " |")
+    if not (args.json or args.share):
+        for key, value in result.items():
+            print(f"{key:16} {value:.4f}" if isinstance(value, float) else f"{key:16} {value}", file=sys.stderr)
+    return 0

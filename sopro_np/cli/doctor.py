@@ -1,0 +1,91 @@
+"""`sopro-np doctor`: one look at everything that decides whether and how fast this machine can speak."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import sysconfig
+from importlib import metadata
+from typing import Any
+
+from sopro_np import ops
+from sopro_np.errors import SoproError
+from sopro_np.models import cache_dir, find_model, voices_dir
+from sopro_np.version import __version__
+
+FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm")
+NEEDED = ("numpy", "safetensors", "soundfile", "soxr", "regex", "threadpoolctl", "py-cpuinfo")
+OPTIONAL = {"numba": "jit", "huggingface_hub": "hub", "torch": "convert"}
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Exit code 1 if something needed is missing."""
+    facts = examine()
+    if args.json:
+        json.dump(facts, sys.stdout, indent=1)
+        print()
+    else:
+        for key, value in facts.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {v}" for k, v in value.items())
+            elif isinstance(value, list):
+                value = ", ".join(map(str, value)) or "none"
+            print(f"{key:13} {value}")
+    return 1 if facts["problems"] else 0
+
+
+def examine() -> dict[str, Any]:
+    """Facts in the order in which they are printed."""
+    packages = {name: _version(name) for name in (*NEEDED, *OPTIONAL)}
+    problems = [f"{name} is not installed: pip install {name}" for name in NEEDED if packages[name] == "missing"]
+    if sys.maxsize < 2**32:
+        problems.append("this Python is a 32-bit one: install a 64-bit system")
+    try:
+        model = str(find_model(None))
+    except SoproError as error:
+        model = f"none ({error})"
+    brand, features = _cpu()
+    return {
+        "sopro_np": __version__,
+        "python": f"{platform.python_version()} on {sysconfig.get_platform()}",
+        "cpu": f"{brand}, {os.cpu_count()} cores",
+        "features": features,
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f} MiB",
+        "ops": f"{ops.current()} (available: {', '.join(ops.TABLES)})",
+        "blas": _blas(),
+        "packages": packages,
+        "model": model,
+        "models in": str(cache_dir()),
+        "voices in": str(voices_dir()),
+        "problems": problems,
+    }
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """Name of the processor, and those of its features that kernels care about. py-cpuinfo takes a second."""
+    try:
+        import cpuinfo
+
+        facts = cpuinfo.get_cpu_info()
+    except Exception as error:  # it parses the output of half a dozen programs; none of them is worth failing for
+        return f"unknown ({error})", []
+    flags = set(facts.get("flags", ()))
+    return facts.get("brand_raw") or facts.get("arch_string_raw") or "unknown", [f for f in FEATURES if f in flags]
+
+
+def _blas() -> str:
+    from threadpoolctl import threadpool_info
+
+    pools = [p for p in threadpool_info() if p.get("user_api") == "blas"]
+    return ", ".join(f"{p['internal_api']} {p.get('version')}, {p['num_threads']} threads" for p in pools) or "none"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        extra = OPTIONAL.get(package)
+        return f"absent (extra {extra})" if extra else "missing"

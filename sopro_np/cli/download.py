@@ -1,0 +1,29 @@
+"""`sopro-np download`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from sopro_np.hub import download
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch, convert, print where the model is."""
+    # Only what was given: any of these asks for a new conversion.
+    conversion = {
+        name: getattr(args, name)
+        for name in ("drop", "allow_unknown_config", "bos", "eos")
+        if getattr(args, name) not in (None, [], False)
+    }
+    path = download(
+        args.generation,
+        recipe=args.recipe,
+        revision=args.revision,
+        mimi_revision=args.mimi_revision,
+        accept_changes=args.accept_changes,
+        **conversion,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    print(path)
+    return 0

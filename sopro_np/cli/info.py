@@ -1,0 +1,135 @@
+"""`sopro-np info`: what a model or voice file holds, from its header alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from sopro_np.config import MimiConfig, SoproConfig
+from sopro_np.errors import FormatError
+from sopro_np.models import find_model
+from sopro_np.voice import FORMAT as VOICE_FORMAT
+from sopro_np.weights import TensorFile
+
+PARTS = {
+    "sopro": ("text", "codes", "voice", "condition", "ar", "nar", "stop"),
+    "mimi": ("encoder", "encoder_transformer", "downsample", "quantizer", "upsample", "decoder_transformer", "decoder",
+             "rope"),
+}  # fmt: skip
+
+
+def info(args: argparse.Namespace) -> int:
+    """Print it for people, or as JSON."""
+    path = find_model(args.file)
+    file = TensorFile(path)
+    facts = _voice_facts(file) if file.metadata.get("format") == VOICE_FORMAT else model_facts(file)
+    if args.json:
+        json.dump(facts, sys.stdout, indent=1)
+        print()
+    else:
+        print("\n".join(_lines(facts)))
+    return 0
+
+
+def _voice_facts(file: TensorFile) -> dict[str, Any]:
+    codes = file.header.get("codes", {"shape": []})
+    if len(codes["shape"]) != 2:
+        raise FormatError(f"{file.path}: damaged voice file: it must hold one tensor `codes` of two axes")
+    frames, codebooks = codes["shape"]
+    prints = {k: v for k, v in file.metadata.items() if k.endswith("_sha256")}
+    return {"kind": "voice", "file": str(file.path), "frames": frames, "codebooks": codebooks, **prints}
+
+
+def model_facts(file: TensorFile) -> dict[str, Any]:
+    """Architecture, recipe, bytes per part and per scheme, sources."""
+    if file.metadata.get("format") != "sopro_np":
+        raise FormatError(f"{file.path}: not a model file of sopro_np (convert it with tools/convert_weights.py)")
+    architecture = _records(file, "architecture")
+    for part, record in (("sopro", SoproConfig), ("mimi", MimiConfig)):
+        if part in architecture:
+            record.from_dict(architecture[part])
+    return {
+        "kind": "model",
+        "file": str(file.path),
+        "bytes": Path(file.path).stat().st_size,
+        "made_by": f"sopro_np {file.metadata.get('sopro_np_version')}",
+        "recipe": _json(file, "recipe", dict),
+        "parts": {part: _part_bytes(file, part) for part in ("sopro", "mimi", "tokenizer") if _has(file, part)},
+        "stored_as": dict(_by_dtype(file)),
+        "architecture": architecture,
+        "sources": _records(file, "sources"),
+        "licenses": _json(file, "licenses", dict),
+        "dropped": _json(file, "dropped", list),
+    }
+
+
+def _json(file: TensorFile, key: str, kind: type) -> Any:
+    value = file.json(key)
+    if not isinstance(value, kind):
+        raise FormatError(f"{file.path}: metadata {key!r} is not what it should be: {value!r:.80}")
+    return value
+
+
+def _records(file: TensorFile, key: str) -> Any:
+    """A JSON object of JSON objects."""
+    records = _json(file, key, dict)
+    if not all(isinstance(record, dict) for record in records.values()):
+        raise FormatError(f"{file.path}: metadata {key!r} is not what it should be: {records!r:.80}")
+    return records
+
+
+def _has(file: TensorFile, part: str) -> bool:
+    return any(n.startswith(f"{part}.") for n in file.header)
+
+
+def _part_bytes(file: TensorFile, part: str) -> dict[str, int]:
+    """Bytes of a part, by its modules."""
+    sizes: Counter[str] = Counter()
+    for name, entry in file.header.items():
+        if name.startswith(f"{part}."):
+            module = name.split(".")[1] if part in PARTS else "tables"
+            sizes[module] += entry["data_offsets"][1] - entry["data_offsets"][0]
+    return {"total": sum(sizes.values()), **dict(sizes.most_common())}
+
+
+def _by_dtype(file: TensorFile) -> Counter[str]:
+    """Numbers stored, by type."""
+    counts: Counter[str] = Counter()
+    for entry in file.header.values():
+        counts[entry["dtype"]] += math.prod(entry["shape"])
+    return counts
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    if facts["kind"] == "voice":
+        return [f"{key}: {value}" for key, value in facts.items()]
+    mb = 1e6
+    lines = [
+        f"{facts['file']}: {facts['bytes'] / mb:.1f} MB, recipe {facts['recipe'].get('name')}, {facts['made_by']}",
+    ]
+    if sopro := facts["architecture"].get("sopro"):
+        lines.append(
+            f"sopro: width {sopro['width']}, {sopro['codebooks']} codebooks x {sopro['code_values']}, "
+            f"{len(sopro['ar_dilations'])} AR and {len(sopro['nar_dilations'])} NAR blocks, "
+            f"{len(sopro['stages'])} stages, stops by {sopro['stop']}, {sopro['nar_padding']} padding"
+        )
+    if mimi := facts["architecture"].get("mimi"):
+        lines.append(
+            f"mimi: {mimi['sample_rate']} Hz, width {mimi['width']}, {mimi['layers']} layers, "
+            f"{mimi['codebooks']} codebooks x {mimi['code_values']}"
+        )
+    for part, sizes in facts["parts"].items():
+        modules = ", ".join(f"{k} {v / mb:.2f}" for k, v in sizes.items() if k != "total")
+        lines.append(f"{part}: {sizes['total'] / mb:.2f} MB ({modules})")
+    lines.append("numbers: " + ", ".join(f"{n:,} {dtype}" for dtype, n in facts["stored_as"].items()))
+    for part, source in facts["sources"].items():
+        lines.append(f"from {part}: " + ", ".join(f"{k} {v}" for k, v in source.items()))
+    lines.append("licences: " + ", ".join(f"{k} {v}" for k, v in facts["licenses"].items()))
+    if facts["dropped"]:
+        lines.append("dropped: " + ", ".join(map(str, facts["dropped"])))
+    return lines

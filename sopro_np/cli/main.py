@@ -1,0 +1,139 @@
+"""`sopro-np`: arguments in, exit code out. Audio and JSON go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sopro_np.errors import SoproError
+from sopro_np.version import __version__
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and options. Words may be joined by - or _ (upstream's spelling)."""
+    parser = argparse.ArgumentParser(prog="sopro-np", description="Sopro TTS without a deep-learning framework.")
+    parser.add_argument("--version", action="version", version=f"sopro-np {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    say = commands.add_parser("say", help="speak a text into a file or a pipe")
+    say.add_argument("text", metavar="TEXT|-", help="what to say; - reads standard input")
+    who = say.add_mutually_exclusive_group()
+    who.add_argument("--ref", "-r", "--ref-audio", metavar="FILE", help="recording of the voice to speak in")
+    who.add_argument("--voice", "-v", metavar="FILE|NAME", help="saved voice")
+    _add_model(say)
+    say.add_argument("-o", "--out", default="sopro.wav", metavar="FILE|-", help="default sopro.wav; - is stdout")
+    say.add_argument("--raw", action="store_true", help="16-bit little-endian samples without a header")
+    say.add_argument("--stream", action="store_true", help="write audio while it is generated")
+    say.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    _add_options(say)
+
+    voice = commands.add_parser("voice", help="make a voice file from a recording")
+    voice.add_argument("ref", metavar="REF")
+    voice.add_argument("-o", "--out", required=True, metavar="FILE", help="e.g. me.voice.safetensors")
+    voice.add_argument("--seconds", type=float, metavar="S", help="use at most so much from the middle")
+    _add_model(voice)
+
+    info = commands.add_parser("info", help="what is in a model or voice file")
+    info.add_argument("file", metavar="FILE|NAME")
+    info.add_argument("--json", action="store_true")
+
+    doctor = commands.add_parser("doctor", help="what this machine offers, and what is missing")
+    doctor.add_argument("--json", action="store_true")
+
+    download = commands.add_parser("download", help="fetch a published model and convert it")
+    download.add_argument("generation", choices=("v1", "v1.5"))
+    download.add_argument("--recipe", default="int8", metavar="NAME|FILE")
+    download.add_argument("--revision", metavar="REV", help="of the Sopro repository")
+    download.add_argument("--mimi-revision", metavar="REV")
+    download.add_argument("--accept-changes", action="store_true", help="take a source that changed since last time")
+
+    download.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
+    download.add_argument("--allow-unknown-config", action="store_true")
+    download.add_argument("--bos", type=int, metavar="ID", help="id before the text")
+    download.add_argument("--eos", type=int, metavar="ID", help="id after the text")
+
+    bench = commands.add_parser("bench", help="how fast is this machine?")
+    _add_model(bench)
+    bench.add_argument("--frames", type=int, default=100, metavar="N", help="frames to generate (12.5 a second)")
+    bench.add_argument("--runs", type=int, default=3, metavar="N")
+    bench.add_argument("--json", action="store_true", help="all figures, to stdout")
+    bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", "-m", metavar="FILE|NAME", help="default: SOPRO_NP_MODEL")
+    parser.add_argument("--threads", type=int, metavar="N", help="at most so many for large products")
+    parser.add_argument("--ops", choices=("native", "numpy"), help="implementation of the arithmetic")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """The fields of sopro_np.options.Options; what is not given keeps its default there."""
+    group = parser.add_argument_group("generation")
+    for name, kind, text in (
+        ("temperature", float, "sampling temperature (1.05)"),
+        ("top-p", float, "keep the likeliest codes up to this sum (0.9)"),
+        ("top-k", int, "keep so many codes (50); 1 is greedy"),
+        ("style-strength", float, "weight of the speaker vector (the model's own)"),
+        ("stop-threshold", float, "probability that counts as an end, v1"),
+        ("stop-patience", int, "so many such frames in a row end it, v1"),
+        ("min-gen-frames", int, "no end before"),
+        ("max-frames", int, "the end at the latest (400, 32 s)"),
+        ("lookahead", int, "frames that v1.5 waits for before it fixes a block"),
+        ("chunk-frames", int, "frames per piece of audio (16)"),
+        ("seed", int, "same seed, same speech"),
+    ):
+        letter = kind.__name__[0].upper()
+        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+
+
+def normalise(argv: Sequence[str]) -> list[str]:
+    """--top_p=0.9 -> --top-p=0.9; values and texts are left alone."""
+    out: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        out.append(name.replace("_", "-") + equals + value if name.startswith("--") and " " not in name else word)
+        if word == "--":
+            return [*out, *argv[len(out) :]]
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 (failed) or 2 (usage)."""
+    args = build_parser().parse_args(normalise(sys.argv[1:] if argv is None else argv))
+    try:
+        code = _run(args)
+        sys.stdout.flush()  # a closed pipe is noticed here, not when Python exits
+        return code
+    except SoproError as error:
+        print(f"sopro-np: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has heard enough. Nothing may be flushed into the closed pipe when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("sopro-np: interrupted", file=sys.stderr)
+        return 130
+    except MemoryError:
+        print("sopro-np: out of memory; try a smaller recipe (int8) or fewer frames", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Commands are imported when they are called: each needs other parts."""
+    if args.command == "say":
+        from sopro_np.cli.say import say as command
+    elif args.command == "voice":
+        from sopro_np.cli.say import make_voice as command
+    elif args.command == "info":
+        from sopro_np.cli.info import info as command
+    elif args.command == "doctor":
+        from sopro_np.cli.doctor import doctor as command
+    elif args.command == "download":
+        from sopro_np.cli.download import run as command
+    else:
+        from sopro_np.cli.bench import run as command
+    return command(args)

@@ -1,0 +1,101 @@
+"""`sopro-np say` and `sopro-np voice`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
+from sopro_np.errors import UsageError
+from sopro_np.models import find_model, find_voice
+from sopro_np.options import Options
+from sopro_np.voice import Voice
+from sopro_np.wav import WavWriter
+
+MAX_TEXT_BYTES = 1 << 20
+
+
+def say(args: argparse.Namespace) -> int:
+    """Text -> audio file, stdout or a pipe."""
+    text = _read_text(args.text)
+    given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
+    options = Options(**given)
+    tts = load(find_model(args.model), args.threads, args.ops)
+    if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
+        options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
+    session = tts.session(text, _voice(tts, args), options)
+    started = time.perf_counter()
+    chunks = _with_progress(tts.chunks(session, options), tts.sample_rate, args.quiet)
+    length = None
+    if not args.stream:
+        wav = np.concatenate([np.zeros(0, np.float32), *chunks])
+        chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
+    samples = 0
+    with WavWriter(args.out, tts.sample_rate, raw=args.raw, samples=length) as writer:
+        for chunk in chunks:
+            writer.write(chunk)
+            samples += len(chunk)
+    seconds, took = samples / tts.sample_rate, time.perf_counter() - started
+    if not args.quiet:
+        where = "stdout" if args.out == "-" else args.out
+        print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s", file=sys.stderr)
+    if session.finish_reason == "length":
+        print(
+            f"note: the text did not end within {options.max_frames} frames; it may be cut off "
+            "(split it, or raise --max-frames)",
+            file=sys.stderr,
+        )
+    if samples == 0:
+        print("note: the model ended at once and said nothing; try another --seed", file=sys.stderr)
+    return 0
+
+
+def _read_text(text: str) -> str:
+    if text != "-":
+        return text
+    raw = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise UsageError("the text on standard input is longer than 1 MiB: split it")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the text on standard input is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _voice(tts: Sopro, args: argparse.Namespace) -> Voice:
+    if args.ref is not None:
+        return tts.voice(args.ref)
+    if args.voice is not None:
+        return tts.load_voice(find_voice(args.voice))
+    raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
+
+
+def _with_progress(chunks: Iterator[np.ndarray], sample_rate: int, quiet: bool) -> Iterator[np.ndarray]:
+    """The same chunks; seconds so far on stderr, if somebody watches it."""
+    if quiet or not sys.stderr.isatty():
+        yield from chunks
+        return
+    seconds = 0.0
+    for chunk in chunks:
+        seconds += len(chunk) / sample_rate
+        print(f"\r{seconds:6.1f} s", end="", file=sys.stderr, flush=True)
+        yield chunk
+    print("\r" + " " * 10 + "\r", end="", file=sys.stderr)
+
+
+def make_voice(args: argparse.Namespace) -> int:
+    """Recording -> voice file."""
+    if args.seconds is not None and not 0 < args.seconds <= 60:
+        raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most 60")
+    tts = load(find_model(args.model), args.threads, args.ops)
+    voice = tts.voice(args.ref, args.seconds)
+    voice.save(args.out)
+    seconds = len(voice.codes) / tts.model.config.frame_rate
+    size = Path(args.out).stat().st_size
+    print(f"{args.out}: {seconds:.1f} s of reference, {size} bytes", file=sys.stderr)
+    return 0

@@ -1,0 +1,76 @@
+"""Where model and voice files are found by name, on this user's machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sopro_np.errors import UsageError
+
+VOICE_SUFFIX = ".voice.safetensors"
+DEFAULT_RECIPE = "int8"
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)  # a name, never a path
+
+
+def cache_dir() -> Path:
+    """Converted models: SOPRO_NP_CACHE, else sopro_np in the XDG cache folder."""
+    if own := os.environ.get("SOPRO_NP_CACHE"):
+        return Path(own)
+    return _home_folder("XDG_CACHE_HOME", ".cache") / "sopro_np"
+
+
+def voices_dir() -> Path:
+    """Saved voices that can be called by name: SOPRO_NP_VOICES, else sopro_np/voices in the XDG data folder."""
+    if own := os.environ.get("SOPRO_NP_VOICES"):
+        return Path(own)
+    return _home_folder("XDG_DATA_HOME", ".local/share") / "sopro_np" / "voices"
+
+
+def _home_folder(variable: str, default: str) -> Path:
+    try:
+        return Path(os.environ.get(variable) or Path.home() / default)
+    except RuntimeError:
+        raise UsageError("there is no home directory: set SOPRO_NP_CACHE and SOPRO_NP_VOICES to folders") from None
+
+
+def converted_models(generation: str, folder: Path) -> list[Path]:
+    """All converted files of a published generation, the newest first."""
+    return sorted(folder.glob(f"sopro-{generation}-*.safetensors"), key=os.path.getmtime, reverse=True)
+
+
+def cached_model(name: str) -> Path | None:
+    """File for `v1`, `v1.5` (int8 if there, else the newest) or its own name without the ending, or None."""
+    if not NAME.fullmatch(name):
+        return None
+    folder, stem = cache_dir(), name.removesuffix(".safetensors")
+    first = (folder / f"{s}.safetensors" for s in (stem, f"sopro-{name}-{DEFAULT_RECIPE}"))
+    return next((path for path in (*first, *converted_models(name, folder)) if path.is_file()), None)
+
+
+def find_model(name: str | Path | None) -> Path:
+    """A file, or the name of a downloaded model; None: SOPRO_NP_MODEL."""
+    name = name or os.environ.get("SOPRO_NP_MODEL")
+    if not name:
+        raise UsageError(
+            "no model: give --model FILE (or model=), set SOPRO_NP_MODEL, "
+            "or get one with `sopro-np download v1.5` and use --model v1.5"
+        )
+    if os.path.isfile(name):  # Path.is_file raises for names that are too long
+        return Path(name)
+    if found := cached_model(str(name)):
+        return found
+    have = ", ".join(sorted(p.stem for p in cache_dir().glob("*.safetensors"))) or "none"
+    raise UsageError(f"model {str(name)!r} is neither a file nor a downloaded model (downloaded: {have})")
+
+
+def find_voice(name: str | Path) -> Path:
+    """A file, or the name of a voice in the voices folder."""
+    if os.path.isfile(name):
+        return Path(name)
+    folder = voices_dir()
+    path = folder / f"{name}{VOICE_SUFFIX}"
+    if Path(str(name)).name == str(name) and os.path.isfile(path):
+        return path
+    have = ", ".join(sorted(p.name.removesuffix(VOICE_SUFFIX) for p in folder.glob(f"*{VOICE_SUFFIX}"))) or "none"
+    raise UsageError(f"voice {str(name)!r} is neither a file nor in {folder} (there: {have})")

@@ -1,0 +1,108 @@
+"""One utterance from text ids to finished codes: the only generation loop in the project.
+
+    AR: one code per frame -> block of frames -> NAR: the other codebooks -> finished code rows
+
+A causal model finishes a block as soon as it is there. A non-causal one waits for `lookahead` more frames, on
+a fixed grid of blocks, and what it has given out it never changes; with `lookahead` None it waits for the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from sopro_np.model.build import Model
+from sopro_np.model.nar import NarState
+from sopro_np.ops.threads import blas_threads
+from sopro_np.options import Options
+from sopro_np.sampling import Sampler
+from sopro_np.voice import Voice
+
+BLOCK_FRAMES = 4  # grid of a finite lookahead
+ROW_FRAMES = 16  # conditioning is computed for this many frames at a time, on a fixed grid
+
+
+class Session:
+    """Text ids + voice + options -> code rows. Iterate `blocks` once; `finish_reason` is then set.
+
+    `sampler`: logits (V,) -> code; by default the one the options describe.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        voice: Voice,
+        ids: np.ndarray,
+        options: Options,
+        sampler: Callable[[np.ndarray], int] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        o, config = options, model.config
+        self.finish_reason: str | None = None
+        self._model, self._voice, self._threads = model, voice, threads
+        self._sampler = sampler or Sampler(o.temperature, o.top_p, o.top_k, o.seed)
+        self._stop = model.stop.fresh(o.min_gen_frames, o.stop_threshold, o.stop_patience)
+        self._steps = self._stop.steps(o.max_frames)
+        self._style = config.style_strength if o.style_strength is None else o.style_strength
+        waits = model.nar.looks_ahead
+        self._lookahead = o.lookahead if waits else 0
+        self._block = BLOCK_FRAMES if waits else o.chunk_frames
+        with blas_threads(threads):
+            sequence, self._pooled = model.text(ids)
+            self._text = model.ar.memories(sequence)
+        self._rows = np.zeros((0, config.width), np.float32)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Finished code rows (n, Q) int64, in order."""
+        codes: list[int] = []
+        state = self._model.nar.fresh()
+        done = 0
+        for code in self._first_codebook():
+            codes.append(code)
+            if self._lookahead is not None and len(codes) == done + self._block + self._lookahead:
+                yield self._refine(codes, done, self._block, state)
+                done += self._block
+        while done < len(codes):
+            count = len(codes) - done if self._lookahead is None else min(self._block, len(codes) - done)
+            yield self._refine(codes, done, count, state)
+            done += count
+
+    def _first_codebook(self) -> Iterator[int]:
+        """Codes of codebook 0, one per frame."""
+        ar, stop = self._model.ar, self._stop
+        state = ar.fresh(self._voice.codes[: self._model.config.prefix_frames, 0])
+        for t in range(self._steps):
+            row = self._conditioning(t, t + 1)[0]
+            with blas_threads(1):
+                logits = ar.step(row, state, self._text)
+            code = self._sampler(stop.allow(logits, t))
+            if stop.is_end(code):
+                self.finish_reason = "stop"
+                return
+            state.push(code)
+            yield code
+            if stop.after(t, code, row):
+                self.finish_reason = "stop"
+                return
+        self.finish_reason = "length"
+
+    def _refine(self, codes: list[int], first: int, count: int, state: NarState) -> np.ndarray:
+        """The other codebooks of frames first..first+count-1; what follows them serves as look ahead."""
+        ahead = 0 if self._lookahead is None else self._lookahead
+        last = min(len(codes), first + count + ahead)
+        window = self._conditioning(first, last)
+        with blas_threads(self._threads):
+            return self._model.nar(window, np.array(codes[first:last]), state, count)
+
+    def _conditioning(self, first: int, last: int) -> np.ndarray:
+        """Rows first..last-1 (n, D), computed when first needed."""
+        while len(self._rows) < last:
+            a = len(self._rows)
+            b = min(a + ROW_FRAMES, self._steps)
+            with blas_threads(self._threads):
+                rows = self._model.condition.rows(
+                    self._pooled, self._voice.speaker, self._voice.memories, self._style, a, b
+                )
+            self._rows = np.concatenate([self._rows, rows])
+        return self._rows[first:last]

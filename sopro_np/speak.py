@@ -1,0 +1,55 @@
+"""The functions at the top of the package: `load`, and `synthesize` for a program that wants one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopro_np.engine import Reference, Sopro, load
+from sopro_np.errors import UsageError
+from sopro_np.models import find_model, find_voice
+from sopro_np.voice import Voice
+
+__all__ = ["Sopro", "Voice", "load", "synthesize"]
+
+_last: tuple[tuple[Any, ...], Sopro] | None = None
+
+
+def synthesize(
+    text: str,
+    ref: Reference | None = None,
+    voice: Voice | str | Path | None = None,
+    model: str | Path | None = None,
+    *,
+    threads: int | None = None,
+    ops: str | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Text -> float32 waveform (samples,), mono, in [-1, 1], at the model's rate (24 kHz for the published ones).
+
+    One of `ref` (a recording: file name, bytes or file object) and `voice` (a Voice, a voice file or a name).
+    `model`: a file or the name of a downloaded model; else SOPRO_NP_MODEL. The last model stays loaded.
+    `options` are the fields of sopro_np.options.Options. Errors: sopro_np.SoproError.
+    """
+    if (ref is None) == (voice is None):
+        raise UsageError("give either ref= (a recording) or voice= (a saved voice)")
+    tts = _loaded(find_model(model), threads, ops)
+    if ref is not None:
+        chosen = tts.voice(ref)
+    elif isinstance(voice, Voice):
+        chosen = voice
+    else:
+        assert voice is not None
+        chosen = tts.load_voice(find_voice(voice))
+    return tts.synthesize(text, chosen, **options)
+
+
+def _loaded(path: Path, threads: int | None, ops: str | None) -> Sopro:
+    """The last model again, unless another file, thread count or set of ops is asked for."""
+    global _last
+    key = (path.resolve(), path.stat().st_mtime_ns, threads, ops)
+    if _last is None or _last[0] != key:
+        _last = (key, load(path, threads, ops))
+    return _last[1]

@@ -1,0 +1,87 @@
+"""A voice: what the model needs of a reference recording, computed once, used for any number of sentences.
+
+The file holds the reference *codes* (a few KB) and says which codec made them and which model they are for;
+keys, values and the speaker vector are rebuilt when it is loaded, so all recipes of one model share voices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from sopro_np.errors import FormatError, VoiceError
+from sopro_np.model.build import Model
+from sopro_np.model.condition import Memory
+from sopro_np.weights import TensorFile, replacing
+
+FORMAT = "sopro_np.voice"
+MAX_FRAMES = 1 << 12  # of a reference, five minutes: the speaker encoder sees them all at once
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Immutable; made by `Sopro.voice` from a recording or by `Sopro.load_voice` from a file.
+
+    codes (R, Q) uint16; speaker (E,); memories: keys and values (R, D) per reference attention layer;
+    fingerprints: part name -> sha256 of the checkpoint the codes and vectors belong to.
+    """
+
+    codes: np.ndarray
+    speaker: np.ndarray
+    memories: tuple[Memory, ...]
+    fingerprints: Mapping[str, str]
+
+    def save(self, path: str | Path) -> None:
+        """Write a .safetensors file, whole or not at all."""
+        metadata = {"format": FORMAT, "version": "1", **{f"{k}_sha256": v for k, v in self.fingerprints.items()}}
+        data = save({"codes": self.codes.astype(np.uint16)}, metadata)
+        with replacing(path, VoiceError) as f:
+            f.write(data)
+
+
+def make_voice(model: Model, codes: np.ndarray, fingerprints: Mapping[str, str]) -> Voice:
+    """Reference codes (R, Q) -> Voice for this model."""
+    config = model.config
+    if codes.ndim != 2 or codes.shape[1] != config.codebooks or len(codes) == 0:
+        raise VoiceError(f"reference codes of shape {codes.shape}: (frames, {config.codebooks}) is needed")
+    if len(codes) > MAX_FRAMES:
+        raise VoiceError(f"the reference has {len(codes)} frames, the most are {MAX_FRAMES}: cut it")
+    if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= config.code_values:
+        raise VoiceError(f"a reference code lies outside 0..{config.code_values - 1}")
+    memories = model.condition.memories(model.reference(codes))
+    return Voice(codes.astype(np.uint16), model.speaker(codes), memories, dict(fingerprints))
+
+
+def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) -> Voice:
+    """Read a voice file; one that belongs to another model or codec is refused with the reason."""
+    try:
+        file = TensorFile(path)
+    except FormatError as error:
+        raise VoiceError(f"{error}; a recording is given with --ref, a voice is made by `sopro-np voice`") from None
+    if file.metadata.get("format") != FORMAT:
+        raise VoiceError(f"{path}: not a voice file; make one with `sopro-np voice REF -o {Path(path).name}`")
+    if file.metadata.get("version") != "1":
+        raise VoiceError(f"{path}: voice version {str(file.metadata.get('version')):.20}, this program reads 1")
+    theirs = {k.removesuffix("_sha256"): v for k, v in file.metadata.items() if k.endswith("_sha256")}
+    check_fingerprints(theirs, fingerprints, str(path))
+    if list(file.header) != ["codes"] or file.header["codes"]["dtype"] != "U16":
+        raise VoiceError(f"{path}: damaged (it must hold one U16 tensor `codes`)")
+    try:
+        return make_voice(model, np.array(file["codes"]), fingerprints)
+    except VoiceError as error:
+        raise VoiceError(f"{path}: {error}") from None
+
+
+def check_fingerprints(theirs: Mapping[str, str], mine: Mapping[str, str], name: str) -> None:
+    """A voice fits the checkpoints it was made with, in any recipe, and no others."""
+    for part in mine:
+        if theirs.get(part) != mine[part]:
+            raise VoiceError(
+                f"{name}: made for another {part} checkpoint "
+                f"({str(theirs.get(part))[:12]}..., this model has {mine[part][:12]}...): "
+                "make it again from the recording with `sopro-np voice`"
+            )
