@@ -133,9 +133,7 @@ def _contents(source: Source) -> tuple[str, bytes]:
         if not isinstance(data, bytes):
             raise AudioError(f"{name}: is open as text; open it in binary mode")
     if len(data) > MAX_FILE_BYTES:
-        raise AudioError(
-            f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB; cut out a few seconds of speech"
-        )
+        raise AudioError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB; cut out a few seconds of speech")
     if not data:
         raise AudioError(f"{name}: is empty; record a few seconds of speech")
     return name, data
@@ -162,9 +160,7 @@ def _recognise(name: str, data: bytes) -> bytes:
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
         _check_wav(name, data)
         return data
-    if data.startswith((b"fLaC", b"OggS")) or (
-        data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xE6 == 0xE2
-    ):
+    if data.startswith((b"fLaC", b"OggS")) or (data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xE6 == 0xE2):
         return data  # the last: MPEG frame sync, layer III
     for (offset, magic), container in _OTHER_CONTAINERS.items():
         if data.startswith(magic, offset):
@@ -186,9 +182,7 @@ def _check_wav(name: str, data: bytes) -> None:
                 encoding = int.from_bytes(data[body + 24 : body + 26], "little")
             if encoding not in _WAV_ENCODINGS:
                 label = _WAV_REFUSED.get(encoding, f"encoding {encoding:#x}")
-                raise AudioError(
-                    f"{name}: is a WAV with {label} inside, only PCM and float are read; {_REMEDY}"
-                )
+                raise AudioError(f"{name}: is a WAV with {label} inside, only PCM and float are read; {_REMEDY}")
         if kind == b"data":
             if encoding is None:
                 raise AudioError(f"{name}: is damaged (no format before the samples); {_REMEDY}")
@@ -256,15 +250,10 @@ def _check_sound(name: str, mono: np.ndarray, rate: int, shortest: float) -> Non
     """Refuse a recording without a usable voice in it; `shortest` in seconds."""
     if mono.size < shortest * rate:
         raise AudioError(
-            f"{name}: is too short ({mono.size / rate:.3f} s, at least {shortest:g} s); "
-            "record a few seconds of speech"
+            f"{name}: is too short ({mono.size / rate:.3f} s, at least {shortest:g} s); record a few seconds of speech"
         )
     peak = float(np.abs(mono).max())
     if peak < SILENCE_PEAK:
-        raise AudioError(
-            f"{name}: is silent (all below -60 dBFS once its channels are mixed); record it louder"
-        )
+        raise AudioError(f"{name}: is silent (all below -60 dBFS once its channels are mixed); record it louder")
     if peak > LOUDEST_PEAK:
-        raise AudioError(
-            f"{name}: has samples up to {peak:.4g} where speech stays within 1; scale it to [-1, 1]"
-        )
+        raise AudioError(f"{name}: has samples up to {peak:.4g} where speech stays within 1; scale it to [-1, 1]")

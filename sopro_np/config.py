@@ -73,6 +73,7 @@ class SoproConfig(_Record):
     ar_dilations: tuple[Reach, ...]  # one per block
     ar_text_attention: tuple[Count, ...]  # blocks followed by text attention
     text_heads: Layers
+    attention_bias: bool  # do the projections of both kinds of attention have biases?
     ar_history: Count  # previous codes that enter a step
     ar_codes: Count  # outputs of the AR head: V, or V + 1 with an end code
     nar_dilations: tuple[Reach, ...]

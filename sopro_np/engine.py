@@ -38,7 +38,8 @@ class Sopro:
                 f"{path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
             )
         if file.metadata.get("format_version") != "1":
-            raise FormatError(f"{path}: format version {str(file.metadata.get('format_version')):.20}, this program reads 1")
+            version = file.metadata.get("format_version")
+            raise FormatError(f"{path}: format version {version!s:.20}, this program reads 1")
         architecture = file.json("architecture")
         if not isinstance(architecture, dict) or set(architecture) - {"sopro", "mimi"}:
             raise FormatError(f"{path}: the architecture in the metadata is not understood")
@@ -146,9 +147,7 @@ class Sopro:
         if not text.strip():
             raise UsageError("the text is empty: there is nothing to say")
         check_fingerprints(voice.fingerprints, self.fingerprints, "this voice")
-        return Session(
-            self.model, voice, self.tokenizer.encode(text), options, sampler=sampler, threads=self.threads
-        )
+        return Session(self.model, voice, self.tokenizer.encode(text), options, sampler=sampler, threads=self.threads)
 
     def codes(self, text: str, voice: Voice, **options: Any) -> np.ndarray:
         """Text -> codes (frames, codebooks) int64."""
@@ -164,7 +163,7 @@ class Sopro:
     def chunks(self, session: Session, options: Options) -> Iterator[np.ndarray]:
         """Audio of a session, `chunk_frames` frames at a time (the last piece may be shorter)."""
         mimi = self.mimi
-        state = mimi.fresh(min(options.max_frames + 1, len(self.model.condition.positions)))  # none can follow
+        state = mimi.fresh(options.max_frames + 1)  # the end code may come one step later
         waiting = np.zeros((0, self.model.config.codebooks), np.int64)
         for block in session.blocks():
             waiting = np.concatenate([waiting, block])

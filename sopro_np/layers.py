@@ -19,15 +19,15 @@ from sopro_np.weights import Weights
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x W^T + b, the bias optional. (T, C) -> (T, N)."""
+    """y = x W^T + b, or without b where the model has none. (T, C) -> (T, N)."""
 
     weight: QTensor
     bias: np.ndarray | None
 
     @staticmethod
-    def read(w: Weights, outputs: int | None, inputs: int) -> Linear:
+    def read(w: Weights, outputs: int | None, inputs: int, bias: bool = True) -> Linear:
         weight = w.matrix("weight", outputs, inputs)
-        return Linear(weight, w.vector("bias", weight.shape[0]) if w.has("bias") else None)
+        return Linear(weight, w.vector("bias", weight.shape[0]) if bias else None)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return ops.linear(x, self.weight, self.bias)
@@ -164,10 +164,10 @@ class CrossAttention:
 
     @staticmethod
     def read(
-        w: Weights, width: int, heads: int, match: str | None = None, clamp: float | None = None
+        w: Weights, width: int, heads: int, bias: bool, match: str | None = None, clamp: float | None = None
     ) -> CrossAttention:
         def square(name: str) -> Linear:
-            return Linear.read(w.scope(name), width, width)
+            return Linear.read(w.scope(name), width, width, bias)
 
         return CrossAttention(
             RMSNorm.read(w.scope("norm_query"), width),

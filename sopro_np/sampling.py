@@ -13,7 +13,6 @@ import numpy as np
 TOP_K = 50
 PENALTY = 1.1
 PENALTY_WINDOW = 50
-STUCK_STREAK = 8  # equal successive pairs, so nine equal codes
 STUCK_TOP_P = 0.85
 STUCK_TEMPERATURE = 1.2
 
@@ -37,17 +36,14 @@ class Sampler:
         self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
         self._uniform = Uniform(seed)
         self._history: list[int] = []
-        self._streak = 0
 
     def __call__(self, logits: np.ndarray) -> int:
         """logits (V,) -> code."""
         temperature, top_p = self.temperature, self.top_p
-        if self._streak >= STUCK_STREAK or repeated_tail(self._history):
+        if repeated_tail(self._history):  # upstream also asks for nine equal codes; six are a repeated tail already
             temperature, top_p = STUCK_TEMPERATURE, STUCK_TOP_P
         p = distribution(logits, self._history, temperature, self.top_k, top_p, PENALTY)
         code = choose(p, self._uniform.draw())
-        repeats = bool(self._history) and self._history[-1] == code
-        self._streak = self._streak + 1 if repeats else 0
         self._history.append(code)
         return code
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from sopro_np.errors import UsageError
 from sopro_np.model.build import Model
 from sopro_np.model.nar import NarState
 from sopro_np.ops.threads import blas_threads
@@ -44,6 +45,9 @@ class Session:
         self._sampler = sampler or Sampler(o.temperature, o.top_p, o.top_k, o.seed)
         self._stop = model.stop.fresh(o.min_gen_frames, o.stop_threshold, o.stop_patience)
         self._steps = self._stop.steps(o.max_frames)
+        if self._steps > len(model.condition.positions):
+            most = len(model.condition.positions) - self._stop.steps(0)
+            raise UsageError(f"max_frames = {o.max_frames}: this model has positions for {most} frames at most")
         self._style = config.style_strength if o.style_strength is None else o.style_strength
         waits = model.nar.looks_ahead
         self._lookahead = o.lookahead if waits else 0

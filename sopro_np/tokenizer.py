@@ -169,7 +169,7 @@ class Tokenizer:
         try:
             self.settings = s = Settings(**json.loads(arrays["settings"].tobytes()))
             _check(s.unk is None or 0 <= s.unk < self.vocab_size, "unk is out of range")
-            _check(all(0 <= i < self.vocab_size for i in (s.bos, s.eos)), "bos or eos is out of range")
+            _check(all(type(i) is int and 0 <= i < self.vocab_size for i in (s.bos, s.eos)), "bos or eos")
             texts = [arrays["added_bytes"][a:b].tobytes().decode() for a, b in pairwise(bounds)]
             self._split = [regex.compile(pattern, regex.V0) for pattern in s.split]
             self._split_bytes = [regex.compile(pattern, regex.V0) for pattern in s.split_bytes]

@@ -65,7 +65,7 @@ def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) 
     if file.metadata.get("format") != FORMAT:
         raise VoiceError(f"{path}: not a voice file; make one with `sopro-np voice REF -o {Path(path).name}`")
     if file.metadata.get("version") != "1":
-        raise VoiceError(f"{path}: voice version {str(file.metadata.get('version')):.20}, this program reads 1")
+        raise VoiceError(f"{path}: voice version {file.metadata.get('version')!s:.20}, this program reads 1")
     theirs = {k.removesuffix("_sha256"): v for k, v in file.metadata.items() if k.endswith("_sha256")}
     check_fingerprints(theirs, fingerprints, str(path))
     if list(file.header) != ["codes"] or file.header["codes"]["dtype"] != "U16":

@@ -30,9 +30,7 @@ def pcm16(wav: np.ndarray) -> bytes:
     if wav.ndim != 1:
         raise UsageError(f"speech is mono: expected samples (n,), got shape {wav.shape}")
     if not np.isfinite(wav).all():
-        raise AudioError(
-            "the speech has samples that are not numbers (NaN or infinity) and cannot be written"
-        )
+        raise AudioError("the speech has samples that are not numbers (NaN or infinity) and cannot be written")
     return np.rint(np.clip(wav, -1, 1) * np.float32(32767)).astype("<i2").tobytes()
 
 
@@ -122,9 +120,7 @@ class WavWriter:
             return self._part.open("xb")
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
             reason = getattr(error, "strerror", None) or error
-            raise UsageError(
-                f"cannot write {target}: {reason}; check the folder and its permissions"
-            ) from error
+            raise UsageError(f"cannot write {target}: {reason}; check the folder and its permissions") from error
 
     def _put(self, data: bytes) -> None:
         try:
@@ -140,6 +136,14 @@ class WavWriter:
         except OSError as error:
             self.discard()
             raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
+
+
+def check_target(target: str) -> None:
+    """UsageError now, and not after a minute of work, if the file's folder is missing or may not be written."""
+    folder = os.path.dirname(os.path.realpath(target))
+    if target != "-" and not os.access(folder, os.W_OK):
+        problem = "no permission to write there" if os.path.isdir(folder) else "no such folder"
+        raise UsageError(f"cannot write {target}: {problem}; check the folder and its permissions")
 
 
 def write_wav(target: Target, wav: np.ndarray, sample_rate: int = 24000, *, raw: bool = False) -> None:

@@ -42,9 +42,7 @@ def read_header(path: str | Path) -> tuple[dict[str, dict[str, Any]], dict[str, 
             (size,) = struct.unpack("<Q", f.read(8))
             header = json.loads(f.read(size), object_pairs_hook=_no_duplicates)
     except (safetensors.SafetensorError, ValueError, OSError, RecursionError, struct.error) as error:
-        raise FormatError(
-            f"{path}: not a sound safetensors file ({error}); copy or download it again"
-        ) from None
+        raise FormatError(f"{path}: not a sound safetensors file ({error}); copy or download it again") from None
     metadata = header.pop("__metadata__", {})
     for name, entry in header.items():
         if entry["dtype"] not in NUMPY_TYPES:
@@ -132,13 +130,13 @@ class Weights:
     None stands for "whatever the file says".
     """
 
-    def __init__(self, file: TensorFile, prefix: str = "", used: set[str] | None = None) -> None:
-        self.file, self.prefix = file, prefix
+    def __init__(self, file: TensorFile, prefix: str = "", used: set[str] | None = None, packs: bool = True) -> None:
+        self.file, self.prefix, self._packs = file, prefix, packs
         self.used: set[str] = set() if used is None else used
 
-    def scope(self, name: str | int) -> Weights:
-        """The tensors below `prefix.name`."""
-        return Weights(self.file, f"{self.prefix}{name}.", self.used)
+    def scope(self, name: str | int, packs: bool = True) -> Weights:
+        """The tensors below `prefix.name`. `packs` False: leave them as they lie in the file (rarely used ones)."""
+        return Weights(self.file, f"{self.prefix}{name}.", self.used, self._packs and packs)
 
     def has(self, name: str) -> bool:
         """Is there a matrix or vector of this name?"""
@@ -161,7 +159,8 @@ class Weights:
 
     def matrix(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
         """A weight in the form the current ops want: (rows, taps*inputs)."""
-        return ops.pack(self.table(name, rows, inputs, taps))
+        weight = self.table(name, rows, inputs, taps)
+        return ops.pack(weight) if self._packs else weight
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
         """A weight as it lies in the file: for embeddings, whose rows are read one by one."""
@@ -224,4 +223,3 @@ class Weights:
         unused = [n for n in self.file.header if n.startswith(self.prefix) and n not in self.used]
         if unused:
             raise FormatError(f"{self.file.path}: unexpected tensors: {', '.join(sorted(unused)[:8])}")
-

@@ -36,9 +36,7 @@ def voice(seconds: float = 1.0, rate: int = RATE, channels: int = 1) -> np.ndarr
     return (0.3 * np.sin(2 * np.pi * 220 * t) + 0.02 * noise).astype(np.float32)
 
 
-def encoded(
-    samples: np.ndarray | None = None, kind: str = "WAV", encoding: str = "PCM_16", rate: int = RATE
-) -> bytes:
+def encoded(samples: np.ndarray | None = None, kind: str = "WAV", encoding: str = "PCM_16", rate: int = RATE) -> bytes:
     buffer = io.BytesIO()
     samples = voice(rate=rate) if samples is None else samples
     soundfile.write(buffer, samples, rate, format=kind, subtype=encoding)
@@ -48,9 +46,7 @@ def encoded(
 # --- against the original -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c["fn"] == "trim_silence_energy"], ids=lambda c: c["input"]
-)
+@pytest.mark.parametrize("case", [c for c in CASES if c["fn"] == "trim_silence_energy"], ids=lambda c: c["input"])
 def test_trim_equals_the_original(case: dict) -> None:
     wav = load_file(GOLDEN / "audio.safetensors")[case["input"]]
     trimmed = audio.trim_silence(wav, case["sr"])
@@ -61,9 +57,7 @@ def test_trim_equals_the_original(case: dict) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c["fn"].startswith("center_crop")], ids=str)
 def test_crop_equals_the_original(case: dict) -> None:
     wav = np.arange(case["n"])
-    assert np.array_equal(
-        audio.centre_crop(wav, case["win"]), wav[case["start"] : case["start"] + case["len"]]
-    )
+    assert np.array_equal(audio.centre_crop(wav, case["win"]), wav[case["start"] : case["start"] + case["len"]])
 
 
 @pytest.mark.parametrize(("seconds", "frames"), next(c for c in CASES if "values" in c)["values"])
@@ -137,9 +131,7 @@ def flac_with_length(frames: int) -> bytes:
 
 
 def test_a_flac_without_a_length_is_read_to_its_end() -> None:
-    assert np.array_equal(
-        audio.read_reference(flac_with_length(0)), audio.read_reference(encoded(kind="FLAC"))
-    )
+    assert np.array_equal(audio.read_reference(flac_with_length(0)), audio.read_reference(encoded(kind="FLAC")))
 
 
 def test_the_bounds_themselves_are_allowed() -> None:
@@ -548,16 +540,12 @@ def test_a_stream_is_written_in_order() -> None:
 
 
 def test_standard_output_and_its_loss() -> None:
-    code = (
-        "import numpy as np; from sopro_np.wav import write_wav; write_wav('-', np.full({n}, 0.5), raw=True)"
-    )
+    code = "import numpy as np; from sopro_np.wav import write_wav; write_wav('-', np.full({n}, 0.5), raw=True)"
     command = [sys.executable, "-u", "-c"]
     done = subprocess.run([*command, code.format(n=100_000)], capture_output=True, check=True)
     assert done.stdout == b"\x00\x40" * 100_000
     assert done.stderr == b""
-    process = subprocess.Popen(
-        [*command, code.format(n=10**6)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([*command, code.format(n=10**6)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert b"BrokenPipeError" in process.stderr.read()
     assert process.wait() != 0

@@ -28,9 +28,7 @@ def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in the folder of the tool, whose modules it may import."""
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=TOOL.parent, capture_output=True, text=True, check=True
-    )
+    return subprocess.run([sys.executable, "-c", code], cwd=TOOL.parent, capture_output=True, text=True, check=True)
 
 
 def make(folder: Path, arch: str, seed: int = 3, *more: str) -> Path:
@@ -151,9 +149,7 @@ def test_mimi_has_the_names_of_a_saved_one(made: tuple[str, Path]) -> None:
     metadata, shapes = header(made[1] / "mimi" / "model.safetensors")
     golden_metadata, golden_shapes = header(GOLDEN / "mimi" / "tiny" / "model.safetensors")
     assert metadata == golden_metadata == {"format": "pt"}
-    extra = {
-        f"acoustic_residual_vector_quantizer.layers.{i}." for i in (3, 4, 5, 6)
-    }  # golden has 4 codebooks
+    extra = {f"acoustic_residual_vector_quantizer.layers.{i}." for i in (3, 4, 5, 6)}  # golden has 4 codebooks
     assert {n for n in shapes if not any(e in n for e in extra)} == set(golden_shapes)
     assert ranks(shapes) == ranks(golden_shapes)
     cfg = json.loads((made[1] / "mimi" / "config.json").read_text())

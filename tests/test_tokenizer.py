@@ -164,9 +164,7 @@ def lower_nfkd() -> dict[str, Any]:
     spec["model"]["unk_token"] = "a"
     spec["model"]["fuse_unk"] = True
     flags = {"QQ": "normalized", "Q Q": "lstrip", "\u3042": "rstrip", "\u05d0": "single_word"}
-    spec["added_tokens"] = [
-        added(len(vocab) + k, text, **{flag: True}) for k, (text, flag) in enumerate(flags.items())
-    ]
+    spec["added_tokens"] = [added(len(vocab) + k, text, **{flag: True}) for k, (text, flag) in enumerate(flags.items())]
     return spec
 
 
@@ -251,9 +249,7 @@ def test_normalizers_on_every_character(file: Path, form: str) -> None:
     """Alone, and between marks of other classes, which shows its combining class."""
     pair = only_bytes(form, file)
     bulk = {*range(0x3500, 0x9F00), *range(0xAC10, 0xD790), *range(0xD800, 0xE000), *range(0x20000, 0x2F000)}
-    codes = [
-        c for c in (*range(0x31400), *range(0xE0100, 0xE0200)) if c not in bulk
-    ]  # without Han and Hangul
+    codes = [c for c in (*range(0x31400), *range(0xE0100, 0xE0200)) if c not in bulk]  # without Han and Hangul
     marked = [f"{chr(c)}a\u0345{chr(c)}\u0334\u0316" for c in codes]
     check_same(pair, ["".join(marked[k : k + 50]) for k in range(0, len(marked), 50)])
 

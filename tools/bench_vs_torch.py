@@ -48,9 +48,7 @@ def run_torch(folder: Path, arch: str, frames: int, threads: int, int8: bool) ->
         quantised = {torch.nn.Linear}
         model = torch.ao.quantization.quantize_dynamic(model, quantised, dtype=torch.qint8)
         codec = torch.ao.quantization.quantize_dynamic(codec, quantised, dtype=torch.qint8)
-    codes = np.random.default_rng(1).integers(
-        0, model.cfg.codebook_size, (REFERENCE_FRAMES, model.cfg.num_codebooks)
-    )
+    codes = np.random.default_rng(1).integers(0, model.cfg.codebook_size, (REFERENCE_FRAMES, model.cfg.num_codebooks))
     reference = torch.from_numpy(codes)
     sampler = NucleusSampler(generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

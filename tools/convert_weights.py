@@ -25,13 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sopro", type=Path, metavar="FILE", help="Sopro checkpoint, either generation")
     parser.add_argument("--mimi", type=Path, metavar="DIR|FILE", help="Mimi in transformers' format")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR|FILE", help="tokenizer.json and its config")
-    parser.add_argument(
-        "--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)"
-    )
+    parser.add_argument("--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)")
     parser.add_argument("--eos", type=int, metavar="ID", help="id after the text")
-    parser.add_argument(
-        "--recipe", default="int8", metavar="NAME|FILE", help=f"{', '.join(BUILT_IN)} or JSON"
-    )
+    parser.add_argument("--recipe", default="int8", metavar="NAME|FILE", help=f"{', '.join(BUILT_IN)} or JSON")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
     parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")

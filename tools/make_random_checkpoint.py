@@ -47,9 +47,7 @@ def write_checkpoint(folder: Path, arch: str, size: str, seed: int, dtype: str) 
     _say(f"Mimi {size}: {parameters(codec) / 1e6:.3f} M parameters")
 
 
-def _write_model(
-    folder: Path, plan: Plan, rng: np.random.Generator, dtype: str, metadata: dict[str, str]
-) -> None:
+def _write_model(folder: Path, plan: Plan, rng: np.random.Generator, dtype: str, metadata: dict[str, str]) -> None:
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", plan, rng, dtype, metadata)
 

@@ -15,7 +15,7 @@ from sopro_np.errors import UsageError
 from sopro_np.models import find_model, find_voice
 from sopro_np.options import Options
 from sopro_np.voice import Voice
-from sopro_np.wav import WavWriter
+from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -25,6 +25,7 @@ def say(args: argparse.Namespace) -> int:
     text = _read_text(args.text)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     options = Options(**given)
+    check_target(args.out)
     tts = load(find_model(args.model), args.threads, args.ops)
     if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
         options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
@@ -92,6 +93,7 @@ def make_voice(args: argparse.Namespace) -> int:
     """Recording -> voice file."""
     if args.seconds is not None and not 0 < args.seconds <= 60:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most 60")
+    check_target(args.out)
     tts = load(find_model(args.model), args.threads, args.ops)
     voice = tts.voice(args.ref, args.seconds)
     voice.save(args.out)

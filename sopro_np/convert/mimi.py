@@ -6,7 +6,6 @@ convolutions laid out as products over [x[t-m+1], ..., x[t]], rotary tables.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def plan_mimi(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fals
     source = open_source(weights)
     if "upsample.conv.weight" not in source:
         raise ConvertError(f"{weights}: not a Mimi checkpoint (no tensor upsample.conv.weight)")
-    part = Part("mimi", original_config=json.dumps(given))
+    part = Part("mimi", original_config=config_file.read_text("utf-8"))
     plan = Planner(source, part)
     h = c["hidden_size"]
     stride = _plan_resampling(plan, c)
@@ -94,9 +93,7 @@ def _read_config(given: Any, path: Path, allow_unknown: bool) -> dict[str, Any]:
         raise ConvertError(f"{path}: not a JSON object")
     unknown = sorted(set(given) - set(DEFAULTS) - HARMLESS)
     if unknown and not allow_unknown:
-        raise ConvertError(
-            f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config"
-        )
+        raise ConvertError(f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config")
     c = {**DEFAULTS, **{k: v for k, v in given.items() if k in DEFAULTS}}
     for key, wanted in FIXED.items():
         if c[key] != wanted:
@@ -247,9 +244,7 @@ def _plan_layer(plan: Planner, name: str, old: str, c: dict[str, Any], head_dim:
             plan.matrix_copy(f"{name}.{new}.weight", old_name, *sizes[new])
         else:
             plan.source.shape(old_name, shared * head_dim, h)
-            plan.matrix(
-                f"{name}.{new}.weight", inner, h, _repeat_heads(plan, old_name, shared, heads, head_dim)
-            )
+            plan.matrix(f"{name}.{new}.weight", inner, h, _repeat_heads(plan, old_name, shared, heads, head_dim))
     for i, norm in ((1, "input_layernorm"), (2, "post_attention_layernorm")):
         plan.copy(f"{name}.norm{i}.weight", f"{old}.{norm}.weight", h)
         plan.copy(f"{name}.norm{i}.bias", f"{old}.{norm}.bias", h)

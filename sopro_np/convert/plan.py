@@ -71,9 +71,7 @@ class Planner:
         self.matrix(name, n, c, lambda a, b: self.source.rows(source_name, a, b))
         return n
 
-    def linear(
-        self, name: str, source_name: str, rows: int | None, inputs: int | None, bias: bool = True
-    ) -> int:
+    def linear(self, name: str, source_name: str, rows: int | None, inputs: int | None, bias: bool = True) -> int:
         """`weight` and, if the module has one, `bias`; returns the number of outputs."""
         n = self.matrix_copy(f"{name}.weight", f"{source_name}.weight", rows, inputs)
         if bias:

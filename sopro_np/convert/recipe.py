@@ -32,11 +32,21 @@ class Recipe:
         raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
 
 
-# Attention is kept at 16 bit, as the literature does, and so are the codec's codebooks: an encoder looks for
-# the nearest row, and a row that moved is another code. Embeddings are read row by row: int8 is small enough.
-_KEPT = (("*.attention.*", "fp16"), ("mimi.quantizer.*.codebook.*", "fp16"))
-_INT8 = (("mimi.encoder*", "int8"), ("mimi.decoder.*", "int8"), ("mimi.*sample", "int8"),
-         ("*.embed", "int8"), ("sopro.codes", "int8"))  # fmt: skip
+# Attention is kept at 16 bit, as the literature does. So is the codec's road from samples to codes, but for its
+# feed-forward layers: it runs once per voice, and a feature that moved a little is another code (docs/QUANT.md).
+# Embeddings are read row by row: int8 is small enough.
+_KEPT = (
+    ("*.attention.*", "fp16"),
+    ("mimi.encoder.*", "fp16"),
+    ("mimi.downsample", "fp16"),
+    ("mimi.quantizer.*", "fp16"),
+)
+_INT8 = (
+    ("mimi.encoder_transformer.*", "int8"),
+    ("mimi.decoder.*", "int8"),
+    ("*.embed", "int8"),
+    ("sopro.codes", "int8"),
+)
 BUILT_IN = {
     "fp32": Recipe("fp32", (("*", "fp32"),)),
     "fp16": Recipe("fp16", (("*", "fp16"),)),

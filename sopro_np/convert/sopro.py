@@ -6,7 +6,6 @@ stage's embedding, the embedding added before a head, packed attention projectio
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from sopro_np.convert.plan import Part, Planner, Producer
 from sopro_np.convert.sopro_cfg import TEXT_HEADS, read_cfg
-from sopro_np.convert.source import Source, open_source, read_json, sha256_of
+from sopro_np.convert.source import Source, open_source, sha256_of
 from sopro_np.errors import ConvertError
 from sopro_np.ops import reference as maths
 
@@ -37,7 +36,7 @@ def plan_sopro(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fal
         beside = path.parent / "config.json"
         if not beside.is_file():
             raise ConvertError(f"{path}: no `cfg` in its metadata and no config.json beside it")
-        text = json.dumps(read_json(beside))
+        text = beside.read_text("utf-8", errors="replace")  # read_cfg reports what is wrong with it
     cfg = read_cfg(text, path, generation, allow_unknown)
     part = Part("sopro", original_config=text)
     plan = Planner(source, part)
@@ -55,9 +54,7 @@ def _plan_v15(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
     _plan_common(plan, cfg, frame_rows=cfg["pos_emb_max"] + 8, voice_layers=cfg["ref_enc_layers"])
     plan.vector("voice.code_weights", _softmax(plan.source.whole("ref_cb_weights", q)))
     for i in range(cfg["ref_xattn_layers"]):
-        _attention(
-            plan, f"condition.attention.{i}", f"ref_xattn.blocks.{i}", d, float(cfg["ref_xattn_gmax"]), False
-        )
+        _attention(plan, f"condition.attention.{i}", f"ref_xattn.blocks.{i}", d, float(cfg["ref_xattn_gmax"]), False)
     text_attention = _plan_ar(plan, cfg, codes=v + 1, packed=False)
     plan.vector("ar.history", np.ones(1))
 
@@ -75,8 +72,7 @@ def _plan_v15(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
         plan.vector(f"nar.{s}.mix", _softmax(plan.source.whole(f"nar.mix.{letter}", 2)))
         if s >= len(embedding):
             raise ConvertError(
-                f"{plan.source.path}: tensor nar.stage_emb.weight has {len(embedding)} rows: "
-                f"too few for stage {letter}"
+                f"{plan.source.path}: tensor nar.stage_emb.weight has {len(embedding)} rows: too few for stage {letter}"
             )
         _stage_film(plan, s, embedding[s], d)
         ids = plan.source.whole(f"nar.head_id_emb.{letter}.weight", len(books), cfg["nar_head_dim"])
@@ -85,7 +81,8 @@ def _plan_v15(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         **_config_common(cfg, text_attention, stages),
         "voice_layers": cfg["ref_enc_layers"], "reference_layers": cfg["ref_xattn_layers"],
-        "reference_heads": cfg["ref_xattn_heads"], "reference_match": "values", "reference_clamp": 10.0,
+        "reference_heads": cfg["ref_xattn_heads"], "attention_bias": False,
+        "reference_match": "values", "reference_clamp": 10.0,
         "ar_history": 1, "ar_codes": v + 1,
         "nar_dilations": _cycle(cfg["nar_dilation_cycle"], cfg["n_layers_nar"]),
         "nar_padding": "same", "nar_trunk": "shared",
@@ -119,7 +116,7 @@ def _plan_v1(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         **_config_common(cfg, text_attention, stages),
         "voice_layers": 2, "reference_layers": 3, "reference_heads": cfg["ref_attn_heads"],
-        "reference_match": "output", "reference_clamp": None,
+        "attention_bias": True, "reference_match": "output", "reference_clamp": None,
         "ar_history": max(1, lookback), "ar_codes": v,
         "nar_dilations": [1] * cfg["n_layers_nar"], "nar_padding": "causal", "nar_trunk": "own",
         "stop": "head" if cfg["use_stop_head"] else "never",
@@ -129,9 +126,7 @@ def _plan_v1(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _config_common(
-    cfg: dict[str, Any], text_attention: list[int], stages: list[list[int]]
-) -> dict[str, Any]:
+def _config_common(cfg: dict[str, Any], text_attention: list[int], stages: list[list[int]]) -> dict[str, Any]:
     covered = [b for stage in stages for b in stage]
     if len(set(covered)) != len(covered):
         raise ConvertError(f"the stages overlap: {stages}")

@@ -45,9 +45,7 @@ def read_cfg(text: str, path: Path, generation: str, allow_unknown: bool) -> dic
         raise ConvertError(f"{path}: the `cfg` metadata is not a JSON object")
     unknown = sorted(set(given) - set(defaults))
     if unknown and not allow_unknown:
-        raise ConvertError(
-            f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config"
-        )
+        raise ConvertError(f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config")
     cfg = {**defaults, **{k: v for k, v in given.items() if k in defaults}}
     for key, default in defaults.items():
         value = cfg[key]

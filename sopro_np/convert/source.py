@@ -44,8 +44,7 @@ class Source:
         self._used.add(name)
         shape = self.shapes[name]
         if expected and (
-            len(shape) != len(expected)
-            or any(e not in (None, s) for s, e in zip(shape, expected, strict=True))
+            len(shape) != len(expected) or any(e not in (None, s) for s, e in zip(shape, expected, strict=True))
         ):
             raise ConvertError(f"{self.path}: tensor {name} has shape {shape}, expected {expected}")
         if 0 in shape:

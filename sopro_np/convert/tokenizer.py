@@ -17,6 +17,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from sopro_np.convert.unicode_gaps import INERT, LOWER, UNASSIGNED
 from sopro_np.errors import TokenizerError
 from sopro_np.tokenizer import (
     DTYPES,
@@ -35,30 +36,6 @@ from sopro_np.tokenizer import (
 MAX_IDS = 1 << 24
 # ByteLevel with use_regex
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-
-# The Unicode of the reference, `tokenizers` 0.22, against Unicode 18 (`regex` 2026.11) and any `unicodedata`.
-# Its patterns (Oniguruma) know Unicode 16. These are the gaps of 16 in which a later version put something:
-UNASSIGNED = """
-557-558 58B-58C 5C8-5CF 88F B4E-B54 C5B-C5C CD7-CDC 1ACF-1AFF 208F 209D-209F 20C1-20CF 2B96 2E5E-2E7F
-A7CE-A7CF A7D2 A7D4 A7DD-A7F1 AB6C-AB6F FBC3-FBD2 FD90-FD91 FDC8-FDCE 107BB-107FF 10940-1097F 10EC5-10EFB
-11B0A-11BBF 11DAA-11EDF 1246F 12475-1247F 12544-12F8F 16E9B-16EFF 16FF2-16FFF 187F8-187FF 18CD6-18CFE
-18D09-1AFEF 1B123-1B131 1B168-1B16F 1CCFA-1CCFF 1CEB4-1CEFF 1D127-1D128 1D1EB-1D1FF 1D246-1D2BF 1D6A6-1D6A7
-1DAB0-1DEFF 1DF1F-1DF24 1DF2B-1DFFF 1E600-1E7DF 1F1AE-1F1E5 1F6D8-1F6DB 1F777-1F77A 1F7DA-1F7DF 1F7F1-1F7FF
-1F8C2-1F8FF 1FA54-1FA5F 1FA8A-1FA8E 1FAC7-1FACD 1FADD-1FADE 1FAEA-1FAEF 1FAF9-1FAFF 1FBFA-1FFFF 2B73A-2B73F
-2B81E-2B81F 2CEA2-2CEAF 323B0-E0000"""
-# Its normalizers know Unicode 9. These got a combining class, a decomposition or a composition later:
-INERT = """
-558 58B-58C 5C8-5C9 7FD 897-89F 8CA-8D3 9FE C3C D3B-D3C EBA 1715 1ABF-1AFF 1DF6-1DFA 209D-209F 32FF
-A7F1-A7F4 A82C AB69 105C0-105FF 10781-107BF 10D24-10D27 10D69-10D6D 10EAB-10EAC 10ECB-10ECF 10EF0-10EFF
-10F46-10F50 10F82-10F85 11070 1133B 11380-113E2 1145E 11839-1183A 11930-11946 119E0 11A34 11A47 11A99
-11D42-11D45 11D97 11F41-11F42 16100-1612F 16D40-16D7F 16FF0-16FF1 1B123-1B126 1CCD6-1CCF9 1D127-1D128
-1D250-1D25F 1D280-1D281 1D6A6 1DF95 1DFCD-1DFFF 1E030-1E06D 1E08F 1E130-1E136 1E2AE 1E2EC-1E2EF 1E4EC-1E4EF
-1E5EE-1E5EF 1E6E3-1E6F5 1F16C 1FBF0-1FBF9"""
-# Its Lowercase knows Unicode 17. Capitals that came after Unicode 13 -> small letters:
-LOWER = {"\u1c89": "\u1c8a", "\ua7cb": "\u0264", "\ua7cc": "\ua7cd", "\ua7ce": "\ua7cf", "\ua7d2": "\ua7d3",
-         "\ua7d4": "\ua7d5", "\ua7da": "\ua7db", "\ua7dc": "\u019b",
-         **{chr(c): chr(c + 0x20) for c in range(0x10D50, 0x10D66)},
-         **{chr(c): chr(c + 0x1B) for c in range(0x16EA0, 0x16EB9)}}  # fmt: skip
 
 # What Oniguruma (Ruby syntax) and `regex` read alike; anything else in a pattern is refused. (?i: ) is for
 # ASCII words without ligatures, because Oniguruma also folds "ss" to U+00DF, "fi" to U+FB01, ...
@@ -101,9 +78,7 @@ def _compile(
     steps = _normalizer(top.get("normalizer"))
     split, prefix_space, split_bytes = _pre_tokenizer(top.get("pre_tokenizer"))
     if isinstance(stated := config.get("add_prefix_space"), bool) and not split and stated != prefix_space:
-        raise TokenizerError(
-            f"add_prefix_space is {stated} in the config and {prefix_space} in tokenizer.json"
-        )
+        raise TokenizerError(f"add_prefix_space is {stated} in the config and {prefix_space} in tokenizer.json")
     settings = Settings(
         bos=_end("bos", bos, config, added, size),
         eos=_end("eos", eos, config, added, size),

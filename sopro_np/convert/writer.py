@@ -44,9 +44,7 @@ class TensorReport:
         return asdict(self)
 
 
-def write_file(
-    path: Path, parts: list[Part], recipe: Recipe, metadata: dict[str, str]
-) -> list[TensorReport]:
+def write_file(path: Path, parts: list[Part], recipe: Recipe, metadata: dict[str, str]) -> list[TensorReport]:
     """Write all parts to `path` at once; on any failure nothing is left behind."""
     layout: dict[str, tuple[str, tuple[int, ...]]] = {}
     matrices: list[tuple[Matrix, str]] = []
@@ -102,9 +100,7 @@ def _plan_header(
     return offsets, struct.pack("<Q", len(text)) + text
 
 
-def _write_matrix(
-    f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict[str, int]
-) -> TensorReport:
+def _write_matrix(f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict[str, int]) -> TensorReport:
     stored = _stored(m, scheme)
     data_name = f"{m.name}_packed" if scheme == "int4" else m.name
     widths = {n: SIZES[d] * math.prod(s[1:]) for n, (d, s) in stored.items()}
@@ -145,4 +141,3 @@ def _blocks(m: Matrix) -> Iterator[tuple[int, np.ndarray]]:
 def _put(f: BinaryIO, position: int, array: np.ndarray) -> None:
     f.seek(position)
     f.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-

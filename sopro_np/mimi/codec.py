@@ -1,7 +1,7 @@
 """The codec as a whole: a recording -> codes, in one go; codes -> waveform, as a stream.
 
-    encode:  wav -> SEANet -> transformer (25 Hz) -> downsample -> quantizer -> codes (12.5 Hz)
-    decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
+encode:  wav -> SEANet -> transformer (25 Hz) -> downsample -> quantizer -> codes (12.5 Hz)
+decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class Mimi:
         )
 
     def decode(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
-        """codes (T, q), T >= 0, q leading codebooks -> wav (T * hop,), not clipped. Exact for any cut."""
+        """codes (T, q), T >= 0, q leading codebooks -> wav (T * hop,), not clipped.
+
+        The same for any cut, up to the rounding of the ops in use (docs/STREAMING.md).
+        """
         self._check(codes)
         parts = [np.zeros(0, np.float32)]
         for a in range(0, len(codes), TRANSFORMER_FRAMES):
@@ -121,9 +124,7 @@ class Mimi:
 
     def _check(self, codes: np.ndarray) -> None:
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:
-            raise UsageError(
-                f"codes of shape {codes.shape} cannot be decoded: (frames, 1..{self.config.codebooks})"
-            )
+            raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, 1..{self.config.codebooks})")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.config.code_values:
             raise UsageError(f"a code lies outside 0..{self.config.code_values - 1}")
 
@@ -132,11 +133,12 @@ def build_mimi(w: Weights, config: MimiConfig) -> Mimi:
     """Read every tensor below `w`; a missing, misshapen or left-over one is an error."""
     _check_config(config)
     h, s = config.width, config.frame_stride
+    once = w.scope("encoder", packs=False), w.scope("encoder_transformer", packs=False)  # used once per voice
     rope = Rope.read(w.scope("rope"))
     mimi = Mimi(
         config,
-        read_encoder(w.scope("encoder"), config),
-        Transformer.read(w.scope("encoder_transformer"), config, rope),
+        read_encoder(once[0], config),
+        Transformer.read(once[1], config, rope),
         Downsample(w.matrix("downsample.weight", h, h, taps=None), s),
         SplitQuantizer.read(w.scope("quantizer"), config),
         PhaseFilter(w.vector("upsample.weight", s * h, None), s),

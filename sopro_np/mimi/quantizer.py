@@ -29,11 +29,9 @@ class ResidualQuantizer:
     def read(w: Weights, config: MimiConfig, codebooks: int) -> ResidualQuantizer:
         projected = w.scope("input").has("weight")
         return ResidualQuantizer(
-            Linear.read(w.scope("input"), config.code_width, config.width) if projected else None,
-            Linear.read(w.scope("output"), config.width, config.code_width) if projected else None,
-            tuple(
-                w.table(f"codebook.{j}", config.code_values, config.code_width) for j in range(codebooks)
-            ),
+            Linear.read(w.scope("input"), config.code_width, config.width, bias=False) if projected else None,
+            Linear.read(w.scope("output"), config.width, config.code_width, bias=False) if projected else None,
+            tuple(w.table(f"codebook.{j}", config.code_values, config.code_width) for j in range(codebooks)),
         )
 
     def project(self, x: np.ndarray) -> np.ndarray:

@@ -43,7 +43,10 @@ class CausalConv:
     @staticmethod
     def read(w: Weights, inputs: int, stride: int = 1, dilation: int = 1, elu: bool = False) -> CausalConv:
         weight = w.matrix("weight", None, inputs, taps=None)
-        return CausalConv(weight, w.vector("bias", weight.shape[0]), stride, dilation, elu)
+        conv = CausalConv(weight, w.vector("bias", weight.shape[0]), stride, dilation, elu)
+        if conv.past < 0:
+            raise FormatError(f"{w.prefix}weight: {weight.taps} taps cannot cover a stride of {stride}")
+        return conv
 
     @property
     def outputs(self) -> int:
@@ -62,9 +65,7 @@ class CausalConv:
             x = ops.elu(x)
         if rest := -len(x) % self.stride:
             x = np.concatenate([x, np.zeros((rest, x.shape[1]), np.float32)])
-        return ops.conv(
-            tails[0].extend(x), self.weight, self.bias, stride=self.stride, dilation=self.dilation
-        )
+        return ops.conv(tails[0].extend(x), self.weight, self.bias, stride=self.stride, dilation=self.dilation)
 
 
 @dataclass(frozen=True)

@@ -58,19 +58,19 @@ class TransformerLayer:
     @staticmethod
     def read(w: Weights, config: MimiConfig) -> TransformerLayer:
         d = config.width
-        query = Linear.read(w.scope("attention.query"), None, d)
+        query = Linear.read(w.scope("attention.query"), None, d, bias=False)
         inner = query.weight.shape[0]
-        ff_in = Linear.read(w.scope("ff_in"), None, d)
+        ff_in = Linear.read(w.scope("ff_in"), None, d, bias=False)
         return TransformerLayer(
             LayerNorm.read(w.scope("norm1"), d, config.norm_eps),
             query,
-            Linear.read(w.scope("attention.key"), inner, d),
-            Linear.read(w.scope("attention.value"), inner, d),
-            Linear.read(w.scope("attention.out"), d, inner),
+            Linear.read(w.scope("attention.key"), inner, d, bias=False),
+            Linear.read(w.scope("attention.value"), inner, d, bias=False),
+            Linear.read(w.scope("attention.out"), d, inner, bias=False),
             w.vector("scale1", d),
             LayerNorm.read(w.scope("norm2"), d, config.norm_eps),
             ff_in,
-            Linear.read(w.scope("ff_out"), d, ff_in.weight.shape[0]),
+            Linear.read(w.scope("ff_out"), d, ff_in.weight.shape[0], bias=False),
             w.vector("scale2", d),
             config.heads,
         )
@@ -95,9 +95,7 @@ class Transformer:
 
     @staticmethod
     def read(w: Weights, config: MimiConfig, rope: Rope) -> Transformer:
-        return Transformer(
-            tuple(TransformerLayer.read(w.scope(i), config) for i in range(config.layers)), rope
-        )
+        return Transformer(tuple(TransformerLayer.read(w.scope(i), config) for i in range(config.layers)), rope)
 
     def fresh(self, positions: int) -> list[KV]:
         """Memory for that many positions."""

@@ -53,7 +53,7 @@ class Autoregressor:
             w.vector("history", config.ar_history),
             read_blocks(w.scope("blocks"), config.width, config.ar_dilations, causal=True),
             {
-                i: CrossAttention.read(attention.scope(i), config.width, config.text_heads)
+                i: CrossAttention.read(attention.scope(i), config.width, config.text_heads, config.attention_bias)
                 for i in config.ar_text_attention
             },
             RMSNorm.read(w.scope("norm"), config.width),

@@ -54,9 +54,7 @@ def check(c: SoproConfig) -> None:
     rules = {
         "sizes must be positive": min(c.width, c.codebooks, c.code_values, c.speaker_width) >= 1,
         "frame_rate must be positive": c.frame_rate > 0,
-        "heads must divide width": all(
-            h >= 1 and c.width % h == 0 for h in (c.reference_heads, c.text_heads)
-        ),
+        "heads must divide width": all(h >= 1 and c.width % h == 0 for h in (c.reference_heads, c.text_heads)),
         "reference_match is 'values' or 'output'": c.reference_match in ("values", "output"),
         "nar_padding is 'causal' or 'same'": c.nar_padding in ("causal", "same"),
         "nar_trunk is 'shared' or 'own'": c.nar_trunk in ("shared", "own"),

@@ -63,6 +63,7 @@ class Conditioner:
                     layers.scope(i),
                     config.width,
                     config.reference_heads,
+                    config.attention_bias,
                     config.reference_match,
                     config.reference_clamp,
                 )

@@ -112,9 +112,7 @@ class Refiner:
         for i in range(len(config.stages)):
             stage = w.scope(i)
             stages.append(Stage.read(stage, config, i, shared or Trunk.read(stage.scope("trunk"), config)))
-        return Refiner(
-            table, tuple(stages), config.codebooks, config.code_values, config.nar_padding == "same"
-        )
+        return Refiner(table, tuple(stages), config.codebooks, config.code_values, config.nar_padding == "same")
 
     def fresh(self) -> NarState:
         return NarState([stage.trunk.fresh() for stage in self.stages])

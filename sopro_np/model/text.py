@@ -42,9 +42,7 @@ class TextEncoder:
         if len(ids) == 0:
             raise UsageError("the text is empty: there is nothing to say")
         if len(ids) > len(self.positions):
-            raise UsageError(
-                f"the text has {len(ids)} tokens, the model takes at most {len(self.positions)}: split it"
-            )
+            raise UsageError(f"the text has {len(ids)} tokens, the model takes at most {len(self.positions)}: split it")
         if ids.min() < 0 or ids.max() >= self.vocabulary:
             raise UsageError(f"a text id lies outside 0..{self.vocabulary - 1}: tokenizer and model disagree")
         return ops.embed(ids, self.table) + self.positions[: len(ids)]

@@ -49,9 +49,7 @@ class SpeakerEncoder:
 
     def mix(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, E)."""
-        return sum_of_codes(
-            codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values
-        )
+        return sum_of_codes(codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values)
 
     def encode(self, mixed: np.ndarray) -> np.ndarray:
         """(R, E) -> (R, E)."""
@@ -99,9 +97,7 @@ class ReferenceEncoder:
 
     def mix(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, D)."""
-        return sum_of_codes(
-            codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values
-        )
+        return sum_of_codes(codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values)
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, D)."""

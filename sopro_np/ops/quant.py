@@ -21,7 +21,7 @@ a convolution (K > 1) is our extension, its `weight_shape` then has three entrie
 
 Activations become int8 with one scale per row (= per frame): amax = max(|x|, 1e-12),
 q = rint(x * (127 / amax)) (half to even), scale = amax / 127. A row knows nothing of its neighbours,
-so a stream may be cut anywhere without changing a bit (with one scale per tensor 99.8 % of rows differ).
+so an integer product does not depend on how a stream was cut (with one scale per tensor 99.8 % of rows differ).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per-frame int8 activations. x (T, C) -> q (T, C) int8, scale (T,) float32. Non-finite input is an error."""
     amax = np.maximum(np.abs(x).max(axis=1), np.float32(1e-12)) if x.shape[1] else np.ones(len(x), np.float32)
     if not np.isfinite(amax).all():
-        raise FloatingPointError("activation is NaN or infinite: the weights or the input are broken")
+        raise FormatError("an activation is NaN or infinite: the weights or the input are broken")
     q = np.rint(x * (np.float32(127) / amax)[:, None]).astype(np.int8)
     return q, (amax / np.float32(127)).astype(np.float32)
 
@@ -153,7 +153,7 @@ def _decode_int8(t: QTensor, index: np.ndarray | slice) -> np.ndarray:
 _ENCODE: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray | None]]] = {
     "fp32": lambda w, taps: (w, None),
     "fp16": lambda w, taps: (_checked_fp16(w), None),
-    "bf16": lambda w, taps: (to_bf16(w), None),
+    "bf16": lambda w, taps: (_checked_bf16(w), None),
     "int8": _encode_int8,
     "int4": _encode_int4,
 }
@@ -170,3 +170,10 @@ def _checked_fp16(w: np.ndarray) -> np.ndarray:
     if np.abs(w).max(initial=0) > 65504:
         raise FormatError("a weight exceeds the range of fp16 (65504): choose bf16 or fp32 for this tensor")
     return w.astype(np.float16)
+
+
+def _checked_bf16(w: np.ndarray) -> np.ndarray:
+    bits = to_bf16(w)
+    if not np.isfinite(from_bf16(bits)).all():
+        raise FormatError("a weight exceeds the range of bf16 (3.39e38): choose fp32 for this tensor")
+    return bits

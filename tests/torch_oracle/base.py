@@ -95,9 +95,7 @@ class Sopro(nn.Module, ABC):
         return self.cond_norm(self.attend_reference(x, reference))
 
     @torch.inference_mode()
-    def prepare(
-        self, ids: Tensor, ref: Tensor, max_frames: int, style: float | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def prepare(self, ids: Tensor, ref: Tensor, max_frames: int, style: float | None = None) -> tuple[Tensor, Tensor]:
         """Text and reference -> all conditioning rows and the text sequence (L, D).
 
         The reference is taken as it is: whoever calls crops it.

@@ -104,9 +104,7 @@ class SSMLiteBlock(nn.Module):
         self.norm = RMSNorm(width)
         self.glu = GLU(width)
         self.dw = DepthwiseConv1d(width, kernel, dilation, causal)
-        self.ff = nn.Sequential(
-            RMSNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        self.ff = nn.Sequential(RMSNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dw(self.glu(self.norm(x)))
@@ -123,9 +121,7 @@ def block_stack(
     layers: int, width: int, kernel: int = 7, dilations: Sequence[int] = (1,), causal: bool = False
 ) -> nn.ModuleList:
     """`layers` SSMLite blocks whose dilations repeat the given cycle."""
-    return nn.ModuleList(
-        SSMLiteBlock(width, kernel, dilation, causal) for dilation in islice(cycle(dilations), layers)
-    )
+    return nn.ModuleList(SSMLiteBlock(width, kernel, dilation, causal) for dilation in islice(cycle(dilations), layers))
 
 
 def run_stack(blocks: nn.ModuleList, x: Tensor) -> Tensor:

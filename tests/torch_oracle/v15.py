@@ -185,9 +185,7 @@ class SoproV15(Sopro):
         self.eos = cfg.codebook_size
         self.register_buffer("ref_cb_weights", torch.zeros(cfg.num_codebooks))
         self.nar_prev_cb_weights = nn.Parameter(torch.zeros(cfg.num_codebooks))
-        self.ref_xattn = RefXAttnStack(
-            cfg.d_model, cfg.ref_xattn_heads, cfg.ref_xattn_layers, cfg.ref_xattn_gmax
-        )
+        self.ref_xattn = RefXAttnStack(cfg.d_model, cfg.ref_xattn_heads, cfg.ref_xattn_layers, cfg.ref_xattn_gmax)
         self.ar = AR(cfg)
         self.nar = NAR(cfg, {stage: len(books) for stage, books in self.stage_books.items()})
 

@@ -73,9 +73,7 @@ def parameters(plan: Plan) -> int:
     return sum(prod(shape) for shape, _ in plan.values())
 
 
-def write_safetensors(
-    path: Path, plan: Plan, rng: np.random.Generator, dtype: str, metadata: dict[str, str]
-) -> None:
+def write_safetensors(path: Path, plan: Plan, rng: np.random.Generator, dtype: str, metadata: dict[str, str]) -> None:
     """Draw every tensor of a plan, in the order of its names, into one .safetensors file.
 
     Format: 8-byte little-endian header length, JSON header padded with spaces to 8 bytes, raw tensors.
@@ -95,9 +93,7 @@ def write_safetensors(
             _write_tensor(file, plan[name], rng, kind)
 
 
-def _write_tensor(
-    file: BinaryIO, entry: tuple[Shape, Draw], rng: np.random.Generator, kind: np.dtype[Any]
-) -> None:
+def _write_tensor(file: BinaryIO, entry: tuple[Shape, Draw], rng: np.random.Generator, kind: np.dtype[Any]) -> None:
     shape, draw = entry
     values = draw(rng, shape)
     if values.shape != shape:

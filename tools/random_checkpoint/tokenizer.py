@@ -26,9 +26,7 @@ SPECIALS = [
 ]  # fmt: skip
 SIZES = {"tiny": (512, 16), "full": (128_256, 256)}  # entries, of which special; the pad token comes on top
 
-PAIRS = (
-    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de"
-)
+PAIRS = "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de"
 WORDS = (
     "the and ing ion you that was for are with his they this have from one had word but not what all were "
     "when we there can your which their said if do will each about how up out them then she many some so "
@@ -37,8 +35,7 @@ WORDS = (
     "where most know hello world"
 )
 ONSETS = (
-    "b c d f g h j k l m n p r s t v w y z "
-    "bl br ch cl cr dr fl fr gl gr pl pr qu sc sh sk sl sm sn sp st str sw th tr"
+    "b c d f g h j k l m n p r s t v w y z bl br ch cl cr dr fl fr gl gr pl pr qu sc sh sk sl sm sn sp st str sw th tr"
 )
 NUCLEI = "a e i o u ai au ea ee ei ie oa oo ou y"
 CODAS = "n r s t l d m ck ng st nd ss p g x nt ll rs sh th ch b rd ns ft"

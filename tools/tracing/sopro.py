@@ -52,9 +52,7 @@ class SoproTrace:
         self._greedy(rows)
         for t in sorted({int(m[1]) for n in self.names if (m := re.match(r"nar\.T(\d+)\.rvq1$", n))}):
             self._nar(rows, t)
-        for m in sorted(
-            {int(k[1]) for n in self.names if (k := re.match(r"generate\.argmax\.max(\d+)\.", n))}
-        ):
+        for m in sorted({int(k[1]) for n in self.names if (k := re.match(r"generate\.argmax\.max(\d+)\.", n))}):
             self._generate(m)
         return self.out
 
@@ -105,7 +103,11 @@ class SoproTrace:
         if not self.model.config.prefix_frames:
             return {"": 0}
         r = len(self.given["ref_tokens"])
-        frames = {"noprefix": 0, "prefix": self.model.config.prefix_frames, "prefix2": round(0.16 * 12.5)}
+        frames = {
+            "noprefix": 0,
+            "prefix": self.model.config.prefix_frames,
+            "prefix2": round(0.16 * self.model.config.frame_rate),
+        }
         return {f"{name}.": min(r, p) for name, p in frames.items()}
 
     def _fresh(self, prefix: int) -> ArState:

@@ -1,0 +1,136 @@
+"""Who may import whom (DESIGN section 4), read off the source; and what must not occur in it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "sopro_np"
+FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+
+# From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
+FLOORS = (
+    ("errors", "version", "kernels", "ops"),
+    ("state", "weights", "config", "sampling", "wav", "audio", "tokenizer", "options", "models"),
+    ("layers", "convert"),
+    ("model", "mimi"),
+    ("voice", "session"),
+    ("engine", "bench", "hub", "speak"),
+    ("cli", "serve", "evaluate", "__main__"),
+)
+APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("speak", "bench")}
+PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
+LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub.py"}}
+NEUTRAL = ("ops", "layers.py", "model", "mimi", "session.py")  # they know no generation
+
+
+def unit(path: Path) -> str:
+    """The name by which a file has its place: its folder below the package, or its own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(full module name, stands inside a function) of every import; of `from a import b`: a.b and a."""
+    tree = ast.parse(path.read_text("utf-8"))
+    inner = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
+    typing = {
+        n for i in ast.walk(tree) if isinstance(i, ast.If) and "TYPE_CHECKING" in ast.dump(i.test) for n in ast.walk(i)
+    }
+    for node in ast.walk(tree):
+        lazy = node in inner or node in typing
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((f"{node.module}.{alias.name}", lazy) for alias in node.names)
+
+
+def allowed(importer: str, imported: str) -> bool:
+    if importer == imported or importer == "__init__":
+        return True
+    if (importer, imported) in APART:
+        return False
+    return PLACE[imported] < PLACE[importer]
+
+
+def test_every_file_has_a_floor() -> None:
+    assert FILES
+    assert {unit(p) for p in FILES} - {"__init__"} <= set(PLACE), "give the new file a floor here and in DESIGN"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = unit(path)
+    for name, lazy in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in ("tools", "tests", "conftest"), f"imports {name}"
+        if top != "sopro_np":
+            assert top not in LAZY or (lazy and str(path.relative_to(PACKAGE)) in LAZY[top]), f"imports {name}"
+            continue
+        target = rest.split(".")[0]
+        if target in PLACE:
+            assert allowed(here, target), f"{here} imports {target}"
+        if here == "ops":
+            assert target in ("ops", "errors", "kernels"), f"ops imports {target}"
+        if target == "kernels" and here != "kernels":
+            assert here == "ops" and lazy, "kernels are imported by their builder and the JIT door, on demand"
+
+
+def test_the_check_finds_something(tmp_path: Path) -> None:
+    assert not allowed("layers", "engine")
+    assert not allowed("mimi", "model") and not allowed("model", "mimi")
+    assert allowed("session", "voice") and not allowed("voice", "session")
+    file = tmp_path / "x.py"
+    file.write_text("import torch\ndef f():\n    from sopro_np.model import ar\n")
+    assert list(imports(file)) == [("torch", False), ("sopro_np.model.ar", True)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 320
+
+
+def test_generations_have_no_name_below_the_converter() -> None:
+    for part in NEUTRAL:
+        files = [PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py")
+        for path in files:
+            strings = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+            assert not [s for s in strings if isinstance(s, str) and "1.5" in s], path
+            assert not [s for s in strings if s in ("v1", "1", "v15")], path
+
+
+FORBIDDEN = {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_can_run_code_from_a_file(path: Path) -> None:
+    """No pickle in any guise; torch.load in one place, with weights_only."""
+    where = str(path.relative_to(PACKAGE))
+    for name, _ in imports(path):
+        assert name.split(".")[0] not in (
+            "pickle",
+            "cPickle",
+            "dill",
+            "cloudpickle",
+            "joblib",
+            "marshal",
+            "shelve",
+        ), name
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        called = ast.unparse(node.func)
+        assert called not in FORBIDDEN, f"{called} in line {node.lineno}"
+        assert keywords.get("allow_pickle", "False") == "False", f"line {node.lineno}"
+        assert keywords.get("shell", "False") == "False", f"line {node.lineno}"
+        if called == "torch.load":
+            assert where == "convert/source.py"
+            assert keywords["weights_only"] == "True"
+        if called in ("np.load", "numpy.load"):
+            assert keywords.get("allow_pickle") == "False"
