@@ -4,13 +4,19 @@ import sopro_np
 wav = sopro_np.synthesize("Hello.", ref="me.wav", model="sopro-v1.5-int8.safetensors", seed=1)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from sopro_np.errors import SoproError
 from sopro_np.version import __version__
 
 __all__ = ["Sopro", "SoproError", "Voice", "__version__", "load", "synthesize"]
 
 
-def __getattr__(name: str):  # type: ignore[no-untyped-def]
+if TYPE_CHECKING:
+    from sopro_np.speak import Sopro, Voice, load, synthesize
+
+
+def __getattr__(name: str) -> Any:
     """The engine is imported on first use: `import sopro_np` alone, and `sopro-np --help`, stay instant."""
     if name in __all__:
         from sopro_np import speak
