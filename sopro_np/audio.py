@@ -120,10 +120,12 @@ def resample(wav: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 def _contents(source: Source) -> tuple[str, bytes]:
     """Name for messages, and at most MAX_FILE_BYTES of content."""
-    if isinstance(source, bytes):
-        name, data = "<bytes>", source
+    if isinstance(source, bytes | bytearray | memoryview):
+        name, data = "<bytes>", bytes(source)
     elif isinstance(source, str | Path):
         name, data = str(source), _read_file(Path(source))
+    elif not hasattr(source, "read"):
+        raise AudioError(f"a {type(source).__name__} is no recording; give a file name, its bytes or a binary file")
     else:
         name = str(getattr(source, "name", "<stream>"))
         try:
@@ -162,6 +164,8 @@ def _recognise(name: str, data: bytes) -> bytes:
         return data
     if data.startswith((b"fLaC", b"OggS")) or (data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xE6 == 0xE2):
         return data  # the last: MPEG frame sync, layer III
+    if name.endswith(".safetensors"):
+        raise AudioError(f"{name}: is a voice or a model, not a recording; load a voice with --voice or load_voice()")
     for (offset, magic), container in _OTHER_CONTAINERS.items():
         if data.startswith(magic, offset):
             raise AudioError(f"{name}: is {container}, not WAV, FLAC, Ogg or MP3; {_REMEDY}")

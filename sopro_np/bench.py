@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sopro_np import ops
-from sopro_np.engine import Sopro, load
+from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
 from sopro_np.options import Options
 from sopro_np.sampling import Sampler
 from sopro_np.voice import Voice
@@ -88,9 +88,10 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
     encoded = time.perf_counter() - start
     rows = [measure_stages(tts, voice, frames) for _ in range(runs)]
     stages = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    waits = (0, 6, None) if tts.model.nar.looks_ahead else (None,)
+    waits = (0, 6, STREAM_LOOKAHEAD, None) if tts.model.nar.looks_ahead else (None,)
     return {
         "model": path.name,
+        "generation": tts.file.json("sources")["sopro"].get("generation", "?"),
         "recipe": tts.file.json("recipe")["name"],
         "ops": ops.current(),
         "threads": threads,

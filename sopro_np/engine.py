@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sopro_np import ops
-from sopro_np.audio import read_reference
+from sopro_np.audio import MAX_SECONDS, centre_crop, read_reference
 from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
+from sopro_np.ops import use as use_ops
 from sopro_np.ops.threads import blas_threads
 from sopro_np.options import Options
 from sopro_np.session import Session
@@ -110,20 +110,28 @@ class Sopro:
     def voice(self, ref: Reference | np.ndarray, seconds: float | None = None) -> Voice:
         """Recording -> voice. `ref`: audio file, its bytes, or float samples (n,) at `sample_rate`.
 
-        At most `seconds` from the middle are used (default: what the model was trained with).
+        At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
+        they are otherwise; a file is also mixed to mono, trimmed, resampled and checked.
         """
         mimi, config = self.mimi, self.model.config
+        limit = min(config.reference_seconds, MAX_SECONDS) if seconds is None else seconds
+        if not isinstance(limit, int | float) or not 0 < limit <= MAX_SECONDS:
+            raise UsageError(f"seconds = {limit!r} must be more than 0 and at most {MAX_SECONDS:g}")
         if isinstance(ref, np.ndarray):
-            wav = np.asarray(ref, np.float32)
+            if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < mimi.config.hop:
+                raise AudioError(
+                    f"samples must be floats (n,) in -1..1, n at least {mimi.config.hop}; give a file otherwise"
+                )
+            wav = ref.astype(np.float32)
             if not np.isfinite(wav).all():
                 raise AudioError("the reference has samples that are not numbers (NaN or infinity)")
+            wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
         else:
-            limit = config.reference_seconds if seconds is None else seconds
             wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
         with blas_threads(self.threads):
             voice = self.voice_from_codes(mimi.encode(wav)[:, : config.codebooks])
-        for part in ("mimi.encoder", "mimi.quantizer", "sopro.voice"):  # a quarter of the file, not needed to speak
-            self.file.forget(part)
+        for part in ("mimi.encoder.", "mimi.encoder_transformer.", "mimi.quantizer.", "sopro.voice."):
+            self.file.forget(part)  # a quarter of the file, not needed to speak
         return voice
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
@@ -144,8 +152,12 @@ class Sopro:
         sampler: Callable[[np.ndarray], int] | None = None,
     ) -> Session:
         """One utterance, to be iterated block by block."""
-        if not text.strip():
+        if not isinstance(text, str) or not text.strip():
             raise UsageError("the text is empty: there is nothing to say")
+        if not isinstance(voice, Voice):
+            raise UsageError("voice must be a Voice: make one with voice() or load_voice()")
+        if self._mimi is not None:
+            self._mimi.check_length(options.max_frames)
         check_fingerprints(voice.fingerprints, self.fingerprints, "this voice")
         return Session(self.model, voice, self.tokenizer.encode(text), options, sampler=sampler, threads=self.threads)
 
@@ -157,6 +169,8 @@ class Sopro:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes (frames, q) -> float32 waveform, not clipped."""
         codes = np.asarray(codes)
+        if codes.ndim != 2:
+            raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, codebooks) are needed")
         with blas_threads(self.threads):
             return self.mimi.decode(codes, self.mimi.fresh(len(codes)))
 
@@ -175,7 +189,10 @@ class Sopro:
 
     def _speak(self, codes: np.ndarray, state: Any) -> np.ndarray:
         with blas_threads(self.threads):
-            return np.clip(self.mimi.decode(codes, state), -1, 1)
+            wav = self.mimi.decode(codes, state)
+        if not np.isfinite(wav).all():
+            raise ModelError(f"{self.path}: the codec computed NaN or infinity: its weights are broken")
+        return np.clip(wav, -1, 1)
 
     def stream(self, text: str, voice: Voice, **options: Any) -> Iterator[np.ndarray]:
         """Text -> float32 chunks in [-1, 1], the first one long before the last word is decided.
@@ -216,9 +233,5 @@ def load(path: str | Path, threads: int | None = None, ops: str | None = None) -
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise UsageError(f"threads = {threads!r} must be a whole number, at least 1")
     if ops is not None:
-        _use(ops)
+        use_ops(ops)
     return Sopro(path, threads)
-
-
-def _use(name: str) -> None:
-    ops.use(name)

@@ -80,7 +80,8 @@ def download(
     metadata, made = _made_from(output)
     known = made or next((s for p in converted_models(generation, folder) if (s := _made_from(p)[1])), {})
     fresh = (FORMAT_VERSION, json.dumps({"name": rules.name, "rules": rules.rules}))
-    reuse = made and not conversion and fresh == (metadata.get("format_version"), metadata.get("recipe"))
+    plain = not conversion and metadata.get("options") == "{}"
+    reuse = made and plain and fresh == (metadata.get("format_version"), metadata.get("recipe"))
 
     at = {
         SOPRO: _resolve(SOPRO, revision, known.get("sopro"), PUBLISHED_BEFORE[generation]),

@@ -45,7 +45,7 @@ def cached_model(name: str) -> Path | None:
         return None
     folder, stem = cache_dir(), name.removesuffix(".safetensors")
     first = (folder / f"{s}.safetensors" for s in (stem, f"sopro-{name}-{DEFAULT_RECIPE}"))
-    return next((path for path in (*first, *converted_models(name, folder)) if path.is_file()), None)
+    return next((path for path in (*first, *converted_models(name, folder)) if os.path.isfile(path)), None)
 
 
 def find_model(name: str | Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from sopro_np.errors import UsageError
@@ -15,9 +16,11 @@ class Options:
 
     temperature, top_p, top_k: sampling (temperature 0 = not applied; top_k = 1 is greedy).
     style_strength: how strongly the speaker vector acts.
-    stop_threshold, stop_patience: for models that stop by a probability.
-    min_gen_frames: no end before that many frames. max_frames: the end at the latest.
+    stop_threshold, stop_patience: for models that stop by a probability (v1); without meaning for others.
+    min_gen_frames: no end before that many frames. max_frames: the end at the latest (with an end
+        code one frame later, as upstream).
     lookahead: frames a non-causal model waits for before it fixes a block; None: all of them (offline).
+        Causal models wait for nothing, whatever it says.
     chunk_frames: frames per piece of audio. seed: None draws one from the system.
     """
 
@@ -35,6 +38,8 @@ class Options:
 
     def __post_init__(self) -> None:
         _number("temperature", self.temperature, 0, 100)
+        if 0 < self.temperature < 1e-3:
+            raise UsageError(f"temperature = {self.temperature!r} is too close to 0; top_k = 1 is greedy")
         _number("top_p", self.top_p, 0, 1)
         _number("style_strength", self.style_strength, 0, 100)
         _number("stop_threshold", self.stop_threshold, 0, math.inf)
@@ -57,12 +62,12 @@ class Options:
 def _number(name: str, value: Any, low: float, high: float) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise UsageError(f"{name} = {value!r} must be a number from {low} to {high}")
 
 
 def _whole(name: str, value: Any, low: int) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise UsageError(f"{name} = {value!r} must be a whole number, at least {low}")

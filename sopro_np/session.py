@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sopro_np.errors import UsageError
+from sopro_np.errors import ModelError, UsageError
 from sopro_np.model.build import Model
 from sopro_np.model.nar import NarState
 from sopro_np.ops.threads import blas_threads
@@ -41,6 +41,7 @@ class Session:
     ) -> None:
         o, config = options, model.config
         self.finish_reason: str | None = None
+        self._started = False
         self._model, self._voice, self._threads = model, voice, threads
         self._sampler = sampler or Sampler(o.temperature, o.top_p, o.top_k, o.seed)
         self._stop = model.stop.fresh(o.min_gen_frames, o.stop_threshold, o.stop_patience)
@@ -49,6 +50,8 @@ class Session:
             most = len(model.condition.positions) - self._stop.steps(0)
             raise UsageError(f"max_frames = {o.max_frames}: this model has positions for {most} frames at most")
         self._style = config.style_strength if o.style_strength is None else o.style_strength
+        # A causal model finishes what is there, so its blocks may be the caller's chunks; the other kind keeps to a
+        # grid of its own, and waits for the frames behind a block (None: for all of them).
         waits = model.nar.looks_ahead
         self._lookahead = o.lookahead if waits else 0
         self._block = BLOCK_FRAMES if waits else o.chunk_frames
@@ -59,6 +62,9 @@ class Session:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Finished code rows (n, Q) int64, in order."""
+        if self._started:
+            raise UsageError("this utterance was spoken already: make a new session")
+        self._started = True
         codes: list[int] = []
         state = self._model.nar.fresh()
         done = 0
@@ -80,6 +86,8 @@ class Session:
             row = self._conditioning(t, t + 1)[0]
             with blas_threads(1):
                 logits = ar.step(row, state, self._text)
+            if not np.isfinite(logits).all():
+                raise ModelError("the model computed NaN or infinity: its weights are broken")
             code = self._sampler(stop.allow(logits, t))
             if stop.is_end(code):
                 self.finish_reason = "stop"

@@ -7,12 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.engine import Reference, Sopro, load
+from sopro_np import engine
+from sopro_np.engine import Reference, Sopro
 from sopro_np.errors import UsageError
 from sopro_np.models import find_model, find_voice
 from sopro_np.voice import Voice
 
 __all__ = ["Sopro", "Voice", "load", "synthesize"]
+
+
+def load(model: str | Path | None = None, threads: int | None = None, ops: str | None = None) -> Sopro:
+    """Open a model: a file, the name of a downloaded one, or None for SOPRO_NP_MODEL.
+
+    `threads`: at most that many for large products. `ops`: "numpy" (or "native").
+    """
+    if model is not None and not isinstance(model, str | Path):
+        raise UsageError(f"model = {model!r}: give a file or a name")
+    return engine.load(find_model(model), threads, ops)
+
 
 _last: tuple[tuple[Any, ...], Sopro] | None = None
 

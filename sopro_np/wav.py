@@ -6,6 +6,7 @@ import os
 import secrets
 import struct
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -106,15 +107,17 @@ class WavWriter:
 
     def _open(self, target: Target) -> BinaryIO:
         if target == "-":
+            if sys.stdout is None:
+                raise UsageError("standard output is closed; name a file with -o")
             return sys.stdout.buffer
         if not isinstance(target, str | Path):
             return target
         try:
-            path = Path(os.path.realpath(target))  # replace what a link points to, not the link
-            if path.is_dir():
+            if os.path.isdir(target):
                 raise UsageError(f"cannot write {target}: it is a folder; name a file")
-            if path.exists() and not path.is_file():
-                return path.open("wb")  # a pipe or a device must not be replaced by a file
+            if _is_stream(target):
+                return Path(target).open("wb")
+            path = Path(os.path.realpath(target))  # replace what a link points to, not the link
             self._path = path
             self._part = path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
             return self._part.open("xb")
@@ -138,10 +141,20 @@ class WavWriter:
             raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
 
 
-def check_target(target: str) -> None:
-    """UsageError now, and not after a minute of work, if the file's folder is missing or may not be written."""
+def _is_stream(target: str | Path) -> bool:
+    """A pipe or a device, which is written to and must not be replaced by a file."""
+    return os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target)
+
+
+def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
+    """UsageError now, and not after a minute of work, if `target` may not be written or is one of the inputs."""
+    if not target:
+        raise UsageError("the name of the output is empty")
+    for source in inputs:
+        if source and os.path.isfile(target) and os.path.exists(source) and os.path.samefile(target, source):
+            raise UsageError(f"{target}: is read by this command; name another output")
     folder = os.path.dirname(os.path.realpath(target))
-    if target != "-" and not os.access(folder, os.W_OK):
+    if target != "-" and not _is_stream(target) and not os.access(folder, os.W_OK):
         problem = "no permission to write there" if os.path.isdir(folder) else "no such folder"
         raise UsageError(f"cannot write {target}: {problem}; check the folder and its permissions")
 

@@ -78,7 +78,8 @@ def replacing(path: str | Path, error: type[SoproError]) -> Iterator[BinaryIO]:
         os.chmod(part, 0o666 & ~umask)
         os.replace(part, real)
     except OSError as problem:
-        raise error(f"{path}: cannot be written ({problem.strerror})") from None
+        place = problem.filename if isinstance(problem.filename, str) else path
+        raise error(f"{path}: cannot be written ({place}: {problem.strerror})") from None
     finally:
         if part is not None:
             Path(part).unlink(missing_ok=True)

@@ -255,6 +255,14 @@ def test_offline(hub: Hub, start: Start) -> None:
     assert not hub.log
 
 
+def test_a_special_conversion_is_not_reused(worker: Worker) -> None:
+    """What was made with --bos must not pass for what was asked for without it."""
+    worker.good(bos=7)
+    plain = TensorFile(worker.good())
+    assert plain.json("options") == {}
+    assert plain.json("sources")["tokenizer"]
+
+
 def test_again(hub: Hub, worker: Worker, checkpoints: dict[str, dict[str, bytes]]) -> None:
     """Already there: also after a commit that changed no file; converted anew if asked or damaged."""
     path = worker.good()

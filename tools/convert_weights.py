@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
     parser.add_argument("--allow-unknown-config", action="store_true")
     args = parser.parse_args(argv)
+    if args.json is not None and args.json.resolve() == args.output.resolve():
+        parser.error("--json and --output name the same file")
     try:
         report = convert(
             args.output,

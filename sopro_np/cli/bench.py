@@ -18,17 +18,21 @@ def run(args: argparse.Namespace) -> int:
     if args.frames < 8 or args.runs < 1:
         raise UsageError("--frames must be at least 8 and --runs at least 1")
     result = bench(find_model(args.model), args.frames, args.runs, args.threads, args.ops)
-    if args.json:
-        json.dump(result, sys.stdout, indent=1)
-        print()
+    row = None
     if args.share:
         cpu = examine()["cpu"]
         first = ", ".join(f"{k}: {1000 * v:.0f} ms" for k, v in result["first_audio_s"].items())
         cells = (
-            cpu, platform.machine(), result["model"], result["ops"], str(result["threads"] or "all"),
+            cpu, platform.machine(), f"{result['generation']} {result['recipe']}", result["ops"],
+            str(result["threads"] or "all"),
             f"{result['rtf']:.3f}", f"{result['ar_frames_per_s']:.0f}", first, f"{result['peak_rss_mb']:.0f}",
         )  # fmt: skip
-        print("| " + " | ".join(cells) + " |")
+        row = "| " + " | ".join(cells) + " |"
+    if args.json:
+        json.dump(result | ({"share": row} if row else {}), sys.stdout, indent=1)
+        print()
+    elif row:
+        print(row)
     if not (args.json or args.share):
         for key, value in result.items():
             print(f"{key:16} {value:.4f}" if isinstance(value, float) else f"{key:16} {value}", file=sys.stderr)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sopro_np.errors import SoproError
 from sopro_np.version import __version__
@@ -81,12 +83,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         ("stop-patience", int, "so many such frames in a row end it, v1"),
         ("min-gen-frames", int, "no end before"),
         ("max-frames", int, "the end at the latest (400, 32 s)"),
-        ("lookahead", int, "frames that v1.5 waits for before it fixes a block"),
+        ("lookahead", _frames, "frames that v1.5 waits for before it fixes a block; all: offline"),
         ("chunk-frames", int, "frames per piece of audio (16)"),
         ("seed", int, "same seed, same speech"),
     ):
-        letter = kind.__name__[0].upper()
+        letter = "F" if kind is float else "N"
         group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+
+
+def _frames(text: str) -> int | None:
+    return None if text == "all" else int(text)
 
 
 def normalise(argv: Sequence[str]) -> list[str]:
@@ -103,6 +109,8 @@ def normalise(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 (failed) or 2 (usage)."""
     args = build_parser().parse_args(normalise(sys.argv[1:] if argv is None else argv))
+    with suppress(ValueError):  # not in the main thread: somebody else looks after signals
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that temporary files go
     try:
         code = _run(args)
         sys.stdout.flush()  # a closed pipe is noticed here, not when Python exits
@@ -114,6 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has heard enough. Nothing may be flushed into the closed pipe when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"sopro-np: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("sopro-np: interrupted", file=sys.stderr)
         return 130

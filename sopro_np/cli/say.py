@@ -25,8 +25,9 @@ def say(args: argparse.Namespace) -> int:
     text = _read_text(args.text)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     options = Options(**given)
-    check_target(args.out)
-    tts = load(find_model(args.model), args.threads, args.ops)
+    model = find_model(args.model)
+    check_target(args.out, (model, args.ref, args.voice and find_voice(args.voice)))
+    tts = load(model, args.threads, args.ops)
     if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
         options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
     session = tts.session(text, _voice(tts, args), options)
@@ -59,11 +60,13 @@ def say(args: argparse.Namespace) -> int:
 def _read_text(text: str) -> str:
     if text != "-":
         return text
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; give the text as an argument")
     raw = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
     if len(raw) > MAX_TEXT_BYTES:
         raise UsageError("the text on standard input is longer than 1 MiB: split it")
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # what an editor or echo adds
     except UnicodeDecodeError as error:
         raise UsageError(f"the text on standard input is not UTF-8 ({error.reason} at byte {error.start})") from None
 
@@ -93,8 +96,9 @@ def make_voice(args: argparse.Namespace) -> int:
     """Recording -> voice file."""
     if args.seconds is not None and not 0 < args.seconds <= 60:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most 60")
-    check_target(args.out)
-    tts = load(find_model(args.model), args.threads, args.ops)
+    model = find_model(args.model)
+    check_target(args.out, (model, args.ref))
+    tts = load(model, args.threads, args.ops)
     voice = tts.voice(args.ref, args.seconds)
     voice.save(args.out)
     seconds = len(voice.codes) / tts.model.config.frame_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 from dataclasses import dataclass
@@ -72,13 +73,22 @@ def convert(
         parts.append(_plan_tokenizer(tokenizer, bos, eos))
     if not parts:
         raise ConvertError("nothing to convert: give --sopro, --mimi or --tokenizer")
+    if tokenizer is None and (bos is not None or eos is not None):
+        raise ConvertError("--bos and --eos belong to a tokenizer: give --tokenizer, too")
+    dropped = [n for part in parts for n in part.dropped]
+    for pattern in drop:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in dropped):
+            raise ConvertError(f"--drop {pattern}: matches no tensor that could be left out")
     _check_together(parts)
     sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
     for name, known in (origin or {}).items():
         sources.setdefault(name, {}).update(known)
     before = sum(_size(p) for p in (sopro, mimi, tokenizer) if p is not None)
-    tensors = write_file(output, parts, recipe, _metadata(parts, recipe, sources))
-    dropped = [n for part in parts for n in part.dropped]
+    asked = {"bos": bos, "eos": eos, "drop": list(drop), "allow_unknown_config": allow_unknown_config}
+    metadata = _metadata(parts, recipe, sources) | {
+        "options": json.dumps({k: v for k, v in asked.items() if v not in (None, [], False)})
+    }
+    tensors = write_file(output, parts, recipe, metadata)
     return Report(output, recipe.name, before, output.stat().st_size, tensors, dropped, sources)
 
 

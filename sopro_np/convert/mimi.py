@@ -40,7 +40,7 @@ HARMLESS = {
     "architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "_frame_rate",
     "frame_rate", "frame_size", "initializer_range", "layer_scale_initial_scale", "attention_dropout",
     "use_cache", "use_streaming", "return_dict", "output_hidden_states", "output_attentions", "normalize",
-    "rope_parameters", "rope_scaling", "id2label", "label2id", "_attn_implementation", "tie_word_embeddings",
+    "id2label", "label2id", "_attn_implementation", "tie_word_embeddings",
     "chunk_length_s", "overlap", "is_encoder_decoder", "pad_token_id", "bos_token_id", "eos_token_id",
 }  # fmt: skip
 LAYER = {
@@ -91,10 +91,14 @@ def plan_mimi(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fals
 def _read_config(given: Any, path: Path, allow_unknown: bool) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ConvertError(f"{path}: not a JSON object")
-    unknown = sorted(set(given) - set(DEFAULTS) - HARMLESS)
+    unknown = sorted(set(given) - set(DEFAULTS) - HARMLESS - {"rope_parameters", "rope_scaling"})
     if unknown and not allow_unknown:
         raise ConvertError(f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config")
     c = {**DEFAULTS, **{k: v for k, v in given.items() if k in DEFAULTS}}
+    rope = given.get("rope_parameters") or {}  # where newer versions of transformers write rope_theta
+    if given.get("rope_scaling") or not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise ConvertError(f"{path}: rope_scaling and rope_parameters other than the default type are not supported")
+    c["rope_theta"] = rope.get("rope_theta", c["rope_theta"])
     for key, wanted in FIXED.items():
         if c[key] != wanted:
             raise ConvertError(f"{path}: {key} = {c[key]!r} is not supported (only {wanted!r})")
@@ -266,9 +270,12 @@ def _plan_quantizers(plan: Planner, c: dict[str, Any]) -> int:
     """Projections and codebooks; returns the length of a codebook row."""
     h, code_width, v = c["hidden_size"], c["codebook_dim"], c["codebook_size"]
     semantic = c["num_semantic_quantizers"]
+    inner = c["vector_quantization_hidden_dimension"]
+    if inner == h and code_width != h:
+        raise ConvertError(f"codebook_dim = {code_width} must equal hidden_size = {h} where there is no projection")
     for kind, count in (("semantic", semantic), ("acoustic", c["num_quantizers"] - semantic)):
         old = f"quantizer.{kind}_residual_vector_quantizer"
-        if c["vector_quantization_hidden_dimension"] != h:  # as the original decides
+        if inner != h:  # as the original decides
             _conv(plan, f"quantizer.{kind}.input", f"{old}.input_proj", code_width, h, 1, bias=False)
             _conv(plan, f"quantizer.{kind}.output", f"{old}.output_proj", h, code_width, 1, bias=False)
         for j in range(count):
@@ -291,8 +298,8 @@ def _codebook(plan: Planner, book: str) -> Producer:
 
 
 def rope_tables(positions: int, head_dim: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of p * theta^(-2i/d), the angle rounded to float32 as the original does -> two (P, d/2)."""
+    """cos and sin of p * theta^(-2i/d) -> two (P, d/2); power, reciprocal and angle rounded to float32, as in torch."""
     exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequency = (1.0 / np.power(theta, exponent.astype(np.float64))).astype(np.float32)
+    frequency = np.float32(1) / np.power(theta, exponent.astype(np.float64)).astype(np.float32)
     angle = (np.arange(positions, dtype=np.float32)[:, None] * frequency).astype(np.float64)
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)

@@ -69,6 +69,10 @@ def load_recipe(name: str) -> Recipe:
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
         raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, scheme], ...]}}")
+    if unknown := sorted(set(content) - {"name", "rules"}):
+        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
+    if not isinstance(content.get("name", ""), str):
+        raise ConvertError(f"{path}: the name of a recipe is a text")
     if bad := sorted({scheme for _, scheme in rules} - set(SCHEMES)):
         raise ConvertError(f"{path}: unknown schemes {bad}; there are {', '.join(SCHEMES)}")
     return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))

@@ -113,6 +113,8 @@ def _plan_v1(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
         _trunk(plan, f"nar.{s}.trunk", f"stages.{letter}", cfg)
         stages.append(books)
         _heads(plan, s, f"stages.{letter}.heads", cfg, np.zeros((len(books), cfg["nar_head_dim"]), np.float32))
+    if (columns := [0, *(b for stage in stages for b in stage)]) != list(range(q)):
+        raise ConvertError(f"the stages fill codebooks {columns[1:]}; v1's must fill 1..{q - 1} in order, without gaps")
     return {
         **_config_common(cfg, text_attention, stages),
         "voice_layers": 2, "reference_layers": 3, "reference_heads": cfg["ref_attn_heads"],

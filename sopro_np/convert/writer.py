@@ -23,6 +23,7 @@ from sopro_np.errors import ConvertError, FormatError
 from sopro_np.ops import quant
 from sopro_np.weights import replacing
 
+MAX_HEADER = 100_000_000  # of the safetensors library
 BLOCK_BYTES = 8 << 20  # of float32 source rows
 CODES = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32", "int64": "I64",
          "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"}  # fmt: skip
@@ -97,6 +98,8 @@ def _plan_header(
         position += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-(len(text) + 8) % 64)
+    if len(text) > MAX_HEADER:
+        raise ConvertError("the header would exceed 100 MB, more than readers accept: is a config file damaged?")
     return offsets, struct.pack("<Q", len(text)) + text
 
 

@@ -107,6 +107,12 @@ class Mimi:
             self.decoder.fresh(),
         )
 
+    def check_length(self, frames: int) -> None:
+        """Can so many frames follow one another in one stream?"""
+        most = len(self.decoder_transformer.rope.cos) // self.config.frame_stride
+        if frames > most:
+            raise UsageError(f"max_frames = {frames}: the codec has positions for {most} frames in one piece")
+
     def decode(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
         """codes (T, q), T >= 0, q leading codebooks -> wav (T * hop,), not clipped.
 
@@ -125,6 +131,8 @@ class Mimi:
     def _check(self, codes: np.ndarray) -> None:
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, 1..{self.config.codebooks})")
+        if codes.dtype.kind not in "iu":
+            raise UsageError(f"codes are whole numbers, not {codes.dtype}")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.config.code_values:
             raise UsageError(f"a code lies outside 0..{self.config.code_values - 1}")
 
@@ -135,18 +143,19 @@ def build_mimi(w: Weights, config: MimiConfig) -> Mimi:
     h, s = config.width, config.frame_stride
     once = w.scope("encoder", packs=False), w.scope("encoder_transformer", packs=False)  # used once per voice
     rope = Rope.read(w.scope("rope"))
+    downsample = Downsample(w.matrix("downsample.weight", h, h, taps=None), s)
+    if downsample.weight.taps < s:
+        raise FormatError(f"mimi.downsample.weight: {downsample.weight.taps} taps cannot cover a stride of {s}")
     mimi = Mimi(
         config,
         read_encoder(once[0], config),
         Transformer.read(once[1], config, rope),
-        Downsample(w.matrix("downsample.weight", h, h, taps=None), s),
+        downsample,
         SplitQuantizer.read(w.scope("quantizer"), config),
         PhaseFilter(w.vector("upsample.weight", s * h, None), s),
         Transformer.read(w.scope("decoder_transformer"), config, rope),
         read_decoder(w.scope("decoder"), config),
     )
-    if 2 * rope.cos.shape[1] * config.heads != mimi.decoder_transformer.layers[0].query.weight.shape[0]:
-        raise FormatError("the rotary table does not fit the heads of the codec's transformer")
     w.assert_all_used()
     return mimi
 

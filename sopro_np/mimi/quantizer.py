@@ -12,6 +12,7 @@ import numpy as np
 
 from sopro_np import ops
 from sopro_np.config import MimiConfig
+from sopro_np.errors import FormatError
 from sopro_np.layers import Linear
 from sopro_np.ops.quant import QTensor
 from sopro_np.weights import Weights
@@ -28,6 +29,8 @@ class ResidualQuantizer:
     @staticmethod
     def read(w: Weights, config: MimiConfig, codebooks: int) -> ResidualQuantizer:
         projected = w.scope("input").has("weight")
+        if not projected and config.code_width != config.width:
+            raise FormatError(f"tensor {w.prefix}input.weight is missing: codes are {config.code_width} wide")
         return ResidualQuantizer(
             Linear.read(w.scope("input"), config.code_width, config.width, bias=False) if projected else None,
             Linear.read(w.scope("output"), config.width, config.code_width, bias=False) if projected else None,

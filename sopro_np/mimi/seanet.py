@@ -79,6 +79,8 @@ class Upsample:
     @staticmethod
     def read(w: Weights, inputs: int, stride: int) -> Upsample:
         weight = w.matrix("weight", None, inputs, taps=None)
+        if weight.shape[0] % stride:
+            raise FormatError(f"{w.prefix}weight: {weight.shape[0]} rows are no multiple of the stride {stride}")
         bias = w.vector("bias", weight.shape[0] // stride)
         return Upsample(weight, np.tile(bias, stride), stride)
 

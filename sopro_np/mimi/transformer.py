@@ -56,14 +56,13 @@ class TransformerLayer:
     heads: int
 
     @staticmethod
-    def read(w: Weights, config: MimiConfig) -> TransformerLayer:
+    def read(w: Weights, config: MimiConfig, inner: int) -> TransformerLayer:
+        """`inner`: width of queries, keys and values, all heads together."""
         d = config.width
-        query = Linear.read(w.scope("attention.query"), None, d, bias=False)
-        inner = query.weight.shape[0]
         ff_in = Linear.read(w.scope("ff_in"), None, d, bias=False)
         return TransformerLayer(
             LayerNorm.read(w.scope("norm1"), d, config.norm_eps),
-            query,
+            Linear.read(w.scope("attention.query"), inner, d, bias=False),
             Linear.read(w.scope("attention.key"), inner, d, bias=False),
             Linear.read(w.scope("attention.value"), inner, d, bias=False),
             Linear.read(w.scope("attention.out"), d, inner, bias=False),
@@ -95,7 +94,8 @@ class Transformer:
 
     @staticmethod
     def read(w: Weights, config: MimiConfig, rope: Rope) -> Transformer:
-        return Transformer(tuple(TransformerLayer.read(w.scope(i), config) for i in range(config.layers)), rope)
+        inner = config.heads * 2 * rope.cos.shape[1]
+        return Transformer(tuple(TransformerLayer.read(w.scope(i), config, inner) for i in range(config.layers)), rope)
 
     def fresh(self, positions: int) -> list[KV]:
         """Memory for that many positions."""

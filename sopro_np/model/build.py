@@ -53,6 +53,7 @@ def check(c: SoproConfig) -> None:
     covered = [q for stage in c.stages for q in stage]
     rules = {
         "sizes must be positive": min(c.width, c.codebooks, c.code_values, c.speaker_width) >= 1,
+        "reference_seconds must be positive": c.reference_seconds > 0,
         "frame_rate must be positive": c.frame_rate > 0,
         "heads must divide width": all(h >= 1 and c.width % h == 0 for h in (c.reference_heads, c.text_heads)),
         "reference_match is 'values' or 'output'": c.reference_match in ("values", "output"),

@@ -1,0 +1,176 @@
+"""Promises to callers that are easily broken by a change elsewhere: each one was, once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from threadpoolctl import ThreadpoolController
+
+import sopro_np
+from sopro_np.cli.main import main
+from sopro_np.convert.mimi import rope_tables
+from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, UsageError
+from sopro_np.ops.threads import blas_threads
+from sopro_np.options import Options
+
+
+def blas() -> set[int]:
+    return {p["num_threads"] for p in ThreadpoolController().info() if p["user_api"] == "blas"}
+
+
+def test_overlapping_limits_leave_blas_as_it_was() -> None:
+    """Two streams that enter and leave out of order: the smallest wish holds, and the original comes back."""
+    before = blas()
+    first, second = blas_threads(1), blas_threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert blas() == {1}
+    second.__exit__(None, None, None)
+    assert blas() == before
+
+
+def test_streams_of_one_model_beside_each_other() -> None:
+    """Threads that share a model say what they would say alone, and BLAS is as before."""
+    tts, voice = tiny.model("v1.5"), tiny.voice("v1.5")
+    before = blas()
+    alone = [tts.codes("Hello.", voice=voice, seed=s, max_frames=12) for s in range(3)]
+    together: dict[int, np.ndarray] = {}
+
+    def speak(seed: int) -> None:
+        together[seed] = tts.codes("Hello.", voice=voice, seed=seed, max_frames=12)
+
+    threads = [threading.Thread(target=speak, args=(s,)) for s in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(alone[s], together[s]) for s in range(3))
+    assert blas() == before
+
+
+def test_samples_are_cropped_like_a_file() -> None:
+    tts = tiny.model("v1.5")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(1920 * 200).astype(np.float32)
+    assert len(tts.voice(noise).codes) == 150
+    assert len(tts.voice(noise, seconds=2).codes) == 25
+    assert np.array_equal(tts.voice(noise, seconds=2).codes, tts.voice(noise[1920 * 87 + 960 : -1920 * 87 - 960]).codes)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda tts, voice: tts.voice(np.arange(10.0)), AudioError),
+        (lambda tts, voice: tts.voice(np.arange(96000)), AudioError),
+        (lambda tts, voice: tts.voice(None), AudioError),
+        (lambda tts, voice: tts.voice(tiny.checkpoint("v1.5") / "ref.wav", seconds=float("nan")), UsageError),
+        (lambda tts, voice: tts.voice(tiny.checkpoint("v1.5") / "ref.wav", seconds="5"), UsageError),
+        (lambda tts, voice: tts.synthesize(None, voice), UsageError),
+        (lambda tts, voice: tts.synthesize("x", "me.voice.safetensors"), UsageError),
+        (lambda tts, voice: tts.synthesize("x", voice, temperature=1e-38), UsageError),
+        (lambda tts, voice: tts.synthesize("x", voice, max_frames=4050), UsageError),
+        (lambda tts, voice: tts.decode(np.zeros((3, 8))), UsageError),
+        (lambda tts, voice: tts.decode(None), UsageError),
+        (lambda tts, voice: sopro_np.load(5), UsageError),
+    ],
+)
+def test_wrong_arguments_are_our_errors(call, error: type[SoproError]) -> None:
+    with pytest.raises(error):
+        call(tiny.model("v1.5"), tiny.voice("v1.5"))
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    assert Options(max_frames=np.int64(3), temperature=np.float32(1), seed=np.uint32(7)).max_frames == 3
+
+
+def test_a_session_speaks_once() -> None:
+    session = tiny.model("v1.5").session("Hello.", tiny.voice("v1.5"), Options(max_frames=4, seed=1))
+    list(session.blocks())
+    with pytest.raises(UsageError, match="already"):
+        list(session.blocks())
+
+
+def test_broken_logits_are_refused() -> None:
+    tts = tiny.model("v1.5")
+    session = tts.session("Hello.", tiny.voice("v1.5"), Options(seed=1))
+    session._voice = tiny.voice("v1.5").__class__(
+        session._voice.codes, session._voice.speaker * np.nan, session._voice.memories, session._voice.fingerprints
+    )
+    with pytest.raises(SoproError, match="NaN"):
+        list(session.blocks())
+
+
+def test_outputs_never_replace_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOPRO_NP_MODEL", str(tiny.model_file("v1.5")))
+    recording = tmp_path / "me.wav"
+    recording.write_bytes((tiny.checkpoint("v1.5") / "ref.wav").read_bytes())
+    before = recording.read_bytes()
+    assert main(["voice", str(recording), "-o", str(recording)]) == 2
+    assert main(["say", "hi", "--ref", str(recording), "-o", str(recording)]) == 2
+    assert recording.read_bytes() == before
+    saved = tmp_path / "me.voice.safetensors"
+    tiny.voice("v1.5").save(saved)
+    before = saved.read_bytes()
+    assert main(["say", "hi", "--voice", str(saved), "-o", str(saved)]) == 2
+    assert saved.read_bytes() == before
+
+
+def test_a_terminated_stream_leaves_nothing(tmp_path: Path) -> None:
+    voice = tmp_path / "v"
+    tiny.voice("v1.5").save(voice)
+    command = [sys.executable, "-m", "sopro_np", "say", "Hello.", "--voice", str(voice), "--stream", "--quiet"]
+    command += ["--model", str(tiny.model_file("v1.5")), "--min-gen-frames", "500", "--max-frames", "500"]
+    command += ["--chunk-frames", "1", "-o", str(tmp_path / "out.wav")]
+    process = subprocess.Popen(command, cwd=tiny.ROOT)
+    while process.poll() is None and not list(tmp_path.glob(".sopro-*")):
+        threading.Event().wait(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert [p.name for p in tmp_path.iterdir()] == ["v"]
+
+
+def test_v1_stages_must_fill_the_codebooks_in_order(tmp_path: Path) -> None:
+    source = tiny.source("v1")
+    for changes in ({"stage_C": [6, 7], "stage_D": [4, 5]}, {"stage_D": [6, 6]}):
+        with pytest.raises(ConvertError, match="in order"):
+            tiny.convert(tmp_path / "x", tiny.load_recipe("fp32"), source.cfg(**changes).write(tmp_path))
+
+
+def test_rope_scaling_is_not_ignored(tmp_path: Path) -> None:
+    source = tiny.source("v1.5", "mimi")
+    for changes in ({"rope_parameters": {"rope_type": "linear", "factor": 4}}, {"rope_scaling": {"factor": 2}}):
+        with pytest.raises(ConvertError, match="rope"):
+            tiny.convert(tmp_path / "x", tiny.load_recipe("fp32"), mimi=source.cfg(**changes).write(tmp_path).parent)
+
+
+@pytest.mark.parametrize("head_dim", [16, 34, 64, 128])
+def test_rope_tables_round_like_torch(head_dim: int) -> None:
+    torch = pytest.importorskip("torch")
+    inverse = 1.0 / (10000.0 ** (torch.arange(0, head_dim, 2).float() / head_dim))
+    angle = (torch.arange(64).float()[:, None] * inverse).numpy().astype(np.float64)
+    cos, sin = rope_tables(64, head_dim, 10000.0)
+    assert np.array_equal(cos, np.cos(angle).astype(np.float32))
+    assert np.array_equal(sin, np.sin(angle).astype(np.float32))
+
+
+def test_too_long_for_the_codec_is_said_before() -> None:
+    mimi = tiny.model("v1.5").mimi
+    most = len(mimi.decoder_transformer.rope.cos) // mimi.config.frame_stride
+    mimi.check_length(most)
+    with pytest.raises((UsageError, ModelError), match=str(most)):
+        mimi.check_length(most + 1)
+
+
+def test_unused_requests_are_refused(tmp_path: Path) -> None:
+    source = tiny.sopro_file("v1.5")
+    with pytest.raises(ConvertError, match="--drop nothing"):
+        tiny.convert(tmp_path / "x", tiny.load_recipe("fp32"), source, drop=("nothing*",))
+    with pytest.raises(ConvertError, match="--tokenizer"):
+        tiny.convert(tmp_path / "x", tiny.load_recipe("fp32"), source, bos=1)
