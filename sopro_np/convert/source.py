@@ -10,6 +10,7 @@ import fnmatch
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sopro_np.weights import NUMPY_TYPES, read_header
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 
-class Source:
+class Source(ABC):
     """Tensors by name; `rows` reads some rows, `whole` all of them; `finish` checks that nothing was left over."""
 
     def __init__(self, path: Path) -> None:
@@ -34,8 +35,9 @@ class Source:
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
 
+    @abstractmethod
     def _rows(self, name: str, first: int, last: int) -> np.ndarray:
-        raise NotImplementedError
+        """Rows of a tensor that exists, widened to float32."""
 
     def shape(self, name: str, *expected: int | None) -> tuple[int, ...]:
         """Shape of a tensor that must be there; None in `expected` stands for any size."""
