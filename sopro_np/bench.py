@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np import ops
 from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
+from sopro_np.ops import native
+from sopro_np.ops.native.desk import DESK
 from sopro_np.options import Options
 from sopro_np.sampling import Sampler
 from sopro_np.voice import Voice
@@ -93,7 +94,8 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
         "model": path.name,
         "generation": tts.file.json("sources")["sopro"].get("generation", "?"),
         "recipe": tts.file.json("recipe")["name"],
-        "ops": ops.current(),
+        "ops": tts.ops,
+        **_kernels(tts.ops),
         "threads": threads,
         "frames": frames,
         "runs": runs,
@@ -107,3 +109,11 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
         },
         "peak_rss_mb": peak_rss_mb(),
     }
+
+
+def _kernels(ops: str) -> dict[str, Any]:
+    """Which machine code computed, and how much memory its results have taken in this thread."""
+    if ops != "native":
+        return {"target": None, "door": None, "arena_mb": None}
+    found = native.kernels()
+    return {"target": found.target, "door": found.door, "arena_mb": DESK.arena.nbytes / 2**20}

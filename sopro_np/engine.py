@@ -14,8 +14,8 @@ from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
-from sopro_np.ops import use as use_ops
-from sopro_np.ops.threads import blas_threads
+from sopro_np.ops import current, using
+from sopro_np.ops.context import computing
 from sopro_np.options import Options
 from sopro_np.session import Session
 from sopro_np.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ class Sopro:
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path = Path(path)
         self.threads = threads
+        self.ops = current()  # packs the weights, and is used for all that is computed with them
         self.file = file = TensorFile(path)
         if file.metadata.get("format") != "sopro_np":
             raise FormatError(
@@ -128,19 +129,22 @@ class Sopro:
             wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
         else:
             wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
-        with blas_threads(self.threads):
-            voice = self.voice_from_codes(mimi.encode(wav)[:, : config.codebooks])
+        with computing(self.ops, self.threads):
+            codes = mimi.encode(wav)[:, : config.codebooks]
+        voice = self.voice_from_codes(codes)
         for part in ("mimi.encoder.", "mimi.encoder_transformer.", "mimi.quantizer.", "sopro.voice."):
             self.file.forget(part)  # a quarter of the file, not needed to speak
         return voice
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
         """Reference codes (R, Q) -> voice."""
-        return make_voice(self.model, codes, self.fingerprints)
+        with computing(self.ops, self.threads):
+            return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, path: str | Path) -> Voice:
         """A file written by `Voice.save`."""
-        return load_voice(path, self.model, self.fingerprints)
+        with computing(self.ops, self.threads):
+            return load_voice(path, self.model, self.fingerprints)
 
     # ------------------------------------------------------------ speech
 
@@ -171,7 +175,7 @@ class Sopro:
         codes = np.asarray(codes)
         if codes.ndim != 2:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, codebooks) are needed")
-        with blas_threads(self.threads):
+        with computing(self.ops, self.threads):
             return self.mimi.decode(codes, self.mimi.fresh(len(codes)))
 
     def chunks(self, session: Session, options: Options) -> Iterator[np.ndarray]:
@@ -188,7 +192,7 @@ class Sopro:
             yield self._speak(waiting, state)
 
     def _speak(self, codes: np.ndarray, state: Any) -> np.ndarray:
-        with blas_threads(self.threads):
+        with computing(self.ops, self.threads):
             wav = self.mimi.decode(codes, state)
         if not np.isfinite(wav).all():
             raise ModelError(f"{self.path}: the codec computed NaN or infinity: its weights are broken")
@@ -229,9 +233,11 @@ def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:
 
 
 def load(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:
-    """Open a model file. `threads`: at most that many for large products. `ops`: "numpy" (or "native")."""
+    """Open a model file. `threads`: at most that many for large products.
+
+    `ops`: "numpy" (or "native"), for everything that this model computes; other models keep theirs.
+    """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise UsageError(f"threads = {threads!r} must be a whole number, at least 1")
-    if ops is not None:
-        use_ops(ops)
-    return Sopro(path, threads)
+    with using(ops or current()):
+        return Sopro(path, threads)

@@ -19,18 +19,22 @@ from sopro_np.weights import Weights
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x W^T + b, or without b where the model has none. (T, C) -> (T, N)."""
+    """y = act(x W^T + b), or without b where the model has none. (T, C) -> (T, N); act "glu" halves N."""
 
     weight: QTensor
     bias: np.ndarray | None
+    act: str | None = None
 
     @staticmethod
-    def read(w: Weights, outputs: int | None, inputs: int, bias: bool = True) -> Linear:
-        weight = w.matrix("weight", outputs, inputs)
-        return Linear(weight, w.vector("bias", weight.shape[0]) if bias else None)
+    def read(w: Weights, outputs: int | None, inputs: int, bias: bool = True, act: str | None = None) -> Linear:
+        weight = w.matrix("weight", outputs, inputs, act=act)
+        return Linear(weight, w.vector("bias", weight.shape[0]) if bias else None, act)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return ops.linear(x, self.weight, self.bias)
+    def __call__(
+        self, x: np.ndarray, scale: np.ndarray | np.float32 | None = None, residual: np.ndarray | None = None
+    ) -> np.ndarray:
+        """residual + scale * y, each if given."""
+        return ops.linear(x, self.weight, self.bias, act=self.act, scale=scale, residual=residual)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class DepthwiseConv:
     from the rest of the chunk and zero beyond its end. Causal: future = 0.
     """
 
-    weight: np.ndarray  # (C, K)
+    weight: np.ndarray  # (K, C): the channels of a tap side by side
     bias: np.ndarray  # (C,)
     dilation: int
     past: int
@@ -79,20 +83,23 @@ class DepthwiseConv:
 
     @staticmethod
     def read(w: Weights, channels: int, dilation: int = 1, causal: bool = False) -> DepthwiseConv:
-        weight = w.vector("weight", channels, None)
-        reach = (weight.shape[1] - 1) * dilation
+        weight = np.ascontiguousarray(w.vector("weight", channels, None).T)
+        reach = (len(weight) - 1) * dilation
         past = reach if causal else reach // 2
         return DepthwiseConv(weight, w.vector("bias", channels), dilation, past, reach - past)
 
     def fresh(self) -> Tail:
-        return Tail.zeros(self.past, self.weight.shape[0])
+        return Tail.zeros(self.past, self.weight.shape[1])
 
-    def __call__(self, x: np.ndarray, tail: Tail, keep: int | None = None) -> np.ndarray:
-        """x (T, C) -> (T, C); `keep`: how many rows become past (Tail.extend)."""
-        joined = tail.extend(x, keep)
-        if self.future:
-            joined = np.concatenate([joined, np.zeros((self.future, x.shape[1]), np.float32)])
-        return ops.depthwise_conv(joined, self.weight, self.bias, dilation=self.dilation)
+    def __call__(
+        self, x: np.ndarray, tail: Tail, keep: int | None = None, residual: np.ndarray | None = None
+    ) -> np.ndarray:
+        """x (T, C) -> (T, C), plus `residual`; `keep`: how many rows become past (Tail.push)."""
+        y = ops.depthwise_conv(
+            x, self.weight, self.bias, dilation=self.dilation, past=tail.rows, future=self.future, residual=residual
+        )
+        tail.push(x, keep)
+        return y
 
 
 @dataclass(frozen=True)
@@ -103,18 +110,18 @@ class ConvBlock:
     """
 
     norm: RMSNorm
-    gate: Linear
+    gate: Linear  # act "glu"
     conv: DepthwiseConv
     ff_norm: RMSNorm
-    ff_in: Linear
+    ff_in: Linear  # act "gelu"
     ff_out: Linear
 
     @staticmethod
     def read(w: Weights, width: int, dilation: int = 1, causal: bool = False) -> ConvBlock:
-        ff_in = Linear.read(w.scope("ff_in"), None, width)
+        ff_in = Linear.read(w.scope("ff_in"), None, width, act="gelu")
         return ConvBlock(
             RMSNorm.read(w.scope("norm"), width),
-            Linear.read(w.scope("gate"), 2 * width, width),
+            Linear.read(w.scope("gate"), 2 * width, width, act="glu"),
             DepthwiseConv.read(w.scope("conv"), width, dilation, causal),
             RMSNorm.read(w.scope("ff_norm"), width),
             ff_in,
@@ -126,8 +133,8 @@ class ConvBlock:
 
     def __call__(self, x: np.ndarray, tail: Tail, keep: int | None = None) -> np.ndarray:
         """x (T, D) -> (T, D)."""
-        x = x + self.conv(ops.glu(self.gate(self.norm(x))), tail, keep)
-        return x + self.ff_out(ops.gelu(self.ff_in(self.ff_norm(x))))
+        x = self.conv(self.gate(self.norm(x)), tail, keep, residual=x)
+        return self.ff_out(self.ff_in(self.ff_norm(x)), residual=x)
 
 
 def read_blocks(w: Weights, width: int, dilations: Iterable[int], causal: bool) -> tuple[ConvBlock, ...]:
@@ -191,11 +198,10 @@ class CrossAttention:
         """x (T, D) -> (T, D)."""
         a = ops.attention(self.query(self.norm_query(x)), *memory, self.heads)
         if self.match == "values":
-            a = a * ops.rms_ratio(x, a, self.clamp)
-        a = self.out(a)
+            a = ops.match(x, a, self.clamp)
         if self.match == "output":
-            a = a * ops.rms_ratio(x, a, self.clamp)
-        return x + self.gate * a
+            return x + self.gate * ops.match(x, self.out(a), self.clamp)
+        return self.out(a, scale=self.gate, residual=x)
 
 
 def sum_of_codes(

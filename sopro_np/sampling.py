@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sopro_np import ops
+
 TOP_K = 50
 PENALTY = 1.1
 PENALTY_WINDOW = 50
@@ -61,36 +63,43 @@ def distribution(
     Temperature 0 means "not applied", as upstream (greedy is top_k=1). The penalty divides positive and
     multiplies negative logits of every code among the last 50.
     """
-    x = np.nan_to_num(logits.astype(np.float32), nan=-1e9, posinf=1e9, neginf=-1e9)
+    x = np.fmin(np.fmax(logits.astype(np.float32), np.float32(-1e9)), np.float32(1e9))  # NaN counts as -1e9
     if temperature not in (0.0, 1.0):
-        x = x / np.float32(temperature)
+        x /= np.float32(temperature)
     if penalty != 1.0 and history:
-        seen = np.unique(np.asarray(history[-PENALTY_WINDOW:], np.int64))
+        seen = np.array(list(set(history[-PENALTY_WINDOW:])), np.int64)
         x[seen] = np.where(x[seen] < 0, x[seen] * np.float32(penalty), x[seen] / np.float32(penalty))
-    e = np.exp(x - x.max())
-    p = e / e.sum()
-    order = np.argsort(-p, kind="stable")
+    every = ops.softmax(x)
+    codes = _likeliest(every, top_k)
+    p = every[codes]
     if top_k > 0:
-        order = order[:top_k]
-        p = _keep(p, order)
+        p = _share(p)
     if top_p is not None and top_p < 1:
-        before = np.concatenate([[0], np.cumsum(p[order])[:-1]])
-        kept = before <= top_p  # the code that crosses the threshold stays,
-        kept[0] = True  # and so does the first one
-        p = _keep(p, order[kept])
-    return p
+        kept = np.ones(len(p), bool)  # the first one stays,
+        kept[1:] = np.cumsum(p)[:-1] <= top_p  # and so does the code that crosses the threshold
+        codes, p = codes[kept], _share(p[kept])
+    result = np.zeros_like(every)
+    result[codes] = p
+    return result
 
 
-def _keep(p: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Only these entries, scaled to sum 1; all weight on the best one if nothing is left of them."""
-    kept = np.zeros_like(p)
-    kept[index] = p[index]
-    total = kept.sum()
+def _likeliest(p: np.ndarray, count: int) -> np.ndarray:
+    """Codes by falling probability, equal ones by number; the first `count` of them (0: all). p (V,) -> (n,)."""
+    if not 0 < count < len(p):
+        return np.argsort(-p, kind="stable")
+    least = np.partition(p, len(p) - count)[len(p) - count]  # finds them without sorting 2,000 others
+    candidates = np.flatnonzero(p >= least)
+    return candidates[np.argsort(-p[candidates], kind="stable")[:count]]
+
+
+def _share(p: np.ndarray) -> np.ndarray:
+    """Scaled to sum 1; all weight on the first one if nothing is left. p falling."""
+    total = p.sum()
     if total <= 1e-12:
-        kept[:] = 0
-        kept[p.argmax()] = 1
-        return kept
-    return kept / total
+        p = np.zeros_like(p)
+        p[0] = 1
+        return p
+    return p / total
 
 
 def choose(p: np.ndarray, u: float) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from sopro_np.errors import ModelError, UsageError
 from sopro_np.model.build import Model
 from sopro_np.model.nar import NarState
-from sopro_np.ops.threads import blas_threads
+from sopro_np.ops.context import computing
 from sopro_np.options import Options
 from sopro_np.sampling import Sampler
 from sopro_np.voice import Voice
@@ -27,7 +27,7 @@ ROW_FRAMES = 16  # conditioning is computed for this many frames at a time, on a
 class Session:
     """Text ids + voice + options -> code rows. Iterate `blocks` once; `finish_reason` is then set.
 
-    `sampler`: logits (V,) -> code; by default the one the options describe.
+    `sampler`: logits (V,) -> code; by default the one the options describe. It is called under the model's ops.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
         waits = model.nar.looks_ahead
         self._lookahead = o.lookahead if waits else 0
         self._block = BLOCK_FRAMES if waits else o.chunk_frames
-        with blas_threads(threads):
+        with computing(model.ops, threads):
             sequence, self._pooled = model.text(ids)
             self._text = model.ar.memories(sequence)
         self._rows = np.zeros((0, config.width), np.float32)
@@ -84,17 +84,18 @@ class Session:
         state = ar.fresh(self._voice.codes[: self._model.config.prefix_frames, 0])
         for t in range(self._steps):
             row = self._conditioning(t, t + 1)[0]
-            with blas_threads(1):
+            with computing(self._model.ops, self._threads, one_row=True):
                 logits = ar.step(row, state, self._text)
-            if not np.isfinite(logits).all():
-                raise ModelError("the model computed NaN or infinity: its weights are broken")
-            code = self._sampler(stop.allow(logits, t))
-            if stop.is_end(code):
-                self.finish_reason = "stop"
-                return
-            state.push(code)
+                if not np.isfinite(logits).all():
+                    raise ModelError("the model computed NaN or infinity: its weights are broken")
+                code = self._sampler(stop.allow(logits, t))
+                if stop.is_end(code):
+                    self.finish_reason = "stop"
+                    return
+                state.push(code)
+                over = stop.after(t, code, row)
             yield code
-            if stop.after(t, code, row):
+            if over:
                 self.finish_reason = "stop"
                 return
         self.finish_reason = "length"
@@ -104,7 +105,7 @@ class Session:
         ahead = 0 if self._lookahead is None else self._lookahead
         last = min(len(codes), first + count + ahead)
         window = self._conditioning(first, last)
-        with blas_threads(self._threads):
+        with computing(self._model.ops, self._threads):
             return self._model.nar(window, np.array(codes[first:last]), state, count)
 
     def _conditioning(self, first: int, last: int) -> np.ndarray:
@@ -112,7 +113,7 @@ class Session:
         while len(self._rows) < last:
             a = len(self._rows)
             b = min(a + ROW_FRAMES, self._steps)
-            with blas_threads(self._threads):
+            with computing(self._model.ops, self._threads):
                 rows = self._model.condition.rows(
                     self._pooled, self._voice.speaker, self._voice.memories, self._style, a, b
                 )

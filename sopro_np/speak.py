@@ -11,6 +11,7 @@ from sopro_np import engine
 from sopro_np.engine import Reference, Sopro
 from sopro_np.errors import UsageError
 from sopro_np.models import find_model, find_voice
+from sopro_np.ops import current
 from sopro_np.voice import Voice
 
 __all__ = ["Sopro", "Voice", "load", "synthesize"]
@@ -61,6 +62,7 @@ def synthesize(
 def _loaded(path: Path, threads: int | None, ops: str | None) -> Sopro:
     """The last model again, unless another file, thread count or set of ops is asked for."""
     global _last
+    ops = ops or current()
     key = (path.resolve(), path.stat().st_mtime_ns, threads, ops)
     if _last is None or _last[0] != key:
         _last = (key, load(path, threads, ops))

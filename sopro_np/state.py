@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sopro_np import ops
 from sopro_np.errors import ModelError
 
 
 @dataclass
 class Tail:
-    """The last inputs of one convolution: rows (P, C), oldest first."""
+    """The last inputs of one convolution: rows (P, C), oldest first; always the same array."""
 
     rows: np.ndarray
 
@@ -23,16 +24,9 @@ class Tail:
     def zeros(frames: int, channels: int) -> Tail:
         return Tail(np.zeros((frames, channels), np.float32))
 
-    def extend(self, x: np.ndarray, keep: int | None = None) -> np.ndarray:
-        """Past and present in one array, (P + T, C); then remember.
-
-        x (T, C). `keep`: only the first `keep` rows of x become past, the rest was a look ahead (None: all).
-        """
-        past = len(self.rows)
-        joined = np.concatenate([self.rows, x])
-        end = past + (len(x) if keep is None else keep)
-        self.rows = joined[end - past : end].copy()
-        return joined
+    def push(self, x: np.ndarray, keep: int | None = None) -> None:
+        """Remember x (T, C), in place. `keep`: only its first `keep` rows, the rest was a look ahead (None: all)."""
+        ops.remember(self.rows, x if keep is None else x[:keep])
 
 
 class KV:

@@ -158,10 +158,12 @@ class Weights:
         self._expect_type(name, "F32")
         return array
 
-    def matrix(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
-        """A weight in the form the current ops want: (rows, taps*inputs)."""
+    def matrix(
+        self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1, act: str | None = None
+    ) -> QTensor:
+        """A weight in the form the current ops want: (rows, taps*inputs). `act`: the activation behind it."""
         weight = self.table(name, rows, inputs, taps)
-        return ops.pack(weight) if self._packs else weight
+        return ops.pack(weight, act) if self._packs else weight
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
         """A weight as it lies in the file: for embeddings, whose rows are read one by one."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ import tiny
 from threadpoolctl import ThreadpoolController
 
 import sopro_np
+from sopro_np import ops
 from sopro_np.cli.main import main
 from sopro_np.convert.mimi import rope_tables
 from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, UsageError
+from sopro_np.ops.quant import QTensor
 from sopro_np.ops.threads import blas_threads
 from sopro_np.options import Options
 
@@ -54,6 +58,83 @@ def test_streams_of_one_model_beside_each_other() -> None:
         thread.join()
     assert all(np.array_equal(alone[s], together[s]) for s in range(3))
     assert blas() == before
+
+
+@dataclasses.dataclass(frozen=True)
+class Owned(QTensor):
+    """A weight that knows who packed it."""
+
+    owner: str = ""
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[str]:
+    """A table of ops that does what the reference does, but only with its own weights -> calls of each operation."""
+    calls: Counter[str] = Counter()
+
+    def wrapped(operation: str):
+        def function(*given, **named):
+            owners = {w.owner for w in (*given, *named.values()) if isinstance(w, Owned)}
+            assert owners <= {name} and ops.current() == name
+            calls[operation] += 1
+            result = getattr(ops.reference, operation)(*given, **named)
+            return Owned(**vars(result), owner=name) if operation == "pack" else result
+
+        return function
+
+    monkeypatch.setitem(ops.TABLES, name, {operation: wrapped(operation) for operation in ops.NAMES})
+    return calls
+
+
+@pytest.mark.parametrize("arch", ["v1", "v1.5"])
+def test_models_of_two_implementations_beside_each_other(
+    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each model is computed by what packed it: voices, interleaved streams, threads; and nobody else notices."""
+    calls = {name: register(monkeypatch, name) for name in ("left", "right")}
+    before = ops.current()
+    models = {name: sopro_np.load(tiny.model_file(arch, "fp32"), threads=1, ops=name) for name in calls}
+    assert {name: tts.ops for name, tts in models.items()} == {"left": "left", "right": "right"}
+    assert all(count["pack"] and set(count) == {"pack"} for count in calls.values())
+    tiny.voice(arch, "fp32").save(tmp_path / "v")
+    settings = {"seed": 3, "max_frames": 9, "chunk_frames": 2, "min_gen_frames": 99, "stop_threshold": 2.0}
+
+    def one(name: str):
+        """Everything that a model does, a step at a time."""
+        tts = models[name]
+        yield tts.voice(tiny.checkpoint(arch) / "ref.wav").codes
+        voice = tts.load_voice(tmp_path / "v")
+        yield voice.speaker
+        yield tts.voice_from_codes(voice.codes).speaker
+        yield from tts.stream("Hello.", voice, **settings)
+        codes = tts.codes("Hello.", voice, **settings)
+        yield from (codes, tts.decode(codes), tts.synthesize("Hello.", voice, **settings))
+
+    for a, b in zip(one("left"), one("right"), strict=True):
+        assert ops.current() == before
+        assert np.array_equal(a, b)
+    assert {name for name in ops.NAMES if not calls["left"][name]} <= {"match", "sigmoid", "rope", "capture"}
+    assert calls["left"] == calls["right"]
+    with ops.using("left"):  # what packed the weights computes, whatever surrounds it
+        assert len(list(one("right"))) > 6
+        assert ops.current() == "left"
+    finished: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: finished.extend(one("right")))
+    thread.start()
+    thread.join()
+    assert len(finished) > 6
+    assert all(calls["right"][name] == 3 * count for name, count in calls["left"].items() if name != "pack")
+    assert ops.current() == before
+
+
+def test_a_default_chosen_later_is_for_later_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, before, tts = register(monkeypatch, "other"), ops.current(), tiny.model("v1.5")
+    ops.use("other")
+    try:
+        tts.codes("Hello.", tiny.voice("v1.5"), max_frames=3, seed=1)
+        assert not calls
+        assert sopro_np.load(tiny.model_file("v1.5")).ops == "other"
+    finally:
+        ops.use(before)
 
 
 def test_samples_are_cropped_like_a_file() -> None:

@@ -77,8 +77,9 @@ class Block:
     def norm(self, name: str) -> RMSNorm:
         return RMSNorm(self.w[f"{name}weight"])
 
-    def linear(self, name: str) -> Linear:
-        return Linear(quantize(self.w[f"{name}.weight"], "fp32"), self.w.get(f"{name}.bias"))
+    def linear(self, name: str, act: str | None = None) -> Linear:
+        weight = ops.pack(quantize(self.w[f"{name}.weight"], "fp32"), act)
+        return Linear(weight, self.w.get(f"{name}.bias"), act)
 
     def depthwise(self, name: str = "", kernel: int | None = None) -> DepthwiseConv:
         weight, dilation = self.w[f"{name}dw.weight"][:, 0], self.hp.get("dilation", 1)
@@ -87,10 +88,9 @@ class Block:
         return DepthwiseConv(weight, self.w[f"{name}dw.bias"], dilation, past, reach - past)
 
     def conv_block(self) -> ConvBlock:
-        gate, ff_norm = self.linear("glu.pro"), self.norm("ff.0.")
-        return ConvBlock(
-            self.norm("norm."), gate, self.depthwise("dw."), ff_norm, self.linear("ff.1"), self.linear("ff.3")
-        )
+        gate, ff_norm = self.linear("glu.pro", "glu"), self.norm("ff.0.")
+        ff = self.linear("ff.1", "gelu"), self.linear("ff.3")
+        return ConvBlock(self.norm("norm."), gate, self.depthwise("dw."), ff_norm, *ff)
 
     def attention(self, prefix: str, gmax: float, reference: bool) -> CrossAttention:
         """Text attention, or a layer of reference attention, which matches the loudness."""
@@ -119,7 +119,7 @@ class Block:
             converter._softmax(self.w["cb_weights"]).astype(np.float32) if whole else None,
             self.hp.get("V", 0),
             (self.depthwise("enc.0."), self.depthwise("enc.3.")) if whole else (),
-            self.linear(f"{pool}attn.0"),
+            self.linear(f"{pool}attn.0", "tanh"),
             self.linear(f"{pool}attn.2"),
             self.linear("proj") if whole else None,
         )
@@ -131,7 +131,7 @@ class Block:
             case "RMSNorm":
                 return self.norm("")(x)
             case "GLU":
-                return ops.glu(self.linear("pro")(x))
+                return self.linear("pro", "glu")(x)
             case "DepthwiseConv1d" | "SSMLiteBlock":
                 layer = self.depthwise() if kind == "DepthwiseConv1d" else self.conv_block()
                 tail, step = layer.fresh(), 1 if output == "y_steps" else len(x)
@@ -148,7 +148,7 @@ class Block:
                 return x
             case "SpeakerFiLM":
                 norm = LayerNorm(self.w["norm.weight"], self.w["norm.bias"], hp["ln_eps"])
-                film = Film(self.linear("mlp.0"), self.linear("mlp.2"), norm)
+                film = Film(self.linear("mlp.0", "gelu"), self.linear("mlp.2", "tanh"), norm)
                 return film(x, given["spk"], float(output.removeprefix("y_strength")))
             case "NARStageAdapter":
                 save_file({f"nar.adapter.{n}": w for n, w in self.w.items()}, tmp_path / "a.safetensors")
@@ -156,7 +156,7 @@ class Block:
                 converter._stage_film(
                     Planner(open_source(tmp_path / "a.safetensors"), part), 0, given["stage_vec"], hp["d"]
                 )
-                return ops.rms_norm(x, part.arrays["m.nar.0.gain"]) + part.arrays["m.nar.0.shift"]
+                return ops.rms_norm(x, part.arrays["m.nar.0.gain"], shift=part.arrays["m.nar.0.shift"])
             case "CodebookEmbedding.embed_shift_by_k":
                 k = int(output.removeprefix("k"))
                 only_k = np.eye(k, dtype=np.float32)[-1]

@@ -22,6 +22,7 @@ from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
 from sopro_np.engine import load
 from sopro_np.errors import SoproError
+from sopro_np.ops import using
 from tools.tracing.mimi import trace_mimi
 from tools.tracing.sopro import trace_sopro
 
@@ -34,9 +35,13 @@ def trace(folder: Path, recipe: str = "fp32", ops: str | None = None) -> dict[st
         if (folder / "checkpoint.safetensors").is_file():
             convert(converted, load_recipe(recipe), sopro=folder / "checkpoint.safetensors")
             case = json.loads((folder / "case.json").read_text("utf-8"))
-            return trace_sopro(load(converted, ops=ops), case, vectors)
+            tts = load(converted, ops=ops)
+            with using(tts.ops):
+                return trace_sopro(tts, case, vectors)
         convert(converted, load_recipe(recipe), mimi=folder)
-        return trace_mimi(load(converted, ops=ops).mimi, vectors)
+        tts = load(converted, ops=ops)
+        with using(tts.ops):
+            return trace_mimi(tts.mimi, vectors)
 
 
 def main() -> int:

@@ -46,22 +46,24 @@ class Downsample:
         """x (T, H) -> (ceil(T/stride), H)."""
         left = np.repeat(x[:1], self.weight.taps - self.stride, axis=0)
         right = np.repeat(x[-1:], -len(x) % self.stride, axis=0)
-        return ops.conv(np.concatenate([left, x, right]), self.weight, stride=self.stride)
+        return ops.conv(np.concatenate([x, right]), self.weight, stride=self.stride, past=left)
 
 
 @dataclass(frozen=True)
 class PhaseFilter:
     """Transposed convolution of every channel by itself: `stride` rows out for one in."""
 
-    weight: np.ndarray  # (stride*H, m): row j*H + c filters channel c for output phase j
+    weight: np.ndarray  # (m, stride*H): column j*H + c filters channel c for output phase j
     stride: int
 
     def fresh(self) -> Tail:
-        return Tail.zeros(self.weight.shape[1] - 1, len(self.weight) // self.stride)
+        return Tail.zeros(len(self.weight) - 1, self.weight.shape[1] // self.stride)
 
     def __call__(self, x: np.ndarray, tail: Tail) -> np.ndarray:
         """x (T, H) -> (T*stride, H)."""
-        phases = ops.depthwise_conv(np.tile(tail.extend(x), (1, self.stride)), self.weight)
+        rows = np.concatenate([tail.rows, x])
+        tail.push(x)
+        phases = ops.depthwise_conv(np.tile(rows, (1, self.stride)), self.weight)
         return phases.reshape(len(x) * self.stride, x.shape[1])
 
 
@@ -152,7 +154,7 @@ def build_mimi(w: Weights, config: MimiConfig) -> Mimi:
         Transformer.read(once[1], config, rope),
         downsample,
         SplitQuantizer.read(w.scope("quantizer"), config),
-        PhaseFilter(w.vector("upsample.weight", s * h, None), s),
+        PhaseFilter(np.ascontiguousarray(w.vector("upsample.weight", s * h, None).T), s),
         Transformer.read(w.scope("decoder_transformer"), config, rope),
         read_decoder(w.scope("decoder"), config),
     )

@@ -5,7 +5,8 @@ stride s is the same thing with s outputs per row, laid end to end:
 
     out[t*s + j] = b + sum_m W[j + m*s] x[t - m],   j = 0..s-1
 
-so its memory, too, is its last inputs, and the samples that upstream trims at the end never come to be.
+so its memory, too, is its last inputs, and the samples that upstream trims at the end never come to be. Where an ELU
+comes first, the memory holds what went into the ELU; silence is zero on both sides of it.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class CausalConv:
-    """Convolution that sees (K-1)*dilation + 1 - stride frames of the past; optional ELU on its input."""
+    """Convolution that sees (K-1)*dilation + 1 - stride frames of the past; `pre`: activation of its input."""
 
     weight: QTensor  # (N, K*C)
     bias: np.ndarray | None
     stride: int = 1
     dilation: int = 1
-    elu: bool = False
+    pre: str | None = None  # or "elu"
 
     @staticmethod
-    def read(w: Weights, inputs: int, stride: int = 1, dilation: int = 1, elu: bool = False) -> CausalConv:
+    def read(w: Weights, inputs: int, stride: int = 1, dilation: int = 1, pre: str | None = None) -> CausalConv:
         weight = w.matrix("weight", None, inputs, taps=None)
-        conv = CausalConv(weight, w.vector("bias", weight.shape[0]), stride, dilation, elu)
+        conv = CausalConv(weight, w.vector("bias", weight.shape[0]), stride, dilation, pre)
         if conv.past < 0:
             raise FormatError(f"{w.prefix}weight: {weight.taps} taps cannot cover a stride of {stride}")
         return conv
@@ -59,13 +60,17 @@ class CausalConv:
     def fresh(self) -> list[Tail]:
         return [Tail.zeros(self.past, self.weight.inputs)]
 
-    def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray:
-        """x (T, C) -> (ceil(T/stride), N). A T that is no multiple of the stride ends the stream (zeros follow)."""
-        if self.elu:
-            x = ops.elu(x)
+    def __call__(self, x: np.ndarray, tails: list[Tail], residual: np.ndarray | None = None) -> np.ndarray:
+        """x (T, C) -> (ceil(T/stride), N), plus `residual`.
+
+        A T that is no multiple of the stride ends the stream (zeros follow).
+        """
         if rest := -len(x) % self.stride:
             x = np.concatenate([x, np.zeros((rest, x.shape[1]), np.float32)])
-        return ops.conv(tails[0].extend(x), self.weight, self.bias, stride=self.stride, dilation=self.dilation)
+        past = tails[0]
+        y = ops.conv(x, self.weight, self.bias, self.stride, self.dilation, past.rows, self.pre, residual)
+        past.push(x)
+        return y
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Upsample:
 
     def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray:
         """x (T, C) -> (T*stride, N)."""
-        y = ops.conv(tails[0].extend(ops.elu(x)), self.weight, self.bias)
+        y = ops.conv(x, self.weight, self.bias, past=tails[0].rows, pre="elu")
+        tails[0].push(x)
         return y.reshape(len(x) * self.stride, self.outputs)
 
 
@@ -106,8 +112,8 @@ class Residual:
 
     @staticmethod
     def read(w: Weights, width: int, dilation: int) -> Residual:
-        first = CausalConv.read(w.scope("conv.0"), width, dilation=dilation, elu=True)
-        second = CausalConv.read(w.scope("conv.1"), first.outputs, elu=True)
+        first = CausalConv.read(w.scope("conv.0"), width, dilation=dilation, pre="elu")
+        second = CausalConv.read(w.scope("conv.1"), first.outputs, pre="elu")
         has_shortcut = w.scope("shortcut").has("weight")
         return Residual((first, second), CausalConv.read(w.scope("shortcut"), width) if has_shortcut else None)
 
@@ -118,8 +124,8 @@ class Residual:
 
     def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray:
         """(T, C) -> (T, C)."""
-        y = self.convs[1](self.convs[0](x, tails[:1]), tails[1:2])
-        return (self.shortcut(x, tails[2:]) if self.shortcut else x) + y
+        residual = self.shortcut(x, tails[2:]) if self.shortcut else x
+        return self.convs[1](self.convs[0](x, tails[:1]), tails[1:2], residual)
 
 
 @dataclass(frozen=True)
@@ -141,26 +147,26 @@ class Seanet:
 def read_encoder(w: Weights, config: MimiConfig) -> Seanet:
     """conv, then per ratio (decoder's order reversed) residual block(s) and a strided convolution, then conv."""
     build = _Builder(w, 1)
-    build.conv(elu=False)
+    build.conv(None)
     for ratio in reversed(config.ratios):
         build.residuals(config)
         build.number += 1  # the ELU
-        build.conv(elu=True, stride=ratio)
+        build.conv("elu", stride=ratio)
     build.number += 1
-    build.conv(elu=True)
+    build.conv("elu")
     return build.done(config.width)
 
 
 def read_decoder(w: Weights, config: MimiConfig) -> Seanet:
     """conv, then per ratio a transposed convolution and residual block(s), then conv to one channel."""
     build = _Builder(w, config.width)
-    build.conv(elu=False)
+    build.conv(None)
     for ratio in config.ratios:
         build.number += 1
         build.upsample(ratio)
         build.residuals(config)
     build.number += 1
-    build.conv(elu=True)
+    build.conv("elu")
     return build.done(1)
 
 
@@ -177,8 +183,8 @@ class _Builder:
         self.numbers.append(self.number)
         self.number += 1
 
-    def conv(self, elu: bool, stride: int = 1) -> None:
-        layer = CausalConv.read(self.w.scope(self.number), self.channels, stride, elu=elu)
+    def conv(self, pre: str | None, stride: int = 1) -> None:
+        layer = CausalConv.read(self.w.scope(self.number), self.channels, stride, pre=pre)
         self._add(layer)
         self.channels = layer.outputs
 

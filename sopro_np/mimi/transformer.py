@@ -50,7 +50,7 @@ class TransformerLayer:
     out: Linear
     scale1: np.ndarray
     norm2: LayerNorm
-    ff_in: Linear
+    ff_in: Linear  # act "gelu"
     ff_out: Linear
     scale2: np.ndarray
     heads: int
@@ -59,7 +59,7 @@ class TransformerLayer:
     def read(w: Weights, config: MimiConfig, inner: int) -> TransformerLayer:
         """`inner`: width of queries, keys and values, all heads together."""
         d = config.width
-        ff_in = Linear.read(w.scope("ff_in"), None, d, bias=False)
+        ff_in = Linear.read(w.scope("ff_in"), None, d, bias=False, act="gelu")
         return TransformerLayer(
             LayerNorm.read(w.scope("norm1"), d, config.norm_eps),
             Linear.read(w.scope("attention.query"), inner, d, bias=False),
@@ -81,8 +81,8 @@ class TransformerLayer:
         h = self.norm1(x)
         q = ops.rope(self.query(h), cos, sin, self.heads)
         k, v = kv.append(ops.rope(self.key(h), cos, sin, self.heads), self.value(h))
-        x = x + self.scale1 * self.out(ops.attention(q, k, v, self.heads, first=first))
-        return x + self.scale2 * self.ff_out(ops.gelu(self.ff_in(self.norm2(x))))
+        x = self.out(ops.attention(q, k, v, self.heads, first=first), scale=self.scale1, residual=x)
+        return self.ff_out(self.ff_in(self.norm2(x)), scale=self.scale2, residual=x)
 
 
 @dataclass(frozen=True)

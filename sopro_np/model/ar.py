@@ -6,6 +6,7 @@ computed once per utterance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ class ArState:
     prefix: int  # P, codes that came from the reference
     rows: list[np.ndarray] = field(default_factory=list)  # conditioning of the frames that may be re-run
     frame: int = 0
+    captured: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (row, ids) -> logits, once exact
 
     def push(self, code: int) -> None:
         """The code chosen for the frame just computed."""
@@ -71,16 +73,23 @@ class Autoregressor:
         return ArState([block.fresh() for block in self.blocks], codes, len(prefix))
 
     def step(self, row: np.ndarray, state: ArState, text: dict[int, Memory]) -> np.ndarray:
-        """Logits of the next code. row (D,): this frame's conditioning -> (ar_codes,).
+        """Logits of the next code. row (D,): this frame's conditioning -> (ar_codes,). `text`: always the same.
 
         Upstream sums over min(K, n) previous codes when n = P + t + 1 are known, and does not renormalise. So
         while n < K the inputs of *earlier* frames change with every step: those few steps, and the first one
-        with all K terms, re-run frames 0..t from a fresh state. From then on the state is exact.
+        with all K terms, re-run frames 0..t from a fresh state. From then on the state is exact, and each step
+        is the one before with other numbers.
         """
         k, t = len(self.history), state.frame
         state.frame += 1
         if t > k - 1 - state.prefix:
-            return self.logits(self.inputs(row[None], state.codes, k), state.tails, text)[-1]
+            if state.captured is None:
+                state.captured = ops.capture(
+                    lambda row, ids: self.logits(
+                        ops.embed_sum(ids, self.table, self.history, residual=row), state.tails, text
+                    )
+                )
+            return state.captured(row[None], self.windows(state.codes, 1))[-1]
         state.rows.append(row)
         state.tails = [block.fresh() for block in self.blocks]
         x = self.inputs(np.stack(state.rows), state.codes, min(k, state.prefix + t + 1))
@@ -91,9 +100,13 @@ class Autoregressor:
 
         `codes` ends with the code before the last row's frame.
         """
+        ids = self.windows(codes, len(rows))[:, :terms]
+        return ops.embed_sum(ids, self.table, self.history[:terms], residual=rows)
+
+    def windows(self, codes: list[int], frames: int) -> np.ndarray:
+        """The K codes before each of the newest frames, newest first -> (frames, K) int64."""
         end, k = len(codes), len(self.history)
-        ids = np.array([codes[i - k : i][::-1] for i in range(end - len(rows) + 1, end + 1)], np.int64)
-        return rows + ops.embed_sum(ids[:, :terms], self.table, self.history[:terms])
+        return np.array([codes[i - k : i][::-1] for i in range(end - frames + 1, end + 1)], np.int64)
 
     def logits(self, x: np.ndarray, tails: list[Tail], text: dict[int, Memory]) -> np.ndarray:
         """Inputs (T, D) -> logits (T, ar_codes); advances the tails."""

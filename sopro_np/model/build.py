@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sopro_np import ops
 from sopro_np.config import SoproConfig
 from sopro_np.errors import FormatError
 from sopro_np.model.ar import Autoregressor
@@ -20,6 +21,7 @@ class Model:
     """The acoustic model: weights only, immutable, shared by all voices and streams."""
 
     config: SoproConfig
+    ops: str  # implementation that packed the weights, and must compute with them
     text: TextEncoder
     speaker: SpeakerEncoder
     reference: ReferenceEncoder
@@ -36,6 +38,7 @@ def build_model(w: Weights, config: SoproConfig) -> Model:
     voice = w.scope("voice")
     model = Model(
         config,
+        ops.current(),
         TextEncoder.read(w.scope("text"), config),
         SpeakerEncoder.read(voice.scope("speaker"), config),
         ReferenceEncoder.read(voice, config, table),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sopro_np import ops
 from sopro_np.config import SoproConfig
 from sopro_np.errors import ModelError
 from sopro_np.layers import CrossAttention, LayerNorm, Linear, RMSNorm
@@ -23,22 +22,22 @@ Memory = tuple[np.ndarray, np.ndarray]
 class Film:
     """Speaker vector -> a gain and a shift for every channel (Perez et al. 2018, arXiv 1709.07871)."""
 
-    hidden: Linear
-    out: Linear
+    hidden: Linear  # act "gelu"
+    out: Linear  # act "tanh"
     norm: LayerNorm
 
     @staticmethod
     def read(w: Weights, config: SoproConfig) -> Film:
         d = config.width
         return Film(
-            Linear.read(w.scope("hidden"), d, config.speaker_width),
-            Linear.read(w.scope("out"), 2 * d, d),
+            Linear.read(w.scope("hidden"), d, config.speaker_width, act="gelu"),
+            Linear.read(w.scope("out"), 2 * d, d, act="tanh"),
             LayerNorm.read(w.scope("norm"), d),
         )
 
     def __call__(self, x: np.ndarray, speaker: np.ndarray, strength: float) -> np.ndarray:
         """norm(x) * (1 + s tanh g) + s tanh b.   x (T, D), speaker (E,) -> (T, D). s = 0: a plain norm."""
-        g, b = np.split(ops.tanh(self.out(ops.gelu(self.hidden(speaker[None]))))[0], 2)
+        g, b = np.split(self.out(self.hidden(speaker[None]))[0], 2)
         s = np.float32(strength)
         return self.norm(x) * (1 + s * g) + s * b
 

@@ -83,7 +83,7 @@ class Stage:
         """condition, known (T, D) -> (T, heads, V)."""
         x = self.mix[0] * condition + self.mix[1] * known
         if self.gain is not None:
-            x = ops.rms_norm(x, self.gain) + self.shift
+            x = ops.rms_norm(x, self.gain, shift=self.shift)
         logits = self.heads(self.trunk(x, tails, keep))
         return logits.reshape(len(x), len(self.codebooks), -1)
 

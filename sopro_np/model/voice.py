@@ -29,7 +29,7 @@ class SpeakerEncoder:
     code_weights: np.ndarray  # (Q,)
     code_values: int
     convs: tuple[DepthwiseConv, DepthwiseConv]
-    pool_hidden: Linear
+    pool_hidden: Linear  # act "tanh"
     pool_score: Linear
     out: Linear
 
@@ -42,7 +42,7 @@ class SpeakerEncoder:
             w.vector("code_weights", config.codebooks),
             config.code_values,
             (DepthwiseConv.read(w.scope("conv.0"), width), DepthwiseConv.read(w.scope("conv.1"), width)),
-            Linear.read(w.scope("pool.hidden"), width, width),
+            Linear.read(w.scope("pool.hidden"), width, width, act="tanh"),
             Linear.read(w.scope("pool.score"), 1, width),
             Linear.read(w.scope("out"), config.speaker_width, 2 * width),
         )
@@ -59,7 +59,7 @@ class SpeakerEncoder:
 
     def pool(self, x: np.ndarray) -> np.ndarray:
         """Weighted mean and deviation over time, the weights by attention. (R, E) -> (2E,)."""
-        scores = self.pool_score(ops.tanh(self.pool_hidden(x)))
+        scores = self.pool_score(self.pool_hidden(x))
         weights = ops.softmax(scores[:, 0])[:, None]
         mean = (weights * x).sum(axis=0)
         variance = (weights * (x - mean) ** 2).sum(axis=0)

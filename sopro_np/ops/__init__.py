@@ -1,44 +1,83 @@
 """The door to the arithmetic: one table, name -> function, for each implementation.
 
-Callers write `ops.linear(x, w)`: the attribute is looked up at call time, so `use("numpy")` swaps a whole
-run. Layers never see how a weight is packed.
+Callers write `ops.linear(x, w)`: the attribute is looked up at call time, so `with using("numpy"):` swaps all
+that is computed inside. Layers never see how a weight is packed; a model is computed by the implementation
+that packed it, so `Sopro` notes which one that was (context.py), and models of several can live side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sopro_np.errors import OpsError
-from sopro_np.ops import reference
+from sopro_np.ops import native, reference
 
 NAMES = (
-    "pack", "linear", "conv", "depthwise_conv", "embed", "embed_sum",
-    "rms_norm", "layer_norm", "rms_ratio", "sigmoid", "glu", "erf", "gelu", "elu", "tanh",
-    "softmax", "attention", "rope", "nearest",
+    "pack", "linear", "conv", "depthwise_conv", "remember", "embed", "embed_sum",
+    "rms_norm", "layer_norm", "match", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest", "capture",
 )  # fmt: skip
 TABLES: dict[str, dict[str, Callable[..., Any]]] = {
     "numpy": {name: getattr(reference, name) for name in NAMES},
+    "native": {name: getattr(native, name) for name in NAMES},
 }
-_current = "numpy"
+_default: str | None = None  # decided when it is first asked for
+_here: ContextVar[str | None] = ContextVar("sopro_np_ops", default=None)
 
 
 def use(implementation: str) -> None:
-    """Choose the implementation for this process: one of TABLES. Never falls back silently."""
-    global _current
-    if implementation not in TABLES:
-        have = ", ".join(sorted(TABLES))
-        raise OpsError(f"ops {implementation!r} are not available in this installation (available: {have})")
-    _current = implementation
+    """Choose the implementation for models loaded from now on: one of TABLES. Never falls back silently."""
+    global _default
+    _default = _checked(implementation)
+
+
+@contextmanager
+def using(implementation: str) -> Iterator[None]:
+    """Another implementation inside this block, in this thread only. Not to be left open over a `yield`."""
+    token = _here.set(_checked(implementation))
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def current() -> str:
-    """Name of the implementation in use."""
-    return _current
+    """Name of the implementation in use here."""
+    global _default
+    if (name := _here.get() or _default) is None:
+        name = _default = _best()
+    return name
+
+
+def _best() -> str:
+    """Native kernels where there are some for this machine; where not, NumPy, and the log (stderr) says why.
+
+    If the environment asks for certain kernels and they are not to be had, that is an error.
+    """
+    try:
+        native.kernels()
+    except OpsError as error:
+        if native.asked_for():
+            raise
+        logging.getLogger("sopro_np").warning("sopro_np: computing with NumPy, which is slow: %s", error)
+        return "numpy"
+    return "native"
+
+
+def _checked(implementation: str) -> str:
+    if implementation not in TABLES:
+        have = ", ".join(sorted(TABLES))
+        raise OpsError(f"ops {implementation!r} are not available in this installation (available: {have})")
+    if implementation == "native":
+        native.kernels()
+    return implementation
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
     try:
-        return TABLES[_current][name]
+        return TABLES[_here.get() or _default or current()][name]
     except KeyError:
         raise AttributeError(f"no operation named {name!r}") from None

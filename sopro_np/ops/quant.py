@@ -111,7 +111,7 @@ def unpack_int4(words: np.ndarray, inputs: int) -> np.ndarray:
     """Nibbles -> int8. words (..., ceil(C/8)) int32 -> (..., C) in -8..7."""
     shifts = np.arange(0, 32, 4, dtype=np.uint32)
     nibbles = (words.astype(np.uint32)[..., None] >> shifts) & 15
-    return (nibbles.reshape(*words.shape[:-1], -1)[..., :inputs].astype(np.int8)) - np.int8(8)
+    return (nibbles.reshape(*words.shape[:-1], 8 * words.shape[-1])[..., :inputs].astype(np.int8)) - np.int8(8)
 
 
 def _encode_int8(w: np.ndarray, taps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +140,9 @@ def _decode_int4(t: QTensor, index: np.ndarray | slice) -> np.ndarray:
     assert t.scale is not None
     words, scale = t.data[index], t.scale[index]
     n = words.shape[0]
-    q = unpack_int4(words.reshape(n, t.taps, -1), t.inputs)
-    per_weight = np.repeat(scale.reshape(n, t.taps, -1), GROUP, axis=2)[:, :, : t.inputs]
-    return (q * per_weight).reshape(n, -1)
+    q = unpack_int4(words.reshape(n, t.taps, packed_words(t.inputs)), t.inputs)
+    per_weight = np.repeat(scale.reshape(n, t.taps, groups(t.inputs)), GROUP, axis=2)[:, :, : t.inputs]
+    return (q * per_weight).reshape(n, t.shape[1])
 
 
 def _decode_int8(t: QTensor, index: np.ndarray | slice) -> np.ndarray:

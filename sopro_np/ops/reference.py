@@ -2,7 +2,9 @@
 
 Arrays are (T, C) float32, rows are frames, no batch axis. A name here is a name of the ops table;
 a native implementation has the same signature. Weights are QTensor (see quant.py) wherever a product
-is taken, plain float32 arrays elsewhere.
+is taken, plain float32 arrays elsewhere. What surrounds a product in the models is part of it (an activation
+before or after, a scale, the sum with what came in), so that a kernel can do it while the rows are in the cache.
+No argument is changed, but for the one of `remember`.
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sopro_np.ops.quant import GROUP, QTensor, quantize_rows, unpack_int4
-
-Tap = Callable[[slice, int], np.ndarray]  # (rows of x, tap) -> product of these rows with the weights of one tap
-WIDENED_ROWS = 2048
-EXACT_TERMS = 1024  # 1024 * 127 * 127 < 2**24: float32 adds this many int8 products without rounding
+from sopro_np.ops.products import PRODUCTS
+from sopro_np.ops.quant import QTensor
 
 
-def pack(w: QTensor) -> QTensor:
-    """Bring a weight into the form `linear` and `conv` like best: here, 16-bit floats are widened once."""
+def pack(w: QTensor, act: str | None = None) -> QTensor:
+    """Bring a weight into the form `linear` and `conv` like best: here, 16-bit floats are widened once.
+
+    `act`: the activation that `linear` will be asked for with this weight; a hint, not used here.
+    """
     if w.scheme in ("fp16", "bf16"):
         return QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
     return w
@@ -28,103 +30,99 @@ def pack(w: QTensor) -> QTensor:
 # ---------------------------------------------------------------- products
 
 
-def linear(x: np.ndarray, w: QTensor, bias: np.ndarray | None = None) -> np.ndarray:
-    """y = x W^T + b.   x (T, C), w (N, C), bias (N,) -> (T, N)."""
-    return conv(x, w, bias)
+def linear(
+    x: np.ndarray,
+    w: QTensor,
+    bias: np.ndarray | None = None,
+    act: str | None = None,
+    scale: np.ndarray | np.float32 | None = None,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """y = residual + scale * act(x W^T + b); what is None is left out.
+
+    x (T, C), w (N, C), bias (N,), act "gelu", "tanh" or "glu", scale a number or (N',), residual (T, N')
+    -> (T, N'). N' = N, but for "glu", which halves it.
+    """
+    y = conv(x, w, bias)
+    if act is not None:
+        y = _ACTIVATIONS[act](y)
+    if scale is not None:
+        y *= scale
+    return y if residual is None else np.add(y, residual, out=y)
 
 
-def conv(x: np.ndarray, w: QTensor, bias: np.ndarray | None = None, stride: int = 1, dilation: int = 1) -> np.ndarray:
-    """y[t] = b + sum_k W_k x[t*stride + k*dilation], no padding.
+def conv(
+    x: np.ndarray,
+    w: QTensor,
+    bias: np.ndarray | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+    past: np.ndarray | None = None,
+    pre: str | None = None,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """y[t] = residual[t] + b + sum_k W_k f(r[t*stride + k*dilation]), r = [past; x], f = `pre`.
 
-    x (P, C), w (N, K*C) tap-major, bias (N,) -> (T, N), T = (P - (K-1)*dilation - 1) // stride + 1.
-    A convolution is K products, one per tap, added in tap order; the rows of a tap are x seen with a
+    x (R, C), w (N, K*C) tap-major, bias (N,), past (P, C), pre "elu" or None, residual (T, N) -> (T, N),
+    T = (P + R - (K-1)*dilation - 1) // stride + 1. No padding.
+    A convolution is K products, one per tap, added in tap order; the rows of a tap are r seen with a
     stride, so nothing is copied. A transposed convolution with kernel K*s is this op with s*N outputs.
     """
+    rows = _joined(past, x)
+    if pre is not None:
+        rows = _ACTIVATIONS[pre](rows)
     reach = (w.taps - 1) * dilation
-    frames = (len(x) - reach - 1) // stride + 1
-    product = _PRODUCTS[w.scheme](x, w)
+    frames = (len(rows) - reach - 1) // stride + 1
+    product = PRODUCTS[w.scheme](rows, w)
     y: np.ndarray | None = None
     for k in range(w.taps):
         first = k * dilation
-        part = product(slice(first, first + (frames - 1) * stride + 1, stride), k)
+        part = product(slice(first, first + max(0, (frames - 1) * stride + 1), stride), k)
         y = part if y is None else np.add(y, part, out=y)
     assert y is not None
-    return y if bias is None else np.add(y, bias, out=y)
+    if bias is not None:
+        y += bias
+    return y if residual is None else np.add(y, residual, out=y)
 
 
-def _product_fp32(x: np.ndarray, w: QTensor) -> Tap:
-    def tap(rows: slice, k: int) -> np.ndarray:
-        return x[rows] @ w.data[:, k * w.inputs : (k + 1) * w.inputs].T
-
-    return tap
-
-
-def _product_int8(x: np.ndarray, w: QTensor) -> Tap:
-    """Integer dot products, exact: float32 sums of <= 1024 terms, added as int32; then the two scales."""
-    assert w.scale is not None
-    weight_scale = w.scale
-    q, scale = quantize_rows(x)
-
-    def tap(rows: slice, k: int) -> np.ndarray:
-        frames = q[rows].astype(np.float32)
-        y = np.empty((len(frames), w.shape[0]), np.float32)
-        for n in range(0, w.shape[0], WIDENED_ROWS):  # a block of weights at a time is widened to float32
-            total = np.zeros((), np.int32)
-            for a in range(0, w.inputs, EXACT_TERMS):
-                b = min(a + EXACT_TERMS, w.inputs)
-                block = w.data[n : n + WIDENED_ROWS, k * w.inputs + a : k * w.inputs + b]
-                total = total + (frames[:, a:b] @ block.astype(np.float32).T).astype(np.int32)
-            y[:, n : n + WIDENED_ROWS] = total
-        y *= scale[rows, None]
-        y *= weight_scale[:, 0]
-        return y
-
-    return tap
+def _joined(past: np.ndarray | None, x: np.ndarray, future: int = 0) -> np.ndarray:
+    """[past; x; `future` rows of zeros]; x itself if there is nothing to join."""
+    parts = [x] if past is None or len(past) == 0 else [past, x]
+    if future:
+        parts.append(np.zeros((future, x.shape[1]), np.float32))
+    return x if len(parts) == 1 else np.concatenate(parts)
 
 
-def _product_int4(x: np.ndarray, w: QTensor) -> Tap:
-    """As int8, but every group of 32 inputs has its own weight scale: one exact product per group."""
-    assert w.scale is not None
-    weight_scale = w.scale
-    q, scale = quantize_rows(x)
-    per_tap = weight_scale.shape[1] // w.taps
-    weights = unpack_int4(w.data.reshape(w.shape[0], w.taps, -1), w.inputs)
+def depthwise_conv(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None = None,
+    dilation: int = 1,
+    past: np.ndarray | None = None,
+    future: int = 0,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Every channel by itself: y[t, c] = residual[t, c] + b[c] + sum_k w[k, c] r[t + k*dilation, c].
 
-    def tap(rows: slice, k: int) -> np.ndarray:
-        total = np.zeros((len(q[rows]), w.shape[0]), np.float32)
-        for g in range(per_tap):
-            a, b = g * GROUP, min((g + 1) * GROUP, w.inputs)
-            part = q[rows, a:b].astype(np.float32) @ weights[:, k, a:b].astype(np.float32).T
-            total += part * weight_scale[:, k * per_tap + g]
-        return total * scale[rows, None]
-
-    return tap
-
-
-def _product_widened(x: np.ndarray, w: QTensor) -> Tap:
-    return _product_fp32(x, QTensor("fp32", w.shape, w.dequantize(), None, w.taps))
-
-
-_PRODUCTS = {
-    "fp32": _product_fp32,
-    "fp16": _product_widened,
-    "bf16": _product_widened,
-    "int8": _product_int8,
-    "int4": _product_int4,
-}
-
-
-def depthwise_conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, dilation: int = 1) -> np.ndarray:
-    """Every channel by itself: y[t, c] = b[c] + sum_k w[c, k] x[t + k*dilation, c], no padding.
-
-    x (T + (K-1)*dilation, C), w (C, K), bias (C,) -> (T, C).
+    r = [past; x; `future` rows of zeros]. x (R, C), w (K, C), bias (C,), past (P, C), residual (T, C) -> (T, C),
+    T = P + R + future - (K-1)*dilation. No other padding.
     """
-    taps = w.shape[1]
-    frames = len(x) - (taps - 1) * dilation
-    y = x[:frames] * w[:, 0]
+    rows, taps = _joined(past, x, future), len(w)
+    frames = len(rows) - (taps - 1) * dilation
+    y = rows[:frames] * w[0]
     for k in range(1, taps):
-        y += x[k * dilation : k * dilation + frames] * w[:, k]
-    return y if bias is None else np.add(y, bias, out=y)
+        y += rows[k * dilation : k * dilation + frames] * w[k]
+    if bias is not None:
+        y += bias
+    return y if residual is None else np.add(y, residual, out=y)
+
+
+def remember(past: np.ndarray, x: np.ndarray) -> None:
+    """In place: past becomes the last P rows of [past; x].   past (P, C), x (T, C), both may be empty."""
+    p, t = len(past), len(x)
+    if t < p:
+        past[: p - t] = past[t:]
+    past[max(0, p - t) :] = x[max(0, t - p) :]
 
 
 def embed(ids: np.ndarray, table: QTensor) -> np.ndarray:
@@ -132,21 +130,28 @@ def embed(ids: np.ndarray, table: QTensor) -> np.ndarray:
     return table.rows(ids)
 
 
-def embed_sum(ids: np.ndarray, table: QTensor, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum of rows: y[t] = sum_n weights[n] table[ids[t, n]].   ids (T, n), weights (n,) -> (T, D)."""
+def embed_sum(ids: np.ndarray, table: QTensor, weights: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
+    """Weighted sum of rows: y[t] = residual[t] + sum_n weights[n] table[ids[t, n]].
+
+    ids (T, n), weights (n,), residual (T, D) -> (T, D).
+    """
     y = np.zeros((len(ids), table.shape[1]), np.float32)
     for n in range(ids.shape[1]):
         y += weights[n] * table.rows(ids[:, n])
-    return y
+    return y if residual is None else np.add(y, residual, out=y)
 
 
 # ---------------------------------------------------------------- norms
 
 
-def rms_norm(x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6) -> np.ndarray:
-    """x / sqrt(mean(x^2) + eps) * weight, per row. x (T, C), weight (C,) or None -> (T, C)."""
+def rms_norm(
+    x: np.ndarray, weight: np.ndarray | None = None, eps: float = 1e-6, shift: np.ndarray | None = None
+) -> np.ndarray:
+    """x / sqrt(mean(x^2) + eps) * weight + shift, per row. x (T, C), weight and shift (C,) or None -> (T, C)."""
     y = x / np.sqrt(_mean_square(x) + np.float32(eps))
-    return y if weight is None else np.multiply(y, weight, out=y)
+    if weight is not None:
+        y *= weight
+    return y if shift is None else np.add(y, shift, out=y)
 
 
 def _mean_square(x: np.ndarray) -> np.ndarray:
@@ -158,6 +163,11 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float =
     """(x - mean) / sqrt(var + eps) * weight + bias, per row, biased variance. (T, C) -> (T, C)."""
     centred = x - x.mean(axis=1, keepdims=True)
     return centred / np.sqrt(_mean_square(centred) + np.float32(eps)) * weight + bias
+
+
+def match(x: np.ndarray, a: np.ndarray, clamp: float | None = None) -> np.ndarray:
+    """a, made as loud as x: a * rms_ratio(x, a, clamp), per row. x and a (T, C) -> (T, C)."""
+    return a * rms_ratio(x, a, clamp)
 
 
 def rms_ratio(x: np.ndarray, a: np.ndarray, clamp: float | None = None) -> np.ndarray:
@@ -220,8 +230,7 @@ def elu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, y, out=y)
 
 
-def tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x)
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"glu": glu, "gelu": gelu, "elu": elu, "tanh": np.tanh}
 
 
 # ---------------------------------------------------------------- attention
@@ -269,3 +278,14 @@ def nearest(x: np.ndarray, table: np.ndarray) -> np.ndarray:
     ||x||^2 is the same for all j and left out.
     """
     return np.argmin((table * table).sum(axis=1) - 2 * (x @ table.T), axis=1)
+
+
+# ---------------------------------------------------------------- repetition
+
+
+def capture(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A step that is repeated with arrays of the same shapes: an implementation may record the operations of the
+    first call and replay them. Everything `function` computes must go through ops; what it closes over (weights,
+    state arrays changed in place) must stay the same objects.
+    """
+    return function

@@ -1,0 +1,78 @@
+"""x W^T for every number format, as NumPy does it: integer products exactly, in float32.
+
+`PRODUCTS[scheme](x, w)` prepares x (R, C) and answers with a function: (rows of x, tap k) -> x[rows] W_k^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sopro_np.ops.quant import GROUP, QTensor, quantize_rows, unpack_int4
+
+Tap = Callable[[slice, int], np.ndarray]  # (rows of x, tap) -> product of these rows with the weights of one tap
+WIDENED_ROWS = 2048
+EXACT_TERMS = 1024  # 1024 * 127 * 127 < 2**24: float32 adds this many int8 products without rounding
+
+
+def _product_fp32(x: np.ndarray, w: QTensor) -> Tap:
+    def tap(rows: slice, k: int) -> np.ndarray:
+        return x[rows] @ w.data[:, k * w.inputs : (k + 1) * w.inputs].T
+
+    return tap
+
+
+def _product_int8(x: np.ndarray, w: QTensor) -> Tap:
+    """Integer dot products, exact: float32 sums of <= 1024 terms, added as int32; then the two scales."""
+    assert w.scale is not None
+    weight_scale = w.scale
+    q, scale = quantize_rows(x)
+
+    def tap(rows: slice, k: int) -> np.ndarray:
+        frames = q[rows].astype(np.float32)
+        y = np.empty((len(frames), w.shape[0]), np.float32)
+        for n in range(0, w.shape[0], WIDENED_ROWS):  # a block of weights at a time is widened to float32
+            total = np.zeros((), np.int32)
+            for a in range(0, w.inputs, EXACT_TERMS):
+                b = min(a + EXACT_TERMS, w.inputs)
+                block = w.data[n : n + WIDENED_ROWS, k * w.inputs + a : k * w.inputs + b]
+                total = total + (frames[:, a:b] @ block.astype(np.float32).T).astype(np.int32)
+            y[:, n : n + WIDENED_ROWS] = total
+        y *= scale[rows, None]
+        y *= weight_scale[:, 0]
+        return y
+
+    return tap
+
+
+def _product_int4(x: np.ndarray, w: QTensor) -> Tap:
+    """As int8, but every group of 32 inputs has its own weight scale: one exact product per group."""
+    assert w.scale is not None
+    weight_scale = w.scale
+    q, scale = quantize_rows(x)
+    per_tap = weight_scale.shape[1] // w.taps
+    weights = unpack_int4(w.data.reshape(w.shape[0], w.taps, -1), w.inputs)
+
+    def tap(rows: slice, k: int) -> np.ndarray:
+        total = np.zeros((len(q[rows]), w.shape[0]), np.float32)
+        for g in range(per_tap):
+            a, b = g * GROUP, min((g + 1) * GROUP, w.inputs)
+            part = q[rows, a:b].astype(np.float32) @ weights[:, k, a:b].astype(np.float32).T
+            total += part * weight_scale[:, k * per_tap + g]
+        return total * scale[rows, None]
+
+    return tap
+
+
+def _product_widened(x: np.ndarray, w: QTensor) -> Tap:
+    return _product_fp32(x, QTensor("fp32", w.shape, w.dequantize(), None, w.taps))
+
+
+PRODUCTS: dict[str, Callable[[np.ndarray, QTensor], Tap]] = {
+    "fp32": _product_fp32,
+    "fp16": _product_widened,
+    "bf16": _product_widened,
+    "int8": _product_int8,
+    "int4": _product_int4,
+}
