@@ -14,7 +14,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
 FLOORS = (
-    ("errors", "version", "kernels", "ops"),
+    ("errors", "version", "ops", "kernels"),
     ("state", "weights", "config", "sampling", "wav", "audio", "tokenizer", "options", "models"),
     ("layers", "convert"),
     ("model", "mimi"),

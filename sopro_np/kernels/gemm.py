@@ -1,0 +1,185 @@
+"""Matrix products and convolutions: rows of x times panels of weights, and what follows at once.
+
+    y[t] = residual[t] + scale * act(bias + sum_k W_k x[t*stride + k*dilation])
+
+Weights lie in panels of 16 outputs ("vectors"): for every step along the inputs the 16 outputs' weights stand
+side by side, one number each (float formats), four bytes each (int8), or eight nibbles each behind their scales
+(int4). A tile of some rows and some vectors accumulates in registers, is written to a small buffer, and leaves it
+finished: scaled, biased, activated.
+A piece of work goes through its rows in strips: all its weights for one strip, then the next, so that a strip of x
+stays in the fastest cache and a row of y is written in one go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sopro_np.kernels.functions import gelu, inline, load_up_to, sigmoid, store_up_to, tanh
+from sopro_np.kernels.simd import tile
+from sopro_np.kernels.simd.vector import add, fma, load, load_i64, mul, real
+from sopro_np.ops.abi import ACTS, offsets
+
+A = offsets("gemm")
+ROWS, VECTORS, ONE_ROW = tile.TARGET.rows, tile.TARGET.vectors, 4  # vectors of a tile with a single row
+GROUP = max(VECTORS, 2)  # vectors that are finished together: a GLU needs a pair
+GELU, GLU, TANH = (ACTS.index(name) for name in ("gelu", "glu", "tanh"))
+ONE, ZERO = np.float32(1), np.float32(0)
+
+
+def make_tile(rows: int, vectors: int, scheme: str):
+    """A function that leaves one tile's sums in a buffer: row t.. of x, vector v.. of the weights."""
+    words = tile.words(rows, vectors, scheme)
+    zeros, start, step, scaled = words.zeros, words.start, words.step, words.scaled
+    grouped, added, spill = words.grouped, words.added, words.spill
+    width = tile.WIDTHS[scheme]
+
+    def integers(args, t, v, buffer, buffer_stride):
+        taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
+        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
+        scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
+        x = load_i64(args + A.x) + t * x_stride
+        row_scale = load_i64(args + A.row_scale) + t * scale_stride
+        row_start = load_i64(args + A.row_start) + t * scale_stride
+        panel = load_i64(args + A.vector_bytes)
+        w = load_i64(args + A.w) + v * panel
+        sums = zeros()
+        for k in range(taps):
+            acc = start(row_start + k * scale_tap, scale_stride)
+            at = x + k * tap_stride
+            for _ in range(steps):
+                acc = step(acc, at, x_stride, w, panel)
+                at += 4
+                w += width
+            sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
+        spill(sums, buffer, buffer_stride)
+
+    def groups_of_32(args, t, v, buffer, buffer_stride):
+        taps, groups = load_i64(args + A.taps), load_i64(args + A.steps)
+        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
+        scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
+        x = load_i64(args + A.x) + t * x_stride
+        row_scale = load_i64(args + A.row_scale) + t * scale_stride
+        row_start = load_i64(args + A.row_start) + t * scale_stride * groups
+        panel = load_i64(args + A.vector_bytes)
+        w = load_i64(args + A.w) + v * panel
+        total = zeros()
+        for k in range(taps):
+            at, begin = x + k * tap_stride, row_start + k * scale_tap * groups
+            sums = zeros()
+            for g in range(groups):
+                acc = start(begin + 4 * g, scale_stride * groups)
+                for i in range(4):
+                    acc = step(acc, at + 8 * i, x_stride, w + 64 + 64 * i, panel)
+                sums = grouped(sums, acc, w, panel)
+                at += 32
+                w += 320
+            total = added(total, sums, row_scale + k * scale_tap, scale_stride)
+        spill(total, buffer, buffer_stride)
+
+    def reals(args, t, v, buffer, buffer_stride):
+        taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
+        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
+        x = load_i64(args + A.x) + t * x_stride
+        panel = load_i64(args + A.vector_bytes)
+        w = load_i64(args + A.w) + v * panel
+        sums = zeros()
+        for k in range(taps):
+            at = x + k * tap_stride
+            for _ in range(steps):
+                sums = step(sums, at, x_stride, w, panel)
+                at += 4
+                w += width
+        spill(sums, buffer, buffer_stride)
+
+    return inline({"int8": integers, "int4": groups_of_32}.get(scheme, reals))
+
+
+@inline
+def finish(args, t, v, rows, vectors, buffer, buffer_stride):
+    """Sums -> outputs, for `rows` rows from t and `vectors` vectors from v (for a GLU: pairs of value and gate)."""
+    act = load_i64(args + A.act)
+    w_scale, bias, scale = load_i64(args + A.w_scale), load_i64(args + A.bias), load_i64(args + A.scale)
+    width = load_i64(args + A.width)
+    y_stride = load_i64(args + A.y_stride)
+    y = load_i64(args + A.y) + t * y_stride
+    residual_stride = load_i64(args + A.residual_stride)
+    residual = load_i64(args + A.residual)
+    pair = 2 if act == GLU else 1
+    for j in range(0, vectors, pair):
+        column = (v + j) // pair * 16
+        left = width - column
+        factor, shift = real(ONE), real(ZERO)
+        gate_factor, gate_shift, gain = factor, shift, factor
+        if w_scale != 0:
+            factor = load_up_to(w_scale + 4 * column, left)
+        if bias != 0:
+            shift = load_up_to(bias + 4 * column, left)
+        if act == GLU:
+            if w_scale != 0:
+                gate_factor = load_up_to(w_scale + 4 * (width + column), left)
+            if bias != 0:
+                gate_shift = load_up_to(bias + 4 * (width + column), left)
+        if scale != 0:
+            gain = load_up_to(scale + 4 * column, left)
+        for i in range(rows):
+            sums = buffer + i * buffer_stride + 64 * j
+            value = fma(load(sums), factor, shift)
+            if act == GELU:
+                value = gelu(value)
+            elif act == GLU:
+                value = mul(value, sigmoid(fma(load(sums + 64), gate_factor, gate_shift)))
+            elif act == TANH:
+                value = tanh(value)
+            if scale != 0:
+                value = mul(value, gain)
+            if residual != 0:
+                value = add(value, load_up_to(residual + (t + i) * residual_stride + 4 * column, left))
+            store_up_to(y + i * y_stride + 4 * column, value, left)
+
+
+def make_gemm(scheme: str):
+    """The kernel for one format of weights."""
+    many, many_one = make_tile(ROWS, VECTORS, scheme), make_tile(ROWS, 1, scheme)
+    single, single_one = make_tile(1, ONE_ROW, scheme), make_tile(1, 1, scheme)
+    stack = tile.scratch(64 * max(ROWS * GROUP, ONE_ROW))
+
+    def gemm(args, chunk):
+        row_blocks, row_block = load_i64(args + A.row_blocks), load_i64(args + A.row_block)
+        first = chunk % row_blocks * row_block
+        last = min(first + row_block, load_i64(args + A.rows))
+        vector_block = load_i64(args + A.vector_block)
+        start = chunk // row_blocks * vector_block
+        end = min(start + vector_block, load_i64(args + A.vectors))
+        strip = load_i64(args + A.strip)
+        buffer = stack()
+        if last - first >= ROWS:
+            strip_last = first
+            while strip_last < last:
+                strip_first = strip_last
+                strip_last = min(strip_first + strip, last)
+                for v in range(start, end, GROUP):
+                    group = min(GROUP, end - v)
+                    for row in range(strip_first, strip_last, ROWS):
+                        t = min(row, last - ROWS)  # the last tile may repeat rows of the one before: same bits again
+                        j = 0
+                        while j < group:
+                            if group - j >= VECTORS:
+                                many(args, t, v + j, buffer + 64 * j, 64 * GROUP)
+                                j += VECTORS
+                            else:
+                                many_one(args, t, v + j, buffer + 64 * j, 64 * GROUP)
+                                j += 1
+                        finish(args, t, v, ROWS, group, buffer, 64 * GROUP)
+            return
+        for v in range(start, end, ONE_ROW):
+            group = min(ONE_ROW, end - v)
+            for t in range(first, last):
+                if group == ONE_ROW:
+                    single(args, t, v, buffer, 64 * ONE_ROW)
+                else:
+                    for j in range(group):
+                        single_one(args, t, v + j, buffer + 64 * j, 64 * ONE_ROW)
+                finish(args, t, v, 1, group, buffer, 64 * ONE_ROW)
+
+    gemm.__name__ = f"gemm_{scheme}"
+    return gemm

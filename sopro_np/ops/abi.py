@@ -1,0 +1,69 @@
+"""What Python and the kernels agree on: the fields of every kernel's argument block, in order.
+
+A kernel is `void kernel(int64 *fields, int64 chunk)`: it does one of `fields[0]` independent pieces of its work.
+Addresses are int64, a float travels as the bits of a float32, an absent array is the address 0. Strides and
+offsets are bytes, counts are counts.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+FIELDS = {
+    # y = residual + scale * act(x W^T + bias), for rows of x that overlap (a convolution) or not
+    "gemm": "chunks row_blocks row_block vector_block strip rows vectors taps steps x x_stride tap_stride "
+    "row_scale row_start scale_stride scale_tap w vector_bytes w_scale bias y y_stride width act "
+    "residual residual_stride scale",
+    # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity
+    "quantise": "chunks row_block rows past past_rows x x_stride width pre q q_stride groups scale start status",
+    # rows of past and x -> float rows, through ELU where asked
+    "elu": "chunks row_block rows past past_rows x x_stride width pre y",
+    # rows first.. of w (N, taps*inputs) -> panels of 16
+    "pack": "chunks w scale rows first taps inputs panels panel_bytes",
+    # rms_norm and layer_norm
+    "norm": "chunks row_block rows x x_stride width weight shift eps y",
+    "match": "chunks row_block rows x a width clamp y",
+    "rope": "chunks row_block rows x heads half cos sin y",
+    # softmax, and MAPS element by element
+    "rows": "chunks row_block rows x width function y",
+    # w (taps, width); rows of past, x and zeros
+    "depthwise": "chunks row_block rows past past_rows x x_rows width taps dilation w bias residual y",
+    "remember": "chunks past past_rows x x_rows width",
+    # ids (rows, terms) int64; status becomes 2 at an id outside the table
+    "embed": "chunks row_block rows ids terms table table_rows row_bytes scheme scale groups weights "
+    "width residual status y",
+    # one piece = one head, row_block rows, ATTENTION_ROWS stretches of scores and room for its keys and values;
+    # first < 0: not causal
+    "attention": "chunks row_blocks row_block rows q k v stride keys d first factor scores scores_stride "
+    "piece_stride y",
+}
+MAPS = ("sigmoid", "gelu")
+TABLES = ("fp32", "fp16", "bf16", "int8", "int4")  # fmt: skip
+GEMMS = ("int8", "int4", "fp32", "fp16", "bf16")
+ATTENTION_ROWS = 8  # that a piece works on at a time
+ACTS = (None, "gelu", "glu", "tanh")
+PRE = (None, "elu")
+
+
+def offsets(kernel: str) -> Any:
+    """Byte offset of every field, by name."""
+    names = FIELDS[kernel].split()
+    return namedtuple(kernel, names)(*range(0, 8 * len(names), 8))
+
+
+# Flags of the CPU without which a target must not run, the best target first.
+NEEDS: dict[str, dict[str, frozenset[str]]] = {
+    "x86_64": {
+        "avx512vnni": frozenset(
+            ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c", "bmi2")
+        ),
+        "avx2": frozenset(("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")),
+        "portable": frozenset(),
+    },
+    "aarch64": {
+        "neon_dot": frozenset(("asimd", "asimddp")),
+        "neon": frozenset(("asimd",)),
+        "portable": frozenset(),
+    },
+}

@@ -1,0 +1,34 @@
+"""The operations on native kernels: the same names and signatures as in ops/reference.py.
+
+door     finds and loads the machine code           jit      compiles it, where there is none
+desk     operations -> lists of kernel calls        arena    memory that is used again
+team     threads that help
+products, rows   the operations                     ../abi   what they and the kernels agree on
+"""
+
+from __future__ import annotations
+
+from sopro_np.ops.native import products, rows
+from sopro_np.ops.native.desk import capture
+from sopro_np.ops.native.door import asked_for, kernels
+from sopro_np.ops.native.products import conv, linear, pack
+from sopro_np.ops.native.rows import (
+    attention,
+    depthwise_conv,
+    embed,
+    embed_sum,
+    gelu,
+    layer_norm,
+    match,
+    nearest,
+    remember,
+    rms_norm,
+    rope,
+    sigmoid,
+    softmax,
+)
+
+__all__ = [
+    "asked_for", "attention", "capture", "conv", "depthwise_conv", "embed", "embed_sum", "gelu", "kernels", "layer_norm", "linear",
+    "match", "nearest", "pack", "products", "remember", "rms_norm", "rope", "rows", "sigmoid", "softmax",
+]  # fmt: skip

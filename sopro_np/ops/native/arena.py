@@ -1,0 +1,81 @@
+"""Memory for the results of operations, used again and again: in the steady state nothing is allocated.
+
+A block belongs to the array made from it until that array (and every view of it) is gone; then it serves the next
+one of its size. Arrays are aligned to 64 bytes and hold whatever was there before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64
+
+
+class Block:
+    """A stretch of memory."""
+
+    __slots__ = ("address", "buffer", "lease", "size")
+
+    def __init__(self, size: int) -> None:
+        memory = np.empty(size + ALIGNMENT, np.uint8)
+        shift = -memory.ctypes.data % ALIGNMENT
+        self.address = memory.ctypes.data + shift
+        # Not a NumPy array or a memoryview of one: views of what is made from those belong to the memory, not to
+        # the array, and would outlive the lease.
+        self.buffer = (ctypes.c_char * size).from_buffer(memory, shift)  # type: ignore[arg-type]
+        self.size = size
+        self.lease: Lease | None = None
+
+
+class Lease(weakref.ref):
+    """Knows which block its array came from."""
+
+    __slots__ = ("block",)
+    block: Block
+
+
+class Arena:
+    """Blocks in sizes that grow by a quarter of a power of two."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Block]] = {}
+        self._blocks: list[Block] = []  # all of them: recorded addresses stay good as long as the arena lives
+        self.held: list[np.ndarray] = []  # small arrays that a recording refers to
+
+    @property
+    def nbytes(self) -> int:
+        return sum(block.size for block in self._blocks)
+
+    def lend(self, shape: tuple[int, ...], dtype: Any = np.float32) -> tuple[np.ndarray, int]:
+        """An array of this shape with any contents, and its address."""
+        size = np.dtype(dtype).itemsize
+        for n in shape:
+            size *= n
+        block = self._take(_rounded(size))
+        array = np.ndarray(shape, dtype, buffer=block.buffer)  # type: ignore[arg-type]
+        lease = Lease(array, self._back)
+        lease.block = block
+        block.lease = lease
+        return array, block.address
+
+    def _take(self, size: int) -> Block:
+        free = self._free.get(size)
+        if free:
+            return free.pop()
+        block = Block(size)
+        self._blocks.append(block)
+        return block
+
+    def _back(self, lease: Lease) -> None:
+        self._free.setdefault(lease.block.size, []).append(lease.block)
+
+
+def _rounded(size: int) -> int:
+    if size <= 256:
+        return 256
+    step = 1 << (size - 1).bit_length() - 3
+    return -(-size // step) * step
