@@ -107,12 +107,17 @@ class TensorFile:
 
     def forget(self, prefix: str) -> None:
         """Give the pages below a prefix back to the system; they are read again if they are needed again."""
-        page = mmap.PAGESIZE
-        for name, entry in self.header.items():
-            a, b = (self._start + offset for offset in entry["data_offsets"])
-            first, last = a // page * page, min(-(-b // page) * page, len(self._map))
-            if name.startswith(prefix) and b > a and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        for name in self.header:
+            if name.startswith(prefix):
+                self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Give the pages of one tensor back."""
+        a, b = (self._start + offset for offset in self.header[name]["data_offsets"])
+        first = a // mmap.PAGESIZE * mmap.PAGESIZE
+        last = min(-(-b // mmap.PAGESIZE) * mmap.PAGESIZE, len(self._map))
+        if b > a and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def json(self, key: str) -> Any:
         """A metadata entry that holds JSON."""
@@ -163,7 +168,13 @@ class Weights:
     ) -> QTensor:
         """A weight in the form the current ops want: (rows, taps*inputs). `act`: the activation behind it."""
         weight = self.table(name, rows, inputs, taps)
-        return ops.pack(weight, act) if self._packs else weight
+        if not self._packs:
+            return weight
+        packed = ops.pack(weight, act)
+        if packed is not weight:  # a copy in another order: the file's pages are not needed any more
+            full = self.prefix + name
+            self.file.drop(full if full in self.file else f"{full}_packed")
+        return packed
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
         """A weight as it lies in the file: for embeddings, whose rows are read one by one."""

@@ -20,20 +20,49 @@ from sopro_np.kernels.simd.vector import add, fma, load, load_i64, mul, real
 from sopro_np.ops.abi import ACTS, offsets
 
 A = offsets("gemm")
-ROWS, VECTORS, ONE_ROW = tile.TARGET.rows, tile.TARGET.vectors, 4  # vectors of a tile with a single row
+ROWS, VECTORS = tile.TARGET.rows, tile.TARGET.vectors
+FEW = min(4, ROWS)  # rows of the smaller tile
+ONE_ROW = 4  # vectors of a tile with a single row
 GROUP = max(VECTORS, 2)  # vectors that are finished together: a GLU needs a pair
 GELU, GLU, TANH = (ACTS.index(name) for name in ("gelu", "glu", "tanh"))
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
+@inline
+def present(address, v):
+    """Vector v of an array that may be absent."""
+    return address + 64 * v if address != 0 else 0
+
+
+@inline
+def is_plain(args, v, vectors):
+    """Can these vectors go straight to y? No activation, no scale, and all 16 outputs of each exist."""
+    left = load_i64(args + A.width) - 16 * (v + vectors)
+    return load_i64(args + A.act) == 0 and load_i64(args + A.scale) == 0 and left >= 0
+
+
 def make_tile(rows: int, vectors: int, scheme: str):
-    """A function that leaves one tile's sums in a buffer: row t.. of x, vector v.. of the weights."""
+    """A function that computes one tile, row t.. of x, vector v.. of the weights, and writes it to y where that is
+    all (`direct`), else leaves the sums in a buffer."""
     words = tile.words(rows, vectors, scheme)
     zeros, start, step, scaled = words.zeros, words.start, words.step, words.scaled
-    grouped, added, spill = words.grouped, words.added, words.spill
+    grouped, added, spill, write = words.grouped, words.added, words.spill, words.write
     width = tile.WIDTHS[scheme]
 
-    def integers(args, t, v, buffer, buffer_stride):
+    @inline
+    def leave(args, sums, t, v, direct, buffer, buffer_stride):
+        if direct:
+            y_stride, residual_stride = load_i64(args + A.y_stride), load_i64(args + A.residual_stride)
+            residual = load_i64(args + A.residual)
+            if residual != 0:
+                residual += t * residual_stride + 64 * v
+            y = load_i64(args + A.y) + t * y_stride + 64 * v
+            factor, bias = present(load_i64(args + A.w_scale), v), present(load_i64(args + A.bias), v)
+            write(sums, y, y_stride, factor, bias, residual, residual_stride)
+        else:
+            spill(sums, buffer, buffer_stride)
+
+    def integers(args, t, v, direct, buffer, buffer_stride):
         taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
         x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
         scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
@@ -51,9 +80,9 @@ def make_tile(rows: int, vectors: int, scheme: str):
                 at += 4
                 w += width
             sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
-        spill(sums, buffer, buffer_stride)
+        leave(args, sums, t, v, direct, buffer, buffer_stride)
 
-    def groups_of_32(args, t, v, buffer, buffer_stride):
+    def groups_of_32(args, t, v, direct, buffer, buffer_stride):
         taps, groups = load_i64(args + A.taps), load_i64(args + A.steps)
         x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
         scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
@@ -74,9 +103,9 @@ def make_tile(rows: int, vectors: int, scheme: str):
                 at += 32
                 w += 320
             total = added(total, sums, row_scale + k * scale_tap, scale_stride)
-        spill(total, buffer, buffer_stride)
+        leave(args, total, t, v, direct, buffer, buffer_stride)
 
-    def reals(args, t, v, buffer, buffer_stride):
+    def reals(args, t, v, direct, buffer, buffer_stride):
         taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
         x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
         x = load_i64(args + A.x) + t * x_stride
@@ -89,7 +118,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
                 sums = step(sums, at, x_stride, w, panel)
                 at += 4
                 w += width
-        spill(sums, buffer, buffer_stride)
+        leave(args, sums, t, v, direct, buffer, buffer_stride)
 
     return inline({"int8": integers, "int4": groups_of_32}.get(scheme, reals))
 
@@ -137,9 +166,40 @@ def finish(args, t, v, rows, vectors, buffer, buffer_stride):
             store_up_to(y + i * y_stride + 4 * column, value, left)
 
 
+def make_sweep(rows: int, scheme: str):
+    """A function that computes a rectangle of y in tiles of that many rows: rows first..last-1, of which there are
+    at least so many, vectors start..end-1."""
+    many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
+
+    def sweep(args, first, last, start, end, buffer):
+        strip = load_i64(args + A.strip)
+        strip_last = first
+        while strip_last < last:
+            strip_first = strip_last
+            strip_last = min(strip_first + strip, last)
+            for v in range(start, end, GROUP):
+                group = min(GROUP, end - v)
+                direct = is_plain(args, v, group)
+                for row in range(strip_first, strip_last, rows):
+                    t = min(row, last - rows)  # the last tile may repeat rows of the one before: the same bits again
+                    j = 0
+                    while j < group:
+                        if group - j >= VECTORS:
+                            many(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                            j += VECTORS
+                        else:
+                            many_one(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                            j += 1
+                    if not direct:
+                        finish(args, t, v, rows, group, buffer, 64 * GROUP)
+
+    return inline(sweep)
+
+
 def make_gemm(scheme: str):
     """The kernel for one format of weights."""
-    many, many_one = make_tile(ROWS, VECTORS, scheme), make_tile(ROWS, 1, scheme)
+    large = make_sweep(ROWS, scheme)
+    small = large if FEW == ROWS else make_sweep(FEW, scheme)
     single, single_one = make_tile(1, ONE_ROW, scheme), make_tile(1, 1, scheme)
     stack = tile.scratch(64 * max(ROWS * GROUP, ONE_ROW))
 
@@ -150,36 +210,23 @@ def make_gemm(scheme: str):
         vector_block = load_i64(args + A.vector_block)
         start = chunk // row_blocks * vector_block
         end = min(start + vector_block, load_i64(args + A.vectors))
-        strip = load_i64(args + A.strip)
         buffer = stack()
         if last - first >= ROWS:
-            strip_last = first
-            while strip_last < last:
-                strip_first = strip_last
-                strip_last = min(strip_first + strip, last)
-                for v in range(start, end, GROUP):
-                    group = min(GROUP, end - v)
-                    for row in range(strip_first, strip_last, ROWS):
-                        t = min(row, last - ROWS)  # the last tile may repeat rows of the one before: same bits again
-                        j = 0
-                        while j < group:
-                            if group - j >= VECTORS:
-                                many(args, t, v + j, buffer + 64 * j, 64 * GROUP)
-                                j += VECTORS
-                            else:
-                                many_one(args, t, v + j, buffer + 64 * j, 64 * GROUP)
-                                j += 1
-                        finish(args, t, v, ROWS, group, buffer, 64 * GROUP)
-            return
-        for v in range(start, end, ONE_ROW):
-            group = min(ONE_ROW, end - v)
-            for t in range(first, last):
-                if group == ONE_ROW:
-                    single(args, t, v, buffer, 64 * ONE_ROW)
-                else:
-                    for j in range(group):
-                        single_one(args, t, v + j, buffer + 64 * j, 64 * ONE_ROW)
-                finish(args, t, v, 1, group, buffer, 64 * ONE_ROW)
+            large(args, first, last, start, end, buffer)
+        elif last - first >= FEW:
+            small(args, first, last, start, end, buffer)
+        else:
+            for v in range(start, end, ONE_ROW):
+                group = min(ONE_ROW, end - v)
+                direct = is_plain(args, v, group)
+                for t in range(first, last):
+                    if group == ONE_ROW:
+                        single(args, t, v, direct, buffer, 64 * ONE_ROW)
+                    else:
+                        for j in range(group):
+                            single_one(args, t, v + j, direct, buffer + 64 * j, 64 * ONE_ROW)
+                    if not direct:
+                        finish(args, t, v, 1, group, buffer, 64 * ONE_ROW)
 
     gemm.__name__ = f"gemm_{scheme}"
     return gemm

@@ -35,7 +35,7 @@ def build_model(w: Weights, config: SoproConfig) -> Model:
     """Read every tensor below `w`; a missing, misshapen or left-over one is an error."""
     check(config)
     table = w.table("codes.weight", config.codebooks * config.code_values + 1, config.width)
-    voice = w.scope("voice")
+    voice = w.scope("voice", packs=False)  # used once per voice
     model = Model(
         config,
         ops.current(),

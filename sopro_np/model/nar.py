@@ -18,6 +18,7 @@ from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
+HEAD_FRAMES = 32  # frames whose logits are in memory at a time
 
 @dataclass(frozen=True)
 class Trunk:
@@ -79,13 +80,21 @@ class Stage:
         """What is known already, embedded. codes (T, Q) -> (T, D)."""
         return sum_of_codes(codes[:, self.known], self.known, table, self.known_weights, code_values)
 
-    def logits(self, condition: np.ndarray, known: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
-        """condition, known (T, D) -> (T, heads, V)."""
+    def features(self, condition: np.ndarray, known: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
+        """condition, known (T, D) -> what the heads look at (T, H)."""
         x = self.mix[0] * condition + self.mix[1] * known
         if self.gain is not None:
             x = ops.rms_norm(x, self.gain, shift=self.shift)
-        logits = self.heads(self.trunk(x, tails, keep))
-        return logits.reshape(len(x), len(self.codebooks), -1)
+        return self.trunk(x, tails, keep)
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """features (T, H) -> (T, heads, V)."""
+        return self.heads(features).reshape(len(features), len(self.codebooks), -1)
+
+    def choose(self, features: np.ndarray) -> np.ndarray:
+        """The likeliest codes, some frames at a time: all logits of 400 frames would be 52 MB. -> (T, heads)."""
+        starts = range(0, len(features), HEAD_FRAMES)
+        return np.concatenate([self.logits(features[a : a + HEAD_FRAMES]).argmax(axis=2) for a in starts])
 
 
 @dataclass
@@ -126,6 +135,5 @@ class Refiner:
         codes[:, 0] = first
         for stage, tails in zip(self.stages, state.tails, strict=True):
             known = stage.known_sum(codes, self.table, self.code_values)
-            logits = stage.logits(condition, known, tails, keep)
-            codes[:, stage.codebooks] = logits.argmax(axis=2)
+            codes[:, stage.codebooks] = stage.choose(stage.features(condition, known, tails, keep))
         return codes[:keep]

@@ -190,7 +190,7 @@ class SoproTrace:
         self.out[f"nar.T{t}.rvq1"] = first
         for letter, stage in zip(self.letters, nar.stages, strict=True):
             known = stage.known_sum(codes, nar.table, nar.code_values)
-            logits = stage.logits(rows[:t], known, stage.trunk.fresh(), t)
+            logits = stage.logits(stage.features(rows[:t], known, stage.trunk.fresh(), t))
             codes[:, stage.codebooks] = logits.argmax(axis=2)
             self.out[f"nar.T{t}.{letter}.prev_emb"] = known
             self.out[f"nar.T{t}.{letter}.logits"] = logits.transpose(1, 0, 2)

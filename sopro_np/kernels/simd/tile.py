@@ -20,7 +20,7 @@ from sopro_np.kernels.simd.narrow import widen_brain, widen_half
 from sopro_np.kernels.simd.reduce import totals
 from sopro_np.kernels.simd.vector import F32, I16, I32, I64, LANES, TARGET, VF, VI, call, f32x16, pointer, splat
 
-V16I = ir.VectorType(I16, LANES)
+V16I, V64B = ir.VectorType(I16, LANES), ir.VectorType(ir.IntType(8), 64)
 INTEGERS, REALS = VI, VF
 WIDTHS = {"int8": 64, "int4": 64, "fp32": 64, "fp16": 32, "bf16": 32}  # bytes of weights of one vector and step
 
@@ -55,7 +55,7 @@ def _weight(b: Any, address: Any, scheme: str) -> Any:
     return widen_brain(b, b.load(pointer(b, address, V16I), align=2))
 
 
-Words = namedtuple("Words", "zeros start step scaled grouped added spill")
+Words = namedtuple("Words", "zeros start step scaled grouped added spill write")
 
 
 def words(rows: int, vectors: int, scheme: str) -> Words:
@@ -107,8 +107,9 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
             if scheme != "int4":
                 return multiply(b, tile, x, x_stride, weights)
             low = ir.Constant(VI, [0x0F0F0F0F] * LANES)  # a byte holds two weights, four inputs apart
+            four = ir.Constant(V64B, [4] * 64)
             tile = multiply(b, tile, x, x_stride, [b.and_(w, low) for w in weights])
-            weights = [b.and_(b.lshr(w, ir.Constant(VI, [4] * LANES)), low) for w in weights]
+            weights = [b.bitcast(b.lshr(b.bitcast(w, V64B), four), VI) for w in weights]
             return multiply(b, tile, b.add(x, I64(4)), x_stride, weights)
 
         return acc(acc, types.int64, types.int64, types.int64, types.int64), codegen
@@ -173,7 +174,50 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
 
         return types.void(reals, types.int64, types.int64), codegen
 
-    return Words(zeros, start, step, scaled, grouped, added, spill)
+    @intrinsic
+    def write(typingctx, sums, y, y_stride, factor, bias, residual, residual_stride):
+        """residual + bias + factor * sums, straight to where it belongs: row i, vector j at `y + i*y_stride + 64*j`.
+
+        factor, bias, residual: addresses, 0 where there is none.
+        """
+
+        def vectors_at(b, address, default):
+            """One vector per j: from memory, or the default where the address is 0."""
+            with b.if_else(b.icmp_unsigned("!=", address, I64(0))) as (there, absent):
+                with there:
+                    loaded = [b.load(pointer(b, b.add(address, I64(64 * j)), VF), align=4) for j in range(vectors)]
+                    first = b.block
+                with absent:
+                    second = b.block
+            result = []
+            for value in loaded:
+                phi = b.phi(VF)
+                phi.add_incoming(value, first)
+                phi.add_incoming(ir.Constant(VF, [default] * LANES), second)
+                result.append(phi)
+            return result
+
+        def codegen(context, b, sig, args):
+            sums, y, y_stride, factor, bias, residual, residual_stride = args
+            factors, shifts = vectors_at(b, factor, 1.0), vectors_at(b, bias, 0.0)
+            values = [
+                call(b, "llvm.fma.v16f32", VF, [b.extract_value(sums, k), factors[j], shifts[j]])
+                for k, (_, j) in enumerate(cells)
+            ]
+            with b.if_else(b.icmp_unsigned("!=", residual, I64(0))) as (with_residual, without):
+                with with_residual:
+                    for value, (i, j) in zip(values, cells, strict=True):
+                        at = b.add(_at(b, residual, residual_stride, i), I64(64 * j))
+                        value = b.fadd(value, b.load(pointer(b, at, VF), align=4))
+                        b.store(value, pointer(b, b.add(_at(b, y, y_stride, i), I64(64 * j)), VF), align=4)
+                with without:
+                    for value, (i, j) in zip(values, cells, strict=True):
+                        b.store(value, pointer(b, b.add(_at(b, y, y_stride, i), I64(64 * j)), VF), align=4)
+            return context.get_dummy_value()
+
+        return types.void(reals, *[types.int64] * 6), codegen
+
+    return Words(zeros, start, step, scaled, grouped, added, spill, write)
 
 
 def dots() -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ LAYOUTS = {
     "fp16": ("pack_int16", 1, 32),
     "bf16": ("pack_int16", 1, 32),
 }
+_BYTE = ctypes.c_char
 PIECE = 60_000  # multiply-accumulates of int8 below which a piece of work is not worth handing over (about 0.3 us)
 
 
@@ -93,7 +95,12 @@ def conv(
 
 def address(x: np.ndarray | None) -> int:
     """Where an array's numbers lie; 0 for no array."""
-    return 0 if x is None else x.__array_interface__["data"][0]
+    if x is None:
+        return 0
+    try:
+        return ctypes.addressof(_BYTE.from_buffer(x))  # four times as fast as asking the array
+    except (TypeError, ValueError, BufferError):  # read-only (a mapped file), or empty
+        return int(x.__array_interface__["data"][0])
 
 
 def plain(x: np.ndarray) -> np.ndarray:
