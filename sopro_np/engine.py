@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, centre_crop, read_reference
 from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
@@ -131,20 +133,26 @@ class Sopro:
             wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
         with computing(self.ops, self.threads):
             codes = mimi.encode(wav)[:, : config.codebooks]
-        voice = self.voice_from_codes(codes)
-        for part in ("mimi.encoder.", "mimi.encoder_transformer.", "mimi.quantizer.", "sopro.voice."):
-            self.file.forget(part)  # a quarter of the file, not needed to speak
-        return voice
+        return self.voice_from_codes(codes)
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
         """Reference codes (R, Q) -> voice."""
-        with computing(self.ops, self.threads):
+        with self._making_voice():
             return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, path: str | Path) -> Voice:
         """A file written by `Voice.save`."""
-        with computing(self.ops, self.threads):
+        with self._making_voice():
             return load_voice(path, self.model, self.fingerprints)
+
+    @contextmanager
+    def _making_voice(self) -> Iterator[None]:
+        """Afterwards the parts that listen are let go: a quarter of the file, not needed to speak."""
+        with computing(self.ops, self.threads):
+            yield
+            operations.release()
+        for part in ("mimi.encoder.", "mimi.encoder_transformer.", "mimi.quantizer.", "sopro.voice."):
+            self.file.forget(part)
 
     # ------------------------------------------------------------ speech
 

@@ -24,9 +24,10 @@ from sopro_np.layers import ConvBlock, CrossAttention, DepthwiseConv, LayerNorm,
 from sopro_np.model.ar import Autoregressor
 from sopro_np.model.condition import Film
 from sopro_np.model.voice import SpeakerEncoder
+from sopro_np.ops.choice import choose, distribution
 from sopro_np.ops.quant import quantize
 from sopro_np.options import Options
-from sopro_np.sampling import Sampler, Uniform, choose, distribution, repeated_tail
+from sopro_np.sampling import PENALTY_WINDOW, Sampler, Uniform, repeated_tail
 from sopro_np.session import Session
 from tools.trace import trace
 
@@ -82,8 +83,8 @@ class Block:
         return Linear(weight, self.w.get(f"{name}.bias"), act)
 
     def depthwise(self, name: str = "", kernel: int | None = None) -> DepthwiseConv:
-        weight, dilation = self.w[f"{name}dw.weight"][:, 0], self.hp.get("dilation", 1)
-        reach = (weight.shape[1] - 1) * dilation
+        weight, dilation = self.w[f"{name}dw.weight"][:, 0].T.copy(), self.hp.get("dilation", 1)
+        reach = (len(weight) - 1) * dilation
         past = reach if self.hp.get("causal") else reach // 2
         return DepthwiseConv(weight, self.w[f"{name}dw.bias"], dilation, past, reach - past)
 
@@ -232,7 +233,7 @@ def distributions() -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     for case in SAMPLING["sample_token"]:
         s = case["settings"]
         rest = (s["temperature"], s["top_k"], s["top_p"], s["repetition_penalty"])
-        p = distribution(tensors[f"{case['case']}.logits"], case["history"], *rest)
+        p = distribution(tensors[f"{case['case']}.logits"], case["history"][-PENALTY_WINDOW:], *rest)
         yield case, p, tensors[f"{case['case']}.probs"]
 
 

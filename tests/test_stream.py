@@ -62,7 +62,7 @@ def test_causal_block(scheme: str, cuts: list[int], frames: int, width: int, ker
 
     norm = RMSNorm(normal(seed, width))
     reach = (kernel - 1) * dilation
-    conv = DepthwiseConv(normal(seed + 1, width, kernel), normal(seed + 2, width), dilation, reach, 0)
+    conv = DepthwiseConv(normal(seed + 1, kernel, width), normal(seed + 2, width), dilation, reach, 0)
     block = ConvBlock(
         norm,
         linear(3, 2 * width, width, "glu"),

@@ -20,7 +20,7 @@ import llvmlite.binding as llvm
 from numba import cfunc, types
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
-from sopro_np.kernels import attention, frames, gemm, quantise, rows, run, simd
+from sopro_np.kernels import attention, choice, frames, gemm, quantise, rows, run, simd
 from sopro_np.kernels.simd.tile import TARGET
 from sopro_np.ops.abi import GEMMS
 
@@ -44,7 +44,7 @@ PLAIN = (
     quantise.quantise, quantise.elu_rows, quantise.pack_int4, quantise.pack_int8,
     quantise.pack_int16, quantise.pack_int32,
     rows.rms_norm, rows.layer_norm, rows.match, rows.rope, rows.softmax, rows.map_rows,
-    frames.depthwise, frames.remember, frames.embed, attention.attention,
+    frames.depthwise, frames.remember, frames.embed, attention.attention, choice.draw,
 )  # fmt: skip
 
 

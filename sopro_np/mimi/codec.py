@@ -6,7 +6,8 @@ decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from sopro_np.weights import Weights
 # Frames at a time, also offline. The SEANet's activations are large (8 frames of its last layer: 4 MB) and should
 # stay in the cache; the transformer's are small, but its weights (100 MB) are read once per block.
 SEANET_FRAMES = 16
+ENCODER_FRAMES = 4  # the encoder begins where the decoder ends: with its largest activations
 TRANSFORMER_FRAMES = 64
 
 
@@ -33,6 +35,7 @@ class DecoderState:
     upsample: Tail
     transformer: list[KV]
     seanet: list[list[Tail]]
+    recorded: dict[int, Callable[[np.ndarray], np.ndarray] | None] = field(default_factory=dict)  # by rows
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Mimi:
         """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""
         tails = self.encoder.fresh()
         x = np.ascontiguousarray(wav, np.float32)[:, None]
-        step = SEANET_FRAMES * self.config.hop
+        step = ENCODER_FRAMES * self.config.hop
         return np.concatenate([self.encoder(x[a : a + step], tails) for a in range(0, len(x), step)])
 
     def encode_transformer(self, x: np.ndarray) -> np.ndarray:
@@ -127,8 +130,18 @@ class Mimi:
             x = self.upsample(x, state.upsample)
             x = self.decoder_transformer(x, state.transformer)
             step = SEANET_FRAMES * self.config.frame_stride
-            parts += [self.decoder(x[b : b + step], state.seanet)[:, 0] for b in range(0, len(x), step)]
+            parts += [self._samples(x[b : b + step], state)[:, 0] for b in range(0, len(x), step)]
         return np.concatenate(parts)
+
+    def _samples(self, x: np.ndarray, state: DecoderState) -> np.ndarray:
+        """x (T2, H) -> (samples, 1). Pieces of a size that comes again are recorded (ops.capture)."""
+        if len(x) not in state.recorded:
+            state.recorded[len(x)] = None
+            return self.decoder(x, state.seanet)
+        step = state.recorded[len(x)]
+        if step is None:
+            step = state.recorded[len(x)] = ops.capture(lambda rows: self.decoder(rows, state.seanet))
+        return step(x)
 
     def _check(self, codes: np.ndarray) -> None:
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:

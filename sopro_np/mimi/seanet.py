@@ -23,6 +23,8 @@ from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
+PIECE_BYTES = 1 << 19  # of one layer's rows in the decoder: half a second-level cache of a small board's core
+
 
 class Layer(Protocol):
     """What a SEANet is a list of."""
@@ -134,13 +136,19 @@ class Seanet:
 
     layers: tuple[Layer, ...]
     numbers: tuple[int, ...]
+    grows: bool = False  # every layer gives as many rows as it takes, or more: the decoder
 
     def fresh(self) -> list[list[Tail]]:
         return [layer.fresh() for layer in self.layers]
 
-    def __call__(self, x: np.ndarray, tails: list[list[Tail]]) -> np.ndarray:
-        for layer, own in zip(self.layers, tails, strict=True):
-            x = layer(x, own)
+    def __call__(self, x: np.ndarray, tails: list[list[Tail]], first: int = 0) -> np.ndarray:
+        """x through the layers from `first` on. Where the rows have become too many for the cache, the remaining
+        layers take them in pieces, one after the other."""
+        for i in range(first, len(self.layers)):
+            if self.grows and x.nbytes > PIECE_BYTES and len(x) > 1:
+                step = -(-len(x) * PIECE_BYTES // x.nbytes)
+                return ops.join([self(x[a : a + step], tails, i) for a in range(0, len(x), step)])
+            x = self.layers[i](x, tails[i])
         return x
 
 
@@ -167,7 +175,7 @@ def read_decoder(w: Weights, config: MimiConfig) -> Seanet:
         build.residuals(config)
     build.number += 1
     build.conv("elu")
-    return build.done(1)
+    return build.done(1, grows=True)
 
 
 class _Builder:
@@ -197,7 +205,7 @@ class _Builder:
         for j in range(config.residual_layers):
             self._add(Residual.read(self.w.scope(self.number), self.channels, config.dilation_growth**j))
 
-    def done(self, channels: int) -> Seanet:
+    def done(self, channels: int, grows: bool = False) -> Seanet:
         if self.channels != channels:
             raise FormatError(f"{self.w.prefix}: ends in {self.channels} channels, {channels} were expected")
-        return Seanet(tuple(self.layers), tuple(self.numbers))
+        return Seanet(tuple(self.layers), tuple(self.numbers), grows)

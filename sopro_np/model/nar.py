@@ -20,6 +20,7 @@ from sopro_np.weights import Weights
 
 HEAD_FRAMES = 32  # frames whose logits are in memory at a time
 
+
 @dataclass(frozen=True)
 class Trunk:
     """Blocks, norm and the narrow layer before the heads."""

@@ -14,14 +14,15 @@ from contextvars import ContextVar
 from typing import Any
 
 from sopro_np.errors import OpsError
-from sopro_np.ops import native, reference
+from sopro_np.ops import choice, native, reference
 
 NAMES = (
     "pack", "linear", "conv", "depthwise_conv", "remember", "embed", "embed_sum",
-    "rms_norm", "layer_norm", "match", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest", "capture",
+    "rms_norm", "layer_norm", "match", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest",
+    "draw", "join", "capture", "release",
 )  # fmt: skip
 TABLES: dict[str, dict[str, Callable[..., Any]]] = {
-    "numpy": {name: getattr(reference, name) for name in NAMES},
+    "numpy": {name: getattr(choice if name == "draw" else reference, name) for name in NAMES},
     "native": {name: getattr(native, name) for name in NAMES},
 }
 _default: str | None = None  # decided when it is first asked for

@@ -27,6 +27,8 @@ FIELDS = {
     "rope": "chunks row_block rows x heads half cos sin y",
     # softmax, and MAPS element by element
     "rows": "chunks row_block rows x width function y",
+    # scratch: 16 bytes for every one of `width` numbers rounded up to 16; u the bits of a double
+    "draw": "chunks logits width temperature top_k top_p penalty seen seen_count u scratch code",
     # w (taps, width); rows of past, x and zeros
     "depthwise": "chunks row_block rows past past_rows x x_rows width taps dilation w bias residual y",
     "remember": "chunks past past_rows x x_rows width",

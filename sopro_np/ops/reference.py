@@ -9,7 +9,7 @@ No argument is changed, but for the one of `remember`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -281,6 +281,15 @@ def nearest(x: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- repetition
+
+
+def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows below one another: (T1, C), (T2, C), ... -> (T1 + T2 + ..., C)."""
+    return np.concatenate(parts)
+
+
+def release() -> None:
+    """Forget what was prepared for weights that were not packed: the work they were needed for is done."""
 
 
 def capture(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -13,8 +13,9 @@ from sopro_np.model.ar import ArState
 from sopro_np.model.build import Model
 from sopro_np.model.condition import Memory
 from sopro_np.model.stop import StopHead
+from sopro_np.ops.choice import distribution
 from sopro_np.options import Options
-from sopro_np.sampling import PENALTY, TOP_K, distribution
+from sopro_np.sampling import PENALTY, PENALTY_WINDOW, TOP_K
 from sopro_np.session import Session
 
 Tensors = dict[str, np.ndarray]
@@ -27,7 +28,7 @@ def raw_argmax(logits: np.ndarray, history: list[int]) -> int:
 
 def penalised_argmax(logits: np.ndarray, history: list[int]) -> int:
     """What sampling with top_p = 0 chooses."""
-    return int(distribution(logits, history, 1.05, TOP_K, 0.0, PENALTY).argmax())
+    return int(distribution(logits, history[-PENALTY_WINDOW:], 1.05, TOP_K, 0.0, PENALTY).argmax())
 
 
 class SoproTrace:

@@ -21,8 +21,8 @@ def constant(kind: Any, value: int) -> Any:
 
 def call(builder: Any, name: str, result: Any, *args: Any) -> Any:
     """Call of an LLVM intrinsic."""
-    known = builder.module.globals.get(name)
-    return builder.call(known or ir.Function(builder.module, ir.FunctionType(result, [a.type for a in args]), name), args)
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), args)
 
 
 def cut(builder: Any, v: Any, count: int) -> list[Any]:
@@ -46,7 +46,8 @@ def by_parts(dot: Any, count: int) -> Any:
 
     def dot4(builder: Any, acc: Any, x: Any, w: Any) -> Any:
         size = vector(8, 4 * acc.type.count // count)
-        cuts = zip(*(cut(builder, v, count) for v in (acc, x, w)), strict=True)
-        return joined(builder, [dot(builder, a, builder.bitcast(b, size), builder.bitcast(c, size)) for a, b, c in cuts])
+        x, w = ([builder.bitcast(part, size) for part in cut(builder, v, count)] for v in (x, w))
+        parts = zip(cut(builder, acc, count), x, w, strict=True)
+        return joined(builder, [dot(builder, *part) for part in parts])
 
     return dot4

@@ -139,6 +139,11 @@ def real_of_bits(b: Any, bits: Any) -> Any:
     return b.bitcast(b.trunc(bits, I32), F32)
 
 
+@word(types.float64, INT)
+def double_of_bits(b: Any, bits: Any) -> Any:
+    return b.bitcast(bits, ir.DoubleType())
+
+
 # ---------------------------------------------------------------- vectors in memory
 
 

@@ -9,15 +9,17 @@ products, rows   the operations                     ../abi   what they and the k
 from __future__ import annotations
 
 from sopro_np.ops.native import products, rows
+from sopro_np.ops.native.choice import draw
 from sopro_np.ops.native.desk import capture
 from sopro_np.ops.native.door import asked_for, kernels
-from sopro_np.ops.native.products import conv, linear, pack
+from sopro_np.ops.native.products import conv, linear, pack, release
 from sopro_np.ops.native.rows import (
     attention,
     depthwise_conv,
     embed,
     embed_sum,
     gelu,
+    join,
     layer_norm,
     match,
     nearest,
@@ -29,6 +31,7 @@ from sopro_np.ops.native.rows import (
 )
 
 __all__ = [
-    "asked_for", "attention", "capture", "conv", "depthwise_conv", "embed", "embed_sum", "gelu", "kernels", "layer_norm", "linear",
-    "match", "nearest", "pack", "products", "remember", "rms_norm", "rope", "rows", "sigmoid", "softmax",
+    "asked_for", "attention", "capture", "conv", "depthwise_conv", "draw", "embed", "embed_sum", "gelu", "join",
+    "kernels", "layer_norm", "linear", "match", "nearest", "pack", "products", "release", "remember", "rms_norm",
+    "rope", "rows", "sigmoid", "softmax",
 ]  # fmt: skip

@@ -146,7 +146,7 @@ class Recording:
         self._function = function  # also keeps alive the weights and states whose addresses were noted
         self._inputs: list[np.ndarray] = []
         self._result: np.ndarray | None = None
-        self._arena, self._program = Arena(), Program(1 << 16)
+        self._arena, self._program = Arena(), Program(1 << 18)
 
     def __call__(self, *arrays: np.ndarray) -> np.ndarray:
         if self._result is None:
@@ -165,6 +165,9 @@ class Recording:
 
 class Recorded(np.ndarray):
     """An array inside a recording: arithmetic that goes around the operations would be lost, so it is refused."""
+
+    def __array_function__(self, function: Any, kinds: Any, args: Any, more: Any) -> Any:
+        raise OpsError(f"numpy.{function.__name__} inside a recorded step: use an operation of sopro_np.ops")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
         raise OpsError(f"numpy.{ufunc.__name__} inside a recorded step: use an operation of sopro_np.ops")

@@ -67,6 +67,14 @@ def pack(w: QTensor, act: str | None = None) -> Packed:
     return Packed(w.scheme, w.shape, w.taps, block, halves * vectors, panel, scale, act == "glu")
 
 
+_passing: dict[tuple[int, str | None], tuple[QTensor, Packed]] = {}
+
+
+def release() -> None:
+    """Forget the panels of weights that were not packed when they were loaded."""
+    _passing.clear()
+
+
 def linear(
     x: np.ndarray,
     w: Packed,
@@ -98,7 +106,7 @@ def address(x: np.ndarray | None) -> int:
     if x is None:
         return 0
     try:
-        return ctypes.addressof(_BYTE.from_buffer(x))  # four times as fast as asking the array
+        return ctypes.addressof(_BYTE.from_buffer(x))  # type: ignore[arg-type]  # four times as fast as asking the array
     except (TypeError, ValueError, BufferError):  # read-only (a mapped file), or empty
         return int(x.__array_interface__["data"][0])
 
@@ -125,8 +133,13 @@ def row_pieces(rows: int, cost: int) -> tuple[int, int]:
 
 
 def _product(x, w, bias, stride, dilation, past, pre, residual, act, scale):  # type: ignore[no-untyped-def]
-    if isinstance(w, QTensor):  # a weight that is used once and was left as it lies in the file
-        w = pack(w, act)
+    if isinstance(w, QTensor):  # left as it lies in the file, for it is seldom used: packed until `release`
+        known = _passing.get((id(w), act))
+        if known is None:
+            if len(_passing) >= 256:  # nobody said that the work was done
+                release()
+            known = _passing[id(w), act] = w, pack(w, act)
+        w = known[1]
     desk, c, taps = DESK, w.inputs, w.taps
     x = plain(x)
     past, bias, residual = (None if a is None else plain(a) for a in (past, bias, residual))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -144,6 +145,22 @@ def remember(past: np.ndarray, x: np.ndarray) -> None:
         x = plain(x)
         DESK.call("remember", "remember", 1, address(past), len(past), address(x), len(x), past.shape[1])
         DESK.go()
+
+
+def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows below one another."""
+    parts = [plain(part) for part in parts]
+    width = parts[0].shape[1]
+    expect(all(part.shape[1] == width for part in parts), "join", *parts)
+    rows = sum(map(len, parts))
+    y, at = DESK.empty(rows, width)
+    for part in parts:
+        if len(part):
+            DESK.call("elu_rows", "elu", 1, len(part), len(part), 0, 0, address(part), 4 * width, width, 0, at)
+        at += part.nbytes
+    if rows:
+        DESK.go()
+    return y
 
 
 def embed(ids: np.ndarray, table: QTensor) -> np.ndarray:

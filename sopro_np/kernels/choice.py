@@ -1,0 +1,116 @@
+"""Logits -> one code: what ops/choice.py does, in one call."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sopro_np.kernels.functions import inline, load_up_to
+from sopro_np.kernels.rows import softmax_row
+from sopro_np.kernels.simd.reduce import first_equal, largest
+from sopro_np.kernels.simd.vector import (
+    div,
+    double_of_bits,
+    larger,
+    load,
+    load_i64,
+    load_real,
+    real,
+    real_of_bits,
+    smaller,
+    store,
+    store_i64,
+    store_real,
+)
+from sopro_np.ops.abi import offsets
+
+D = offsets("draw")
+F = np.float32
+
+
+@inline
+def take_largest(p, padded):
+    """Index of the largest of `padded` numbers (the first one of equals), which is then struck out."""
+    top = real(F(-1))
+    for c in range(0, padded, 16):
+        top = larger(load(p + 4 * c), top)
+    best = largest(top)
+    index = 0
+    for c in range(0, padded, 16):
+        lane = first_equal(load(p + 4 * c), best)
+        if lane < 16:
+            index = c + lane
+            break
+    store_real(p + 4 * index, F(-1))
+    return index, best
+
+
+@inline
+def share(p, count):
+    """Scaled to sum 1; all weight on the first one if nothing is left."""
+    total = F(0)
+    for i in range(count):
+        total += load_real(p + 4 * i)
+    for i in range(count):
+        if total > F(1e-12):
+            store_real(p + 4 * i, load_real(p + 4 * i) / total)
+        else:
+            store_real(p + 4 * i, F(1) if i == 0 else F(0))
+
+
+@inline
+def penalise(p, seen, count, penalty):
+    """Every code among `seen` once: positive logits divided, negative ones multiplied."""
+    for i in range(count):
+        code, again = load_i64(seen + 8 * i), False
+        for j in range(i):
+            again = again or load_i64(seen + 8 * j) == code
+        if not again:
+            x = load_real(p + 4 * code)
+            store_real(p + 4 * code, x * penalty if x < F(0) else x / penalty)
+
+
+def draw(args, chunk):
+    """Temperature, penalty, softmax, the likeliest ones, and the one at `u` of their cumulative distribution."""
+    n, logits, p = load_i64(args + D.width), load_i64(args + D.logits), load_i64(args + D.scratch)
+    padded = (n + 15) // 16 * 16
+    codes, kept = p + 4 * padded, p + 12 * padded
+    temperature = real(real_of_bits(load_i64(args + D.temperature)))
+    for c in range(0, n, 16):
+        v = smaller(larger(load_up_to(logits + 4 * c, n - c), real(F(-1e9))), real(F(1e9)))
+        store(p + 4 * c, div(v, temperature))
+    penalise(p, load_i64(args + D.seen), load_i64(args + D.seen_count), real_of_bits(load_i64(args + D.penalty)))
+    softmax_row(p, p, n)
+    for i in range(n, padded):
+        store_real(p + 4 * i, F(-1))
+    top_k, top_p = load_i64(args + D.top_k), real_of_bits(load_i64(args + D.top_p))
+    count = top_k if 0 < top_k < n else n
+    for i in range(count):
+        code, value = take_largest(p, padded)
+        store_i64(codes + 8 * i, code)
+        store_real(kept + 4 * i, value)
+    if top_k > 0:
+        share(kept, count)
+    if top_p >= F(0):
+        most, cumulative, i = count, load_real(kept), 1
+        while i < most and cumulative <= top_p:  # the code that crosses the threshold stays
+            cumulative += load_real(kept + 4 * i)
+            i += 1
+        count = i
+        share(kept, count)
+    for i in range(0, padded, 16):
+        store(p + 4 * i, real(F(0)))
+    for i in range(count):
+        store_real(p + 4 * load_i64(codes + 8 * i), load_real(kept + 4 * i))
+    total = 0.0
+    for i in range(n):
+        total += np.float64(load_real(p + 4 * i))
+    threshold = double_of_bits(load_i64(args + D.u)) * total
+    cumulative64, last = 0.0, 0
+    for i in range(n):
+        value64 = np.float64(load_real(p + 4 * i))
+        if value64 > 0.0:
+            last = i
+            cumulative64 += value64
+            if cumulative64 > threshold:
+                break
+    store_i64(load_i64(args + D.code), last)
