@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -168,13 +169,7 @@ class Weights:
     ) -> QTensor:
         """A weight in the form the current ops want: (rows, taps*inputs). `act`: the activation behind it."""
         weight = self.table(name, rows, inputs, taps)
-        if not self._packs:
-            return weight
-        packed = ops.pack(weight, act)
-        if packed is not weight:  # a copy in another order: the file's pages are not needed any more
-            full = self.prefix + name
-            self.file.drop(full if full in self.file else f"{full}_packed")
-        return packed
+        return ops.pack(weight, act) if self._packs else weight
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
         """A weight as it lies in the file: for embeddings, whose rows are read one by one."""
@@ -188,14 +183,14 @@ class Weights:
         if inputs is not None and columns != taps * inputs:
             raise FormatError(f"{full}: {columns} columns where {taps} x {inputs} were expected")
         dtype = self.file.header[full]["dtype"]
-        shape = (data.shape[0], columns)
+        shape, drop = (data.shape[0], columns), partial(self.file.drop, full)
         if dtype == "I8":
             scale = self.vector(f"{name}_scale", shape[0], 1)
-            return QTensor("int8", shape, data, scale, taps)
+            return QTensor("int8", shape, data, scale, taps, drop)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
             raise FormatError(f"{full}: dtype {dtype} is none of F32, F16, BF16, I8")
-        return QTensor(scheme, shape, data, None, taps)
+        return QTensor(scheme, shape, data, None, taps, drop)
 
     def _packed(self, name: str, rows: int | None, inputs: int | None, taps: int | None) -> QTensor:
         full = self.prefix + name
@@ -209,7 +204,7 @@ class Weights:
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
         scale = self.vector(f"{name}_scale", n, k * quant.groups(c))
-        return QTensor("int4", (n, k * c), data, scale, k)
+        return QTensor("int4", (n, k * c), data, scale, k, partial(self.file.drop, f"{full}_packed"))
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
         full = self.prefix + name

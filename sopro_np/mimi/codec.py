@@ -89,7 +89,9 @@ class Mimi:
         """wav (n,) at `sample_rate` -> codes (ceil(n / hop), Q)."""
         if wav.ndim != 1 or len(wav) == 0:
             raise UsageError(f"a waveform of shape {wav.shape} cannot be encoded: one row of samples is needed")
-        return self.quantizer.encode(self.downsample(self.encode_transformer(self.encode_seanet(wav))))
+        x = self.encode_seanet(wav)
+        ops.release()  # its weights, before those of the transformer are unpacked
+        return self.quantizer.encode(self.downsample(self.encode_transformer(x)))
 
     def encode_seanet(self, wav: np.ndarray) -> np.ndarray:
         """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""

@@ -55,6 +55,8 @@ class ResidualQuantizer:
         total = np.zeros((len(codes), self.codebooks[0].shape[1]), np.float32)
         for j, table in enumerate(self.codebooks[: codes.shape[1]]):
             total += ops.embed(codes[:, j], table)
+            if table.drop:  # a few rows of half a megabyte: long speech would touch all of the 33 MB
+                table.drop()
         return total if self.output is None else self.output(total)
 
 

@@ -49,6 +49,7 @@ class QTensor:
     data: np.ndarray
     scale: np.ndarray | None = None
     taps: int = 1
+    drop: Callable[[], None] | None = None  # to be called when `data` was copied: its pages are not needed any more
 
     @property
     def inputs(self) -> int:

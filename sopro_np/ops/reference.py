@@ -23,7 +23,10 @@ def pack(w: QTensor, act: str | None = None) -> QTensor:
     `act`: the activation that `linear` will be asked for with this weight; a hint, not used here.
     """
     if w.scheme in ("fp16", "bf16"):
-        return QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
+        wide = QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
+        if w.drop:
+            w.drop()
+        return wide
     return w
 
 

@@ -7,12 +7,14 @@ one of its size. Arrays are aligned to 64 bytes and hold whatever was there befo
 from __future__ import annotations
 
 import ctypes
+import mmap
 import weakref
 from typing import Any
 
 import numpy as np
 
 ALIGNMENT = 64
+MAPPED = 1 << 20  # bytes from which a block is mapped by itself
 
 
 class Block:
@@ -21,12 +23,17 @@ class Block:
     __slots__ = ("address", "buffer", "lease", "size")
 
     def __init__(self, size: int) -> None:
-        memory = np.empty(size + ALIGNMENT, np.uint8)
-        shift = -memory.ctypes.data % ALIGNMENT
-        self.address = memory.ctypes.data + shift
+        if size >= MAPPED and hasattr(mmap, "MAP_PRIVATE"):
+            # Returns to the system when it is let go. Private: a forked process must not write into it.
+            memory: Any = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            shift = 0
+        else:
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+            shift = -memory.ctypes.data % ALIGNMENT
         # Not a NumPy array or a memoryview of one: views of what is made from those belong to the memory, not to
         # the array, and would outlive the lease.
-        self.buffer = (ctypes.c_char * size).from_buffer(memory, shift)  # type: ignore[arg-type]
+        self.buffer = (ctypes.c_char * size).from_buffer(memory, shift)
+        self.address = ctypes.addressof(self.buffer)
         self.size = size
         self.lease: Lease | None = None
 
@@ -61,6 +68,12 @@ class Arena:
         lease.block = block
         block.lease = lease
         return array, block.address
+
+    def trim(self) -> None:
+        """Give unused blocks back to the system."""
+        free = {id(block) for blocks in self._free.values() for block in blocks}
+        self._free.clear()
+        self._blocks = [block for block in self._blocks if id(block) not in free]
 
     def _take(self, size: int) -> Block:
         free = self._free.get(size)

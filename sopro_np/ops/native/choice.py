@@ -35,4 +35,4 @@ def draw(
         scratch, scratch + room,
     )  # fmt: skip
     DESK.go()
-    return int(held[room:].view(np.int64)[0])
+    return int(held[room : room + 8].view(np.int64)[0])

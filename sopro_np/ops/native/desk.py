@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from struct import Struct
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,34 @@ PROBLEMS = {
     1: "an activation is NaN or infinite: the weights or the input are broken",
     2: "an id lies outside its table: the codes or the weights are broken",
 }
+
+
+
+
+class Call(NamedTuple):
+    """A kernel call as `profiled` saw it: its argument block by name (FIELDS), and how long it took."""
+
+    kernel: str
+    block: str
+    fields: dict[str, int]
+    seconds: float
+
+
+_kinds: dict[int, tuple[str, str]] = {}  # address of a kernel -> its name, and whose fields it takes
+_calls: list[Call] | None = None  # while somebody profiles
+
+
+@contextmanager
+def profiled() -> Iterator[list[Call]]:
+    """Inside this block every kernel call of this process is run, timed and noted by itself."""
+    global _calls
+    if _calls is not None:
+        raise OpsError("a profile inside a profile")
+    _calls = calls = []
+    try:
+        yield calls
+    finally:
+        _calls = None
 
 
 @contextmanager
@@ -76,13 +105,27 @@ class Program:
     def run(self, library: Kernels, first: int = 0) -> None:
         """Work off the calls from `first` on."""
         n = threads()
-        if n == 1:
+        if _calls is not None:
+            self._run_profiled(library, first, _calls)
+        elif n == 1:
             library.run(self.table + 24 * first, self.count - first, 0)
         else:
             team(library, n).run(self.table + 24 * first, self.count - first)
         if self._table[0]:
             problem, self._table[0] = int(self._table[0]), 0
             raise FormatError(PROBLEMS[problem])
+
+    def _run_profiled(self, library: Kernels, first: int, calls: list[Call]) -> None:
+        n = threads()
+        run = team(library, n).run if n > 1 else lambda at, count: library.run(at, count, 0)
+        for i in range(first, self.count):
+            start = perf_counter()
+            run(self.table + 24 * i, 1)
+            seconds = perf_counter() - start
+            code, at = (int(x) for x in self._table[8 + 3 * i : 10 + 3 * i])
+            kernel, block = _kinds[code]
+            values = _LAYOUTS[block].unpack_from(self._into, at - self._base)
+            calls.append(Call(kernel, block, dict(zip(FIELDS[block].split(), values, strict=True)), seconds))
 
 
 class Desk(threading.local):
@@ -105,13 +148,14 @@ class Desk(threading.local):
 
     def scratch(self, size: int) -> tuple[Any, int]:
         """So many bytes for the time until `go` has returned; keep the first value until then."""
-        return self.arena.lend((size,), np.uint8)
+        return self.arena.lend((1 << max(size - 1, 1).bit_length(),), np.uint8)  # few sizes, or many blocks would idle
 
     def call(self, kernel: str, block: str, pieces: int, *fields: int) -> None:
         """Put a call on the list. `block`: whose fields these are."""
         code = self._codes.get(kernel)
         if code is None:
             code = self._codes[kernel] = self.kernels.address(kernel)
+            _kinds[code] = kernel, block
         self.program.add(code, _LAYOUTS[block], pieces, fields)
 
     def go(self) -> None:

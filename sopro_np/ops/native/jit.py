@@ -100,21 +100,21 @@ def _ours(file: int) -> bool:
 
 def _read(directory: int, name: str) -> bytes | None:
     """Sound code of that name, or None."""
+    file = -1
     try:
         file = os.open(f"{name}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        if not stat.S_ISREG(os.fstat(file).st_mode) or not _ours(file):
+            raise ValueError("it is no file, or belongs to, or can be written by, others")
+        with open(file, "rb", closefd=False) as stream:
+            return unsealed(name, stream.read(MOST + 1))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        _log.warning("sopro_np: %s.o in the cache is not used: %s", name, error.strerror)
+    except (OSError, ValueError) as error:
+        _log.warning("sopro_np: %s.o in the cache is not used: %s", name, error)
         return None
-    with open(file, "rb") as stream:
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode) or not _ours(file):
-                raise ValueError("it belongs to, or can be written by, others")
-            return unsealed(name, stream.read(MOST + 1))
-        except ValueError as error:
-            _log.warning("sopro_np: %s.o in the cache is not used: %s", name, error)
-            return None
+    finally:
+        if file >= 0:
+            os.close(file)
 
 
 def _write(directory: int, name: str, code: bytes) -> None:

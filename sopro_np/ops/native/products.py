@@ -63,6 +63,8 @@ def pack(w: QTensor, act: str | None = None) -> Packed:
             halves * panel,
         )  # fmt: skip
     desk.go()
+    if w.drop:
+        w.drop()
     scale = None if w.scheme != "int8" or w.scale is None else np.ascontiguousarray(w.scale[:, 0])
     return Packed(w.scheme, w.shape, w.taps, block, halves * vectors, panel, scale, act == "glu")
 
@@ -71,8 +73,9 @@ _passing: dict[tuple[int, str | None], tuple[QTensor, Packed]] = {}
 
 
 def release() -> None:
-    """Forget the panels of weights that were not packed when they were loaded."""
+    """Forget the panels of weights that were not packed when they were loaded, and memory nobody uses now."""
     _passing.clear()
+    DESK.arena.trim()
 
 
 def linear(
@@ -199,7 +202,8 @@ def _product(x, w, bias, stride, dilation, past, pre, residual, act, scale):  # 
 def _pieces(rows: int, vectors: int, cost: int) -> tuple[int, int, int, int]:
     """Cut a product into independent rectangles: (row blocks, rows, vector blocks, vectors of a block)."""
     n = threads()
-    wanted = 1 if n == 1 else max(1, min(4 * n, rows * vectors * cost // PIECE))
+    worth = PIECE if rows >= 8 else PIECE // 8  # few rows wait for memory: the same count takes longer
+    wanted = 1 if n == 1 else max(1, min(4 * n, rows * vectors * cost // worth))
     if wanted == 1:
         return 1, rows, 1, vectors
     if rows >= 64 * n:
