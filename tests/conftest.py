@@ -24,9 +24,11 @@ from sopro_np.engine import Sopro  # noqa: E402
 from sopro_np.ops.threads import blas_threads  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
-# `ci`: the same examples every time. `deep`: more, and others every time (SOPRO_NP_HYPOTHESIS=deep).
+# `ci`: the same examples every time. `deep`: more, and others every time (SOPRO_NP_HYPOTHESIS=deep). `few`: for
+# emulated CPUs.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]  # a slow machine is no failure
 settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("few", max_examples=3, derandomize=True, deadline=None, suppress_health_check=_QUIET)
 settings.register_profile("deep", max_examples=400, deadline=None, suppress_health_check=_QUIET)
 settings.load_profile(os.environ.get("SOPRO_NP_HYPOTHESIS", "ci"))
 

@@ -75,9 +75,9 @@ def compiled(target: str, scratch: Path) -> bytes:
     search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     environment |= {"SOPRO_NP_BUILD_TARGET": target, "PYTHONPATH": search}
+    _check_sources(target)
     _run([sys.executable, "-m", "sopro_np.kernels.compile", str(code)], scratch, environment, target)
-    if source_hash.__wrapped__() != source_hash():
-        raise BuildError(f"{target}: the sources of the kernels changed meanwhile: start again")
+    _check_sources(target)
     return code.read_bytes()
 
 
@@ -89,6 +89,12 @@ def _build(target: str, linker: str, path: Path) -> None:
         part = path.with_name(f".{path.stem}.{os.getpid()}.part")
         part.write_bytes(sealed(path.stem, (scratch / "kernels.so").read_bytes()))
         os.replace(part, path)
+
+
+def _check_sources(target: str) -> None:
+    """What is compiled now must be what this process has given its name to."""
+    if source_hash.__wrapped__() != source_hash():
+        raise BuildError(f"{target}: the sources of the kernels have changed since the start: start again")
 
 
 def _check_numba() -> None:

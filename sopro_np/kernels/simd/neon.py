@@ -16,6 +16,10 @@ from sopro_np.kernels.simd.target import Target
 
 def dot(builder: Any, acc: Any, x: Any, w: Any) -> Any:
     """One register: 4 lanes."""
+    # LLVM knows that both halves of x are the same, and would move w's upper half down by an instruction of its own
+    # rather than use `smull2`. Behind a fence it does not know.
+    floats = ir.VectorType(ir.FloatType(), 4)
+    x = builder.bitcast(call(builder, "llvm.arithmetic.fence.v4f32", floats, builder.bitcast(x, floats)), w.type)
     products = []
     for first in (0, 8):
         pick = ir.Constant(vector(32, 8), list(range(first, first + 8)))

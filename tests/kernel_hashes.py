@@ -1,0 +1,156 @@
+"""What the native kernels of this process compute, as hashes: the same on every CPU, or something is wrong.
+
+    SOPRO_NP_TARGET=avx2 python tests/kernel_hashes.py FOLDER [--few] > avx2.json
+    python tests/kernel_hashes.py --compare avx2.json neon.json         # 1: they differ, or disagree within
+
+FOLDER: models `v1-int8.safetensors`, ... and voices `v1.voice.safetensors`, `v1.5.voice.safetensors`, as
+tests/kernel_models.py makes them. Prints JSON: {"target": name, "hashes": {what: {how: sha256}}}; all ways of one
+"what" must agree, too. --few: what an emulated CPU can do in half a minute. Needs neither pytest nor torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sopro_np import ops
+from sopro_np.engine import Sopro, load
+from sopro_np.ops import native
+from sopro_np.ops.native.desk import on_threads
+from sopro_np.ops.quant import SCHEMES, quantize
+
+TEXT, FRAMES = "Hello there.", 12
+FEW = ("v1-int8", "v1.5-int4")
+PIECE = {1: native.products.PIECE, 2: 500}  # with two threads, also the smallest product is shared out
+
+
+def sha(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def numbers(seed: int, *shape: int, scale: float = 1.0) -> np.ndarray:
+    """Uniform in -scale..scale, from integers: NumPy's own distributions may differ between machines."""
+    whole = np.random.default_rng(seed).integers(-(2**20), 2**20, shape)
+    return (whole * (scale / 2**20)).astype(np.float32)
+
+
+def products() -> Iterator[np.ndarray]:
+    """Every format, one and many rows, tails everywhere, all that may surround a product."""
+    for scheme in SCHEMES:
+        for frames, c, n in ((1, 33, 70), (5, 64, 16), (19, 100, 40), (33, 7, 130)):
+            x, bias, residual = numbers(1, frames, c, scale=3), numbers(2, 2 * n), numbers(3, frames, n)
+            w = quantize(numbers(4, 2 * n, c), scheme)
+            yield ops.linear(x, ops.pack(w), bias, "tanh")
+            yield ops.linear(x, ops.pack(w), bias, "gelu", np.float32(0.3))
+            yield ops.linear(x, ops.pack(w, "glu"), bias, "glu", bias[:n], residual)
+            past, w = numbers(5, 6, c), quantize(numbers(6, n, 3 * c), scheme, 3)
+            yield ops.conv(x, ops.pack(w), bias[:n], 1, 3, past, "elu", residual)
+            yield ops.conv(x, ops.pack(w), None, 2, 1, past)
+
+
+def others() -> Iterator[np.ndarray]:
+    """All other operations that kernels compute."""
+    for frames, c in ((1, 5), (3, 64), (18, 97)):
+        x, y, w, b = (numbers(i, frames, c, scale=4) for i in range(4))
+        yield ops.rms_norm(x, w[0], 1e-6, b[0])
+        yield ops.layer_norm(x, w[0], b[0])
+        yield ops.match(x, y, 2.0)
+        yield from (ops.sigmoid(8 * x), ops.gelu(x), ops.softmax(8 * x))
+        yield ops.depthwise_conv(x, numbers(5, 7, c), b[0], 2, numbers(6, 12, c), 0, y)
+    for frames, keys, d, heads, first in ((1, 40, 17, 2, None), (9, 50, 32, 2, 41), (20, 20, 64, 1, 0)):
+        q, k, v = numbers(1, frames, d * heads, scale=3), numbers(2, keys, d * heads), numbers(3, keys, d * heads)
+        yield ops.attention(q, k, v, heads, first)
+    x, cos, sin = numbers(1, 9, 72), numbers(2, 9, 18), numbers(3, 9, 18)
+    yield ops.rope(x, cos, sin, 2)
+    options = ((0.7, 50, 0.9), (1.05, 0, 0.5), (1.0, 3, None))
+    yield np.array([ops.draw(numbers(i, 77, scale=5), [i], *options[i % 3], 1.1, i / 30) for i in range(30)])
+    ids = np.random.default_rng(1).integers(0, 50, (7, 3))
+    for scheme in SCHEMES:
+        yield ops.embed_sum(ids, quantize(numbers(4, 50, 45), scheme), numbers(5, 3), numbers(6, 7, 45))
+
+
+def utterance(tts: Sopro, voice: Any, causal: bool) -> dict[str, str]:
+    """Spoken whole, then as a stream (by a model that looks ahead: not far), in one piece and in single frames."""
+    options: dict[str, Any] = {"seed": 3, "max_frames": FRAMES, "min_gen_frames": FRAMES}
+    whole = tts.synthesize(TEXT, voice, chunk_frames=400, **options)
+    if not causal:
+        options["lookahead"] = 3
+
+    def stream(chunk_frames: int) -> np.ndarray:
+        return np.concatenate(list(tts.stream(TEXT, voice, chunk_frames=chunk_frames, **options)))
+
+    return {"whole": sha(whole, stream(400)), "by 1": sha(whole, stream(1))}
+
+
+def decoding(tts: Sopro) -> dict[str, str]:
+    """Fixed codes -> waveform."""
+    mimi = tts.mimi
+    codes = np.random.default_rng(7).integers(0, mimi.config.code_values, (FRAMES, mimi.config.codebooks))
+    state = mimi.fresh(len(codes))
+    with ops.using("native"), on_threads(tts.threads):
+        pieces = [mimi.decode(codes[t : t + 1], state) for t in range(len(codes))]
+    return {"whole": sha(tts.decode(codes)), "by 1": sha(np.concatenate(pieces))}
+
+
+def hashes(folder: Path, few: bool) -> dict[str, dict[str, str]]:
+    """What -> how -> hash."""
+    results: dict[str, dict[str, str]] = {}
+
+    def note(what: str, threads: int, found: dict[str, str]) -> None:
+        results.setdefault(what, {}).update({f"{how}, threads {threads}": value for how, value in found.items()})
+
+    tables: dict[str, Callable[[], Iterator[np.ndarray]]] = {"products": products, "others": others}
+    paths = [path for path in sorted(folder.glob("v*-*.safetensors")) if not few or path.stem in FEW]
+    for threads in (2,) if few else (1, 2):
+        native.products.PIECE = PIECE[threads]
+        with ops.using("native"), on_threads(threads):
+            for name, table in tables.items():
+                note(name, threads, {"all": sha(*table())})
+        for path in paths:
+            arch, _, _ = path.stem.partition("-")
+            tts = load(path, threads, "native")
+            voice = tts.load_voice(folder / f"{arch}.voice.safetensors")
+            note(f"{path.stem} speaks", threads, utterance(tts, voice, arch == "v1"))
+            if arch == "v1" or not few:
+                note(f"{path.stem} decodes", threads, decoding(tts))
+    return results
+
+
+def differences(reports: list[dict[str, Any]]) -> list[str]:
+    """Whatever does not have one hash in all reports that have it at all."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for report in reports:
+        for what, ways in report["hashes"].items():
+            for how, value in ways.items():
+                found.setdefault(what, {}).setdefault(value, []).append(f"{report['target']}, {how}")
+    return [
+        f"{what}: " + "; ".join(f"{value} by {', '.join(ways)}" for value, ways in values.items())
+        for what, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[0] == "--compare":
+        reports = [json.loads(Path(path).read_text()) for path in arguments[1:]]
+        wrong = differences(reports)
+        print(*wrong, f"{' = '.join(r['target'] for r in reports)}: {len(wrong)} differences", sep="\n")
+        return int(bool(wrong))
+    found = hashes(Path(arguments[0]), "--few" in arguments)
+    print(json.dumps({"target": native.kernels().target, "hashes": found}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

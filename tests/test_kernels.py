@@ -1,0 +1,264 @@
+"""The native kernels as a whole: the same bits from every instruction set, memory that is used again, and threads."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import kernel_hashes
+import kernel_models
+import numpy as np
+import pytest
+import tiny
+from conftest import normal
+
+from sopro_np import ops
+from sopro_np.errors import OpsError
+from sopro_np.ops import native
+from sopro_np.ops.native import door
+from sopro_np.ops.native.arena import ALIGNMENT, Arena
+from sopro_np.ops.native.desk import DESK, on_threads
+from sopro_np.ops.native.team import MOST_CALLS
+from sopro_np.ops.quant import SCHEMES, quantize
+
+HERE = Path(__file__).resolve().parent
+PACKS = [path for path in sorted(door.PACKS.glob("*.so")) if path.stem.endswith(door.source_hash())]
+OWN = [name for name in door.fitting() if door.PACKS / door.pack_name(door.machine(), name) in PACKS]
+FOREIGN = sorted({name for names in door.NEEDS.values() for name in names} - set(door.NEEDS.get(door.machine(), ())))
+HARMLESS = {"memcpy", "memmove", "memset"}
+
+
+def runs_natively() -> bool:
+    try:
+        native.kernels()
+    except OpsError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not runs_natively(), reason="no native kernels for this machine")
+
+
+# ---------------------------------------------------------------- every target
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models of every format and a voice for each generation."""
+    return kernel_models.make(tmp_path_factory.mktemp("models"))
+
+
+def python(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **settings}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], env=environment, cwd=HERE.parent, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not OWN, reason="no kernel packs: python tools/build_kernels.py --in-place")
+def test_the_same_bits_from_every_target_thread_count_and_cut(models: Path):
+    """Slow targets speak fewer models; what they compute must be among what the best one computed."""
+    reports = []
+    for name in OWN:
+        few = ["--few"] if name == "portable" else []
+        done = python(HERE / "kernel_hashes.py", models, *few, SOPRO_NP_TARGET=name, SOPRO_NP_KERNELS="pack")
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(done.stdout))
+    assert [report["target"] for report in reports] == OWN
+    assert len(reports[0]["hashes"]) == 2 + 2 * len(tiny.ARCHS) * len(kernel_models.RECIPES)
+    assert not kernel_hashes.differences(reports)
+    speeches = [ways for what, ways in reports[0]["hashes"].items() if "speaks" in what]
+    assert len({value for ways in speeches for value in ways.values()}) == len(speeches)  # not all silence
+
+
+def test_a_difference_is_seen():
+    one = {"target": "a", "hashes": {"x": {"whole": "1", "by 1": "1"}, "y": {"whole": "2"}}}
+    other = {"target": "b", "hashes": {"x": {"whole": "3"}}}
+    assert kernel_hashes.differences([one]) == []
+    assert kernel_hashes.differences([one, other]) == ["x: 1 by a, whole, a, by 1; 3 by b, whole"]
+
+
+@pytest.mark.parametrize("name", ["sse9", *FOREIGN[:1]])
+def test_a_target_of_another_cpu_is_refused(name: str, models: Path):
+    model, voice = models / "v1-int8.safetensors", models / "v1.voice.safetensors"
+    done = python(
+        "-m", "sopro_np", "say", "Hello.", "--model", model, "--voice", voice, "-o", "-", SOPRO_NP_TARGET=name
+    )  # fmt: skip
+    assert done.returncode == 1 and not done.stdout
+    assert f"SOPRO_NP_TARGET={name}" in done.stderr and "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- packs, also those for other machines
+
+
+def wanted_symbols(elf: bytes) -> set[str]:
+    """Names that a 64-bit little-endian shared object leaves to others."""
+    offset, size, count = struct.unpack_from("<Q", elf, 40)[0], *struct.unpack_from("<HH", elf, 58)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", elf, offset + i * size) for i in range(count)]
+    names = set()
+    for _, kind, _, _, start, length, link, _, _, entry in sections:
+        if kind != 11:  # the dynamic symbols
+            continue
+        strings = sections[link][4]
+        for at in range(start + entry, start + length, entry):
+            name, _, _, section = struct.unpack_from("<IBBH", elf, at)
+            if section == 0:
+                names.add(elf[strings + name : elf.index(b"\0", strings + name)].decode())
+    return names
+
+
+@pytest.mark.parametrize("path", PACKS, ids=lambda path: path.stem.rpartition("-")[0])
+def test_packs_need_nobody(path: Path):
+    elf = path.read_bytes()
+    assert len(elf) < 1 << 20
+    assert wanted_symbols(elf) <= HARMLESS | ({"fmaf", "floorf"} if "portable" in path.name else set())
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_blocks_are_used_again_when_the_last_view_is_gone():
+    arena = Arena()
+    first, place = arena.lend((5, 7))
+    assert place % ALIGNMENT == 0 and first.ctypes.data == place
+    first[:] = 3
+    view = first[1:, ::2].T
+    del first
+    other, elsewhere = arena.lend((5, 7))
+    assert elsewhere != place
+    other[:] = 4
+    assert (view == 3).all()
+    del view
+    gc.collect()
+    again, back = arena.lend((7, 5))
+    assert back == place
+    size = arena.nbytes
+    for _ in range(100):
+        again, _ = arena.lend((7, 5))
+    assert arena.nbytes <= size + 256, again.shape
+
+
+def test_results_are_never_overwritten():
+    """Kept arrays stay what they were, whatever is computed after them and in whatever order they go."""
+    rng = np.random.default_rng(5)
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    with ops.using("native"):
+        for _ in range(300):
+            x = rng.standard_normal((int(rng.integers(1, 6)), int(rng.integers(1, 40)))).astype(np.float32)
+            y = ops.sigmoid(x)[:, :: int(rng.integers(1, 3))]
+            kept.append((y, y.copy()))
+            if len(kept) > 20:
+                del kept[int(rng.integers(20))]
+    assert all(np.array_equal(y, copy) for y, copy in kept)
+
+
+def test_results_outlive_the_thread_that_made_them():
+    results: list[np.ndarray] = []
+
+    def work():
+        with ops.using("native"):
+            results.extend(ops.sigmoid(np.full((3, 50), i, np.float32)) for i in range(20))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    gc.collect()
+    with ops.using("native"):
+        more = [ops.sigmoid(np.full((3, 50), -1, np.float32)) for _ in range(40)]
+    assert all(np.allclose(y, 1 / (1 + np.exp(-i)), atol=1e-6) for i, y in enumerate(results))
+    while results:
+        results.pop()  # given back from another thread, to an arena that nobody uses any more
+    assert all(np.allclose(y, 1 / (1 + np.e), atol=1e-6) for y in more)
+
+
+# ---------------------------------------------------------------- threads
+
+
+def layer(seed: int) -> np.ndarray:
+    """Some operations of every kind."""
+    outputs = []
+    for scheme in SCHEMES:
+        x = normal(seed, 21, 96)
+        w = quantize(normal(seed + 1, 160, 96), scheme)
+        h = ops.linear(ops.rms_norm(x), ops.pack(w, "glu"), act="glu")
+        h = ops.attention(h[:, :32].copy(), h[:, 32:64].copy(), h[:, :32].copy(), 2, 0)
+        outputs.append(ops.softmax(h))
+    return np.concatenate(outputs)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch):
+    """So that even tiny products are shared out."""
+    monkeypatch.setattr(native.products, "PIECE", 300)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_any_number_of_threads_gives_the_same_bits():
+    with ops.using("native"):
+        for seed in range(3):
+            results = []
+            for threads in (1, 2, 3, 7):
+                with on_threads(threads):
+                    results.append(layer(seed))
+            assert all(np.array_equal(results[0], y) for y in results)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_many_python_threads_at_once():
+    """They share one team; whoever finds it taken computes alone."""
+
+    def work(seed: int) -> np.ndarray:
+        with ops.using("native"), on_threads(2):
+            return layer(seed)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(work, [0, 1, 2] * 8))
+    with ops.using("native"), on_threads(1):
+        expected = [layer(seed) for seed in range(3)]
+    assert all(np.array_equal(y, expected[i % 3]) for i, y in enumerate(results))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_long_recordings_and_sleeping_helpers():
+    """A list longer than the board; and helpers that have gone to sleep between two calls."""
+    gain = normal(1, 40)
+
+    def step(x: np.ndarray) -> np.ndarray:
+        for _ in range(400):
+            x = ops.rms_norm(x, gain)
+        return x
+
+    x = normal(2, 9, 40)
+    with ops.using("native"):
+        with on_threads(1):
+            expected = step(x)
+        with on_threads(2):
+            recorded = ops.capture(step)
+            for _ in range(3):
+                assert np.array_equal(recorded(x), expected)
+                threading.Event().wait(0.05)
+    assert MOST_CALLS > 400  # and beyond it, in pieces:
+    kernels = native.kernels()
+    with ops.using("native"), on_threads(2):
+        program = native.desk.Program(1 << 18)
+        y, place = DESK.arena.lend((1, 16))
+        before = DESK.program
+        DESK.program = program
+        try:
+            source = np.arange(16, dtype=np.float32)[None]
+            for _ in range(MOST_CALLS + 10):
+                DESK.call("rope", "rope", 1, 1, 0, source.ctypes.data, 1, 8, 0, 0, place)
+            layout = native.rows.MAPS.index("sigmoid")
+            DESK.call("map_rows", "rows", 1, 1, 1, source.ctypes.data, 16, layout, place)
+            program.run(kernels)
+        finally:
+            DESK.program = before
+        assert np.array_equal(y, ops.sigmoid(source))
