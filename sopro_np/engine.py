@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +12,7 @@ import numpy as np
 
 from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, centre_crop, read_reference
+from sopro_np.batch import TOGETHER, advance_together
 from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
 from sopro_np.mimi.codec import Mimi, build_mimi
@@ -164,10 +165,7 @@ class Sopro:
         sampler: Callable[[np.ndarray], int] | None = None,
     ) -> Session:
         """One utterance, to be iterated block by block."""
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError("the text is empty: there is nothing to say")
-        if not isinstance(voice, Voice):
-            raise UsageError("voice must be a Voice: make one with voice() or load_voice()")
+        _check(text, voice)
         if self._mimi is not None:
             self._mimi.check_length(options.max_frames)
         check_fingerprints(voice.fingerprints, self.fingerprints, "this voice")
@@ -220,7 +218,38 @@ class Sopro:
     def synthesize(self, text: str, voice: Voice, **options: Any) -> np.ndarray:
         """Text -> float32 waveform (samples,) in [-1, 1]."""
         o = _options(options)
-        return np.concatenate([np.zeros(0, np.float32), *self.chunks(self.session(text, voice, o), o)])
+        return self._whole(self.session(text, voice, o), o)
+
+    def synthesize_many(self, texts: Iterable[str], voice: Voice | Sequence[Voice], **options: Any) -> list[np.ndarray]:
+        """Texts -> the waveforms that `synthesize` gives for each, in less time. `voice`: for all, or one for each.
+
+        Up to 16 texts at a time share the steps of the first codebook. `seed` holds for every text.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts must be a list of texts, not one text")
+        texts, o = list(texts), _options(options)
+        voices = list(voice) if isinstance(voice, Sequence) else [voice] * len(texts)
+        if len(voices) != len(texts):
+            raise UsageError(f"{len(texts)} texts and {len(voices)} voices: give one voice for all, or one for each")
+        pairs = list(zip(texts, voices, strict=True))
+        for pair in pairs:  # before hours of work on the others
+            _check(*pair)
+        spoken: list[np.ndarray] = []
+        for first in range(0, len(pairs), TOGETHER):
+            sessions = [self.session(*pair, o) for pair in pairs[first : first + TOGETHER]]
+            advance_together(sessions)
+            spoken += [self._whole(session, o) for session in sessions]
+        return spoken
+
+    def _whole(self, session: Session, options: Options) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.float32), *self.chunks(session, options)])
+
+
+def _check(text: Any, voice: Any) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError("the text is empty: there is nothing to say")
+    if not isinstance(voice, Voice):
+        raise UsageError("voice must be a Voice: make one with voice() or load_voice()")
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -2,12 +2,16 @@
 
 A layer that looks back takes its state (`layer(x, tail)`), one that does not, takes none. `read` builds a
 layer from a scope of the weight file.
+
+Rows are the frames of one stream. With a *list* of states they are one frame each of so many streams: only where
+frames meet (the depthwise convolution, the attention) they go their own ways (`row_by_row`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +19,9 @@ from sopro_np import ops
 from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
+
+Memory = tuple[np.ndarray, np.ndarray]  # keys and values of a CrossAttention, (S, D) each
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,11 @@ class DepthwiseConv:
         return Tail.zeros(self.past, self.weight.shape[1])
 
     def __call__(
-        self, x: np.ndarray, tail: Tail, keep: int | None = None, residual: np.ndarray | None = None
+        self, x: np.ndarray, tail: Tail | list[Tail], keep: int | None = None, residual: np.ndarray | None = None
     ) -> np.ndarray:
         """x (T, C) -> (T, C), plus `residual`; `keep`: how many rows become past (Tail.push)."""
+        if isinstance(tail, list):
+            return row_by_row(lambda i, own: self(x[i], own, keep, None if residual is None else residual[i]), tail)
         y = ops.depthwise_conv(
             x, self.weight, self.bias, dilation=self.dilation, past=tail.rows, future=self.future, residual=residual
         )
@@ -131,7 +140,7 @@ class ConvBlock:
     def fresh(self) -> Tail:
         return self.conv.fresh()
 
-    def __call__(self, x: np.ndarray, tail: Tail, keep: int | None = None) -> np.ndarray:
+    def __call__(self, x: np.ndarray, tail: Tail | list[Tail], keep: int | None = None) -> np.ndarray:
         """x (T, D) -> (T, D)."""
         x = self.conv(self.gate(self.norm(x)), tail, keep, residual=x)
         return self.ff_out(self.ff_in(self.ff_norm(x)), residual=x)
@@ -189,19 +198,30 @@ class CrossAttention:
             clamp,
         )
 
-    def memory(self, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def memory(self, sequence: np.ndarray) -> Memory:
         """Keys and values of what is attended to. (S, D) -> two (S, D)."""
         normed = self.norm_memory(sequence)
         return self.key(normed), self.value(normed)
 
-    def __call__(self, x: np.ndarray, memory: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def __call__(self, x: np.ndarray, memory: Memory | list[Memory]) -> np.ndarray:
         """x (T, D) -> (T, D)."""
-        a = ops.attention(self.query(self.norm_query(x)), *memory, self.heads)
+        a = self.attend(self.query(self.norm_query(x)), memory)
         if self.match == "values":
             a = ops.match(x, a, self.clamp)
         if self.match == "output":
             return x + self.gate * ops.match(x, self.out(a), self.clamp)
         return self.out(a, scale=self.gate, residual=x)
+
+    def attend(self, q: np.ndarray, memory: Memory | list[Memory]) -> np.ndarray:
+        """Queries (T, D) -> what they find in the memory (T, D)."""
+        if isinstance(memory, list):
+            return row_by_row(lambda i, own: self.attend(q[i], own), memory)
+        return ops.attention(q, *memory, self.heads)
+
+
+def row_by_row(layer: Callable[[slice, State], np.ndarray], states: list[State]) -> np.ndarray:
+    """Row i of the input with the i-th stream's state, below one another -> (B, D)."""
+    return ops.join([layer(slice(i, i + 1), state) for i, state in enumerate(states)])
 
 
 def sum_of_codes(

@@ -9,6 +9,7 @@ a fixed grid of blocks, and what it has given out it never changes; with `lookah
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Session:
         o, config = options, model.config
         self.finish_reason: str | None = None
         self._started = False
-        self._model, self._voice, self._threads = model, voice, threads
+        self.model, self._voice, self._threads = model, voice, threads
         self._sampler = sampler or Sampler(o.temperature, o.top_p, o.top_k, o.seed)
         self._stop = model.stop.fresh(o.min_gen_frames, o.stop_threshold, o.stop_patience)
         self._steps = self._stop.steps(o.max_frames)
@@ -57,7 +58,9 @@ class Session:
         self._block = BLOCK_FRAMES if waits else o.chunk_frames
         with computing(model.ops, threads):
             sequence, self._pooled = model.text(ids)
-            self._text = model.ar.memories(sequence)
+            self.text = model.ar.memories(sequence)
+        self.state = model.ar.fresh(voice.codes[: config.prefix_frames, 0])
+        self._codes: list[int] = []  # of codebook 0, one per frame
         self._rows = np.zeros((0, config.width), np.float32)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -65,11 +68,10 @@ class Session:
         if self._started:
             raise UsageError("this utterance was spoken already: make a new session")
         self._started = True
-        codes: list[int] = []
-        state = self._model.nar.fresh()
-        done = 0
-        for code in self._first_codebook():
-            codes.append(code)
+        codes, done = self._codes, 0
+        state = self.model.nar.fresh()
+        while self.finish_reason is None:
+            self.advance()
             if self._lookahead is not None and len(codes) == done + self._block + self._lookahead:
                 yield self._refine(codes, done, self._block, state)
                 done += self._block
@@ -78,43 +80,52 @@ class Session:
             yield self._refine(codes, done, count, state)
             done += count
 
-    def _first_codebook(self) -> Iterator[int]:
-        """Codes of codebook 0, one per frame."""
-        ar, stop = self._model.ar, self._stop
-        state = ar.fresh(self._voice.codes[: self._model.config.prefix_frames, 0])
-        for t in range(self._steps):
-            row = self._conditioning(t, t + 1)[0]
-            with computing(self._model.ops, self._threads, one_row=True):
-                logits = ar.step(row, state, self._text)
-                if not np.isfinite(logits).all():
-                    raise ModelError("the model computed NaN or infinity: its weights are broken")
-                code = self._sampler(stop.allow(logits, t))
-                if stop.is_end(code):
-                    self.finish_reason = "stop"
-                    return
-                state.push(code)
-                over = stop.after(t, code, row)
-            yield code
-            if over:
-                self.finish_reason = "stop"
-                return
-        self.finish_reason = "length"
+    def advance(self) -> None:
+        """One step: the next frame's first code, or the end."""
+        row = self.next_row()
+        with self.computing():
+            self.take(row, self.model.ar.step(row, self.state, self.text))
+
+    def next_row(self) -> np.ndarray:
+        """The conditioning of the next frame (D,)."""
+        t = len(self._codes)
+        return self._conditioning(t, t + 1)[0]
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Under what a step computes."""
+        return computing(self.model.ops, self._threads, one_row=True)
+
+    def take(self, row: np.ndarray, logits: np.ndarray) -> None:
+        """Choose the code of the next frame, whose conditioning is `row` (D,), and see whether it was the last."""
+        t, stop = len(self._codes), self._stop
+        if not np.isfinite(logits).all():
+            raise ModelError("the model computed NaN or infinity: its weights are broken")
+        code = self._sampler(stop.allow(logits, t))
+        if stop.is_end(code):
+            self.finish_reason = "stop"
+            return
+        self.state.push(code)
+        self._codes.append(code)
+        if stop.after(t, code, row):
+            self.finish_reason = "stop"
+        elif t + 1 == self._steps:
+            self.finish_reason = "length"
 
     def _refine(self, codes: list[int], first: int, count: int, state: NarState) -> np.ndarray:
         """The other codebooks of frames first..first+count-1; what follows them serves as look ahead."""
         ahead = 0 if self._lookahead is None else self._lookahead
         last = min(len(codes), first + count + ahead)
         window = self._conditioning(first, last)
-        with computing(self._model.ops, self._threads):
-            return self._model.nar(window, np.array(codes[first:last]), state, count)
+        with computing(self.model.ops, self._threads):
+            return self.model.nar(window, np.array(codes[first:last]), state, count)
 
     def _conditioning(self, first: int, last: int) -> np.ndarray:
         """Rows first..last-1 (n, D), computed when first needed."""
         while len(self._rows) < last:
             a = len(self._rows)
             b = min(a + ROW_FRAMES, self._steps)
-            with computing(self._model.ops, self._threads):
-                rows = self._model.condition.rows(
+            with computing(self.model.ops, self._threads):
+                rows = self.model.condition.rows(
                     self._pooled, self._voice.speaker, self._voice.memories, self._style, a, b
                 )
             self._rows = np.concatenate([self._rows, rows])

@@ -7,17 +7,23 @@ import json
 import platform
 import sys
 
-from sopro_np.bench import bench
+from sopro_np.bench import bench, count_events
 from sopro_np.cli.doctor import examine
 from sopro_np.errors import UsageError
 from sopro_np.models import find_model
+from sopro_np.roofline import table
 
 
 def run(args: argparse.Namespace) -> int:
     """Figures for people on stderr, or JSON or a table row on stdout."""
     if args.frames < 8 or args.runs < 1:
         raise UsageError("--frames must be at least 8 and --runs at least 1")
-    result = bench(find_model(args.model), args.frames, args.runs, args.threads, args.ops)
+    model = find_model(args.model)
+    result = bench(model, args.frames, args.runs, args.threads, args.ops)
+    if args.perf:
+        result["perf"], reason = count_events(model, args.frames, args.threads, result["ops"])
+        if reason:
+            print(f"sopro-np: --perf: {reason}", file=sys.stderr)
     row = None
     if args.share:
         cpu = examine()["cpu"]
@@ -34,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     elif row:
         print(row)
     if not (args.json or args.share):
+        lines = table(result.pop("roofline")) if "roofline" in result else []
         for key, value in result.items():
             print(f"{key:16} {value:.4f}" if isinstance(value, float) else f"{key:16} {value}", file=sys.stderr)
+        for line in lines:
+            print(line, file=sys.stderr)
     return 0

@@ -14,6 +14,9 @@ from typing import Any
 from sopro_np import ops
 from sopro_np.errors import SoproError
 from sopro_np.models import cache_dir, find_model, voices_dir
+from sopro_np.ops import native
+from sopro_np.ops.abi import NEEDS
+from sopro_np.ops.native import door
 from sopro_np.version import __version__
 
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm")
@@ -30,7 +33,7 @@ def doctor(args: argparse.Namespace) -> int:
     else:
         for key, value in facts.items():
             if isinstance(value, dict):
-                value = ", ".join(f"{k} {v}" for k, v in value.items())
+                value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
             elif isinstance(value, list):
                 value = ", ".join(map(str, value)) or "none"
             print(f"{key:13} {value}")
@@ -44,6 +47,11 @@ def examine() -> dict[str, Any]:
     if sys.maxsize < 2**32:
         problems.append("this Python is a 32-bit one: install a 64-bit system")
     try:
+        computing = ops.current()
+    except SoproError as error:  # the environment asks for kernels that are not to be had
+        computing = "none"
+        problems.append(str(error))
+    try:
         model = str(find_model(None))
     except SoproError as error:
         model = f"none ({error})"
@@ -54,7 +62,11 @@ def examine() -> dict[str, Any]:
         "cpu": f"{brand}, {os.cpu_count()} cores",
         "features": features,
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f} MiB",
-        "ops": f"{ops.current()} (available: {', '.join(ops.TABLES)})",
+        "ops": computing,
+        "kernels": _kernels(),
+        "targets": door.fitting(),
+        "packs": _packs(),
+        "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("SOPRO_NP_")},
         "blas": _blas(),
         "packages": packages,
         "model": model,
@@ -62,6 +74,26 @@ def examine() -> dict[str, Any]:
         "voices in": str(voices_dir()),
         "problems": problems,
     }
+
+
+def _kernels() -> dict[str, str]:
+    """The machine code there is, or why there is none."""
+    try:
+        found = native.kernels()
+    except SoproError as error:
+        return {"none": str(error)}
+    place = str(found.path or "memory")
+    return {"door": found.door, "target": found.target, "sources": door.source_hash(), "file": place}
+
+
+def _packs() -> dict[str, str]:
+    """Everything that lies where packs are looked for, and what it is good for."""
+    mine = [door.pack_name(door.machine(), target) for target in NEEDS.get(door.machine(), ())]
+    states = {}
+    for path in sorted(door.PACKS.glob("*")):
+        wrong = door.sound(path) if path.suffix == ".so" else "not a pack"
+        states[path.name] = wrong or ("sound" if path.name in mine else "of other sources or another CPU: not used")
+    return states
 
 
 def _cpu() -> tuple[str, list[str]]:

@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--frames", type=int, default=100, metavar="N", help="frames to generate (12.5 a second)")
     bench.add_argument("--runs", type=int, default=3, metavar="N")
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
+    bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
     return parser
 

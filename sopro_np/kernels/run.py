@@ -53,9 +53,10 @@ def run(program, count, board):
     generation = (load_atomic(board + GENERATION) + 1) & 0x3FFFFFFF
     for i in range(count):
         line = board + LINES + LINE * i
+        # The claim first: a late helper that sees anything of the new list also sees that it is not its own.
+        store_atomic(line + CLAIM, generation << 32)
         store_atomic(line + DONE, 0)
         store_atomic(line + PIECES, load_i64(program + ENTRY * i + 16))
-        store_atomic(line + CLAIM, generation << 32)
     store_i64(board + PROGRAM, program)
     store_i64(board + COUNT, count)
     store_atomic(board + GENERATION, generation)

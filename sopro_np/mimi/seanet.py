@@ -146,7 +146,7 @@ class Seanet:
         layers take them in pieces, one after the other."""
         for i in range(first, len(self.layers)):
             if self.grows and x.nbytes > PIECE_BYTES and len(x) > 1:
-                step = -(-len(x) * PIECE_BYTES // x.nbytes)
+                step = max(1, len(x) * PIECE_BYTES // x.nbytes)
                 return ops.join([self(x[a : a + step], tails, i) for a in range(0, len(x), step)])
             x = self.layers[i](x, tails[i])
         return x

@@ -6,18 +6,21 @@ computed once per utterance.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sopro_np import ops
 from sopro_np.config import SoproConfig
-from sopro_np.layers import ConvBlock, CrossAttention, Linear, RMSNorm, read_blocks
-from sopro_np.model.condition import Memory
+from sopro_np.layers import ConvBlock, CrossAttention, Linear, Memory, RMSNorm, read_blocks
 from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
+
+Captured = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows (B, D), ids (B, K) -> logits (B, ar_codes)
+Tails = Sequence[Tail] | Sequence[list[Tail]]  # per block; of one utterance, or of each of several
+Texts = Mapping[int, Memory] | Mapping[int, list[Memory]]  # per attending block, likewise
 
 
 @dataclass
@@ -29,7 +32,7 @@ class ArState:
     prefix: int  # P, codes that came from the reference
     rows: list[np.ndarray] = field(default_factory=list)  # conditioning of the frames that may be re-run
     frame: int = 0
-    captured: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (row, ids) -> logits, once exact
+    captured: Captured | None = None  # once exact
 
     def push(self, code: int) -> None:
         """The code chosen for the frame just computed."""
@@ -80,20 +83,40 @@ class Autoregressor:
         with all K terms, re-run frames 0..t from a fresh state. From then on the state is exact, and each step
         is the one before with other numbers.
         """
-        k, t = len(self.history), state.frame
-        state.frame += 1
-        if t > k - 1 - state.prefix:
+        if self.exact(state):
             if state.captured is None:
-                state.captured = ops.capture(
-                    lambda row, ids: self.logits(
-                        ops.embed_sum(ids, self.table, self.history, residual=row), state.tails, text
-                    )
-                )
+                state.captured = self.capture(state.tails, text)
+            state.frame += 1
             return state.captured(row[None], self.windows(state.codes, 1))[-1]
+        state.frame += 1
         state.rows.append(row)
         state.tails = [block.fresh() for block in self.blocks]
-        x = self.inputs(np.stack(state.rows), state.codes, min(k, state.prefix + t + 1))
+        x = self.inputs(np.stack(state.rows), state.codes, min(len(self.history), state.prefix + state.frame))
         return self.logits(x, state.tails, text)[-1]
+
+    def exact(self, state: ArState) -> bool:
+        """Have all K terms been there for a step, so that the tails are what they will stay?"""
+        return state.frame >= len(self.history) - state.prefix
+
+    def together(
+        self, states: Sequence[ArState], texts: Sequence[Mapping[int, Memory]]
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """`step` for B utterances that are exact: rows (B, D) -> logits (B, ar_codes)."""
+        tails = [list(streams) for streams in zip(*(state.tails for state in states), strict=True)]
+        captured = self.capture(tails, {i: [text[i] for text in texts] for i in self.attention})
+
+        def step(rows: np.ndarray) -> np.ndarray:
+            for state in states:
+                state.frame += 1
+            return captured(rows, np.concatenate([self.windows(state.codes, 1) for state in states]))
+
+        return step
+
+    def capture(self, tails: Tails, text: Texts) -> Captured:
+        """The exact step, for ops to record. The tails must stay these objects."""
+        return ops.capture(
+            lambda rows, ids: self.logits(ops.embed_sum(ids, self.table, self.history, residual=rows), tails, text)
+        )
 
     def inputs(self, rows: np.ndarray, codes: list[int], terms: int) -> np.ndarray:
         """Conditioning + the weighted sum of `terms` previous codes, for the newest frames. rows (T, D) -> (T, D).
@@ -108,8 +131,8 @@ class Autoregressor:
         end, k = len(codes), len(self.history)
         return np.array([codes[i - k : i][::-1] for i in range(end - frames + 1, end + 1)], np.int64)
 
-    def logits(self, x: np.ndarray, tails: list[Tail], text: dict[int, Memory]) -> np.ndarray:
-        """Inputs (T, D) -> logits (T, ar_codes); advances the tails."""
+    def logits(self, x: np.ndarray, tails: Tails, text: Texts) -> np.ndarray:
+        """Inputs (T, D) -> logits (T, ar_codes); advances the tails. With lists of states: T utterances' frames."""
         for i, block in enumerate(self.blocks):
             x = block(x, tails[i])
             if i in self.attention:

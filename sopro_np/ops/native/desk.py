@@ -33,15 +33,18 @@ PROBLEMS = {
 }
 
 
-
-
 class Call(NamedTuple):
-    """A kernel call as `profiled` saw it: its argument block by name (FIELDS), and how long it took."""
+    """A kernel call as `profiled` saw it."""
 
     kernel: str
-    block: str
-    fields: dict[str, int]
+    block: str  # whose fields it takes
+    values: tuple[int, ...]
     seconds: float
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """The argument block by name."""
+        return dict(zip(FIELDS[self.block].split(), self.values, strict=True))
 
 
 _kinds: dict[int, tuple[str, str]] = {}  # address of a kernel -> its name, and whose fields it takes
@@ -54,7 +57,8 @@ def profiled() -> Iterator[list[Call]]:
     global _calls
     if _calls is not None:
         raise OpsError("a profile inside a profile")
-    _calls = calls = []
+    calls: list[Call] = []
+    _calls = calls
     try:
         yield calls
     finally:
@@ -122,10 +126,9 @@ class Program:
             start = perf_counter()
             run(self.table + 24 * i, 1)
             seconds = perf_counter() - start
-            code, at = (int(x) for x in self._table[8 + 3 * i : 10 + 3 * i])
+            code, at, _ = _ENTRY.unpack_from(self._entries, 64 + 24 * i)
             kernel, block = _kinds[code]
-            values = _LAYOUTS[block].unpack_from(self._into, at - self._base)
-            calls.append(Call(kernel, block, dict(zip(FIELDS[block].split(), values, strict=True)), seconds))
+            calls.append(Call(kernel, block, _LAYOUTS[block].unpack_from(self._into, at - self._base), seconds))
 
 
 class Desk(threading.local):
@@ -209,6 +212,12 @@ class Recording:
 
 class Recorded(np.ndarray):
     """An array inside a recording: arithmetic that goes around the operations would be lost, so it is refused."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise OpsError("an assignment inside a recorded step: use an operation of sopro_np.ops")
+
+    def copy(self, order: Any = "C") -> Any:
+        raise OpsError("a copy inside a recorded step: use an operation of sopro_np.ops")
 
     def __array_function__(self, function: Any, kinds: Any, args: Any, more: Any) -> Any:
         raise OpsError(f"numpy.{function.__name__} inside a recorded step: use an operation of sopro_np.ops")

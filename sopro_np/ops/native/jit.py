@@ -119,7 +119,7 @@ def _read(directory: int, name: str) -> bytes | None:
 
 def _write(directory: int, name: str, code: bytes) -> None:
     """All of it or nothing, whoever writes at the same time."""
-    part = f".{name}.{os.getpid()}.part"
+    part = f".{name}.{os.urandom(6).hex()}.part"  # containers that share a home have equal process ids
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     try:
         with open(file, "wb") as stream:

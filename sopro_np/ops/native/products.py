@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sopro_np.errors import OpsError
 from sopro_np.ops.abi import ACTS, PRE
 from sopro_np.ops.native.arena import Block
-from sopro_np.ops.native.desk import DESK, threads
+from sopro_np.ops.native.desk import DESK, Recorded, threads
 from sopro_np.ops.quant import QTensor
 
 # scheme -> kernel that packs it, inputs of one step, bytes of one step of one panel
@@ -116,7 +117,11 @@ def address(x: np.ndarray | None) -> int:
 
 def plain(x: np.ndarray) -> np.ndarray:
     """Float32, row after row without gaps: what kernels take."""
-    return x if x.dtype == np.float32 and x.flags.c_contiguous else np.ascontiguousarray(x, np.float32)
+    if x.dtype == np.float32 and x.flags.c_contiguous:
+        return x
+    if isinstance(x, Recorded):
+        raise OpsError("in a recorded step the copy of an input that is not in rows would be lost: give whole rows")
+    return np.ascontiguousarray(x, np.float32)
 
 
 def expect(fits: bool, what: str, *arrays: np.ndarray | None) -> None:

@@ -1,0 +1,296 @@
+"""Kernel packs: wrong files, other CPUs, missing tools, stale sources; and how they get into the wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+
+from sopro_np.cli.main import main
+from sopro_np.errors import OpsError
+from sopro_np.kernels import build
+from sopro_np.ops.native import door, jit
+
+ARCH = "v1.5"
+HAVE = [path for name in door.fitting() if (path := door.PACKS / door.pack_name(door.machine(), name)).exists()]
+BEST = door.pack_name(door.machine(), door.fitting()[0])
+needs_packs = pytest.mark.skipif(not HAVE, reason="no kernel packs: python tools/build_kernels.py --in-place")
+OTHER = {"x86_64": 183, "aarch64": 62}  # ELF's number of the other machine
+ELF = b"\x7fELF\2\1\1".ljust(16, b"\0") + bytes([3, 0, OTHER.get(door.machine(), 62), 0, 1, 0, 0, 0]) + bytes(4096)
+WHERE = (
+    "from sopro_np.ops import native; import sys, json; k = native.kernels(); "
+    "print(json.dumps([k.door, k.target, str(k.path), sys.modules.get('numba') is not None]))"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SOPRO_NP_TARGET", "SOPRO_NP_KERNELS", "SOPRO_NP_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of packs, and no numba."""
+    monkeypatch.setattr(door, "PACKS", tmp_path / "packs")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (tmp_path / "packs").mkdir()
+    return tmp_path / "packs"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the package without packs, into which numba cannot be imported unless a test says so."""
+    shutil.copytree(door.PACKAGE, tmp_path / "tree" / "sopro_np", ignore=shutil.ignore_patterns("packs", "__pycache__"))
+    (tmp_path / "tree" / "sopro_np" / "packs").mkdir()
+    (tmp_path / "tree" / "sitecustomize.py").write_text("import sys; sys.modules['numba'] = None\n")
+    return tmp_path / "tree"
+
+
+def python(tree: Path, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Python with that package, in another folder."""
+    search = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": search, "SOPRO_NP_MODEL": str(tiny.model_file(ARCH)), **settings}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True, check=False)
+
+
+def load() -> door.Kernels:
+    return door.kernels.__wrapped__()
+
+
+def bad_packs() -> dict[str, Any]:
+    whole = HAVE[0].read_bytes() if HAVE else door.sealed("x", ELF)
+    return {
+        "empty": b"",
+        "text": b"#!/bin/sh\necho hello\n",
+        "garbage": bytes(range(256)) * 400,
+        "cut at a page": whole[: 1 << 13],
+        "cut by a byte": whole[:-1],
+        "one bit": whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:],
+        "renamed": door.sealed("x86_64-other-000000000000", whole[: -door.SEAL]),
+        "foreign machine": door.sealed(Path(BEST).stem, ELF),
+        "no library": door.sealed(Path(BEST).stem, b"text"),
+        "folder": None,
+    }
+
+
+@pytest.mark.parametrize("kind", bad_packs())
+def test_a_bad_pack_is_named(kind: str, packs: Path) -> None:
+    content = bad_packs()[kind]
+    (packs / BEST).mkdir() if content is None else (packs / BEST).write_bytes(content)
+    with pytest.raises(OpsError) as raised:
+        load()
+    assert str(packs / BEST) in str(raised.value)
+    assert "tools/build_kernels.py --in-place" in str(raised.value)
+    assert len(str(raised.value)) < 600
+
+
+def test_with_a_bad_pack_the_program_speaks_with_numpy(tree: Path) -> None:
+    pack = tree / "sopro_np" / "packs" / BEST
+    pack.write_bytes(bad_packs()["cut at a page"])
+    tiny.voice(ARCH).save(tree / "me.voice.safetensors")
+    words = ["-m", "sopro_np", "say", "Hello.", "--voice", "me.voice.safetensors", "--max-frames", "2", "-o", "x.wav"]
+    done = python(tree, *words)
+    assert done.returncode == 0, done.stderr
+    assert "computing with NumPy" in done.stderr and str(pack) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tree / "x.wav").stat().st_size > 1000
+    for more, settings in (
+        (["--ops", "native"], {}),
+        ([], {"SOPRO_NP_KERNELS": "pack"}),
+        ([], {"SOPRO_NP_TARGET": door.fitting()[0]}),
+    ):
+        done = python(tree, *words, *more, **settings)
+        assert done.returncode == 1
+        assert str(pack) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_pack(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (packs / "x86_64-avx2-000000000000.so").write_bytes(b"")
+    with pytest.raises(OpsError, match=r"no kernel pack .* holds x86_64-avx2-000000000000.so: of other sources"):
+        load()
+    loaded = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "numba")
+    monkeypatch.setattr(jit, "load", lambda target: loaded.append(target))
+    load()  # where numba is, it compiles
+    monkeypatch.setenv("SOPRO_NP_KERNELS", "pack")
+    with pytest.raises(OpsError, match="no kernel pack"):
+        load()
+    assert loaded == door.fitting()[:1]
+
+
+@needs_packs
+def test_a_pack_of_other_sources_is_not_loaded(tree: Path) -> None:
+    for pack in HAVE:
+        shutil.copy(pack, tree / "sopro_np" / "packs")
+    done = python(tree, "-c", WHERE)
+    assert json.loads(done.stdout) == ["pack", HAVE[0].name.split("-")[1], str(tree / "sopro_np/packs" / BEST), False]
+    source = tree / "sopro_np" / "kernels" / "rows.py"
+    source.write_text(source.read_text() + "# changed\n")
+    done = python(tree, "-c", WHERE)
+    assert f"holds {', '.join(sorted(p.name for p in HAVE))}: of other sources" in done.stderr
+
+
+@needs_packs
+def test_packs_are_small_and_need_nothing() -> None:
+    for pack in HAVE:
+        assert pack.stat().st_size < 1 << 20
+        if nm := shutil.which("nm"):
+            listed = subprocess.run([nm, "-D", "-u", pack], capture_output=True, text=True, check=True).stdout
+            allowed = {"memset", "memcpy", "memmove"} | ({"fmaf", "floorf"} if "portable" in pack.name else set())
+            assert {line.split()[-1] for line in listed.splitlines()} <= allowed
+
+
+def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SOPRO_NP_KERNELS", "packs")
+    with pytest.raises(OpsError, match="SOPRO_NP_KERNELS=packs: the doors to the kernels are pack and jit"):
+        load()
+    monkeypatch.delenv("SOPRO_NP_KERNELS")
+    monkeypatch.setenv("SOPRO_NP_TARGET", "sse9")
+    with pytest.raises(OpsError, match=r"SOPRO_NP_TARGET=sse9: there are .*portable"):
+        load()
+    monkeypatch.setitem(door.NEEDS[door.machine()], "future", frozenset({"time_travel"}))
+    monkeypatch.setenv("SOPRO_NP_TARGET", "future")
+    with pytest.raises(OpsError, match=r"this CPU lacks time_travel; it can run .*portable"):
+        load()
+    monkeypatch.delenv("SOPRO_NP_TARGET")
+    assert "future" not in door.fitting()
+    monkeypatch.setattr(door, "machine", lambda: "riscv64")
+    with pytest.raises(OpsError, match=r"64-bit Linux on x86_64 or aarch64, this is .* on riscv64"):
+        load()
+
+
+def test_doctor_tells(packs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (packs / "x86_64-avx2-000000000000.so").write_bytes(door.sealed("x86_64-avx2-000000000000", ELF))
+    (packs / BEST).write_bytes(b"")
+    (packs / "notes.txt").write_bytes(b"")
+    monkeypatch.setenv("SOPRO_NP_TARGET", "sse9")
+    monkeypatch.setattr("sopro_np.ops._default", None)
+    door.kernels.cache_clear()
+    assert main(["doctor", "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["ops"] == "none" and "sse9" in facts["kernels"]["none"] and "sse9" in facts["problems"][0]
+    assert facts["settings"]["SOPRO_NP_TARGET"] == "sse9"
+    assert facts["targets"] == door.fitting()
+    kinds = {name: text.split()[0] for name, text in facts["packs"].items()}
+    assert kinds == {"notes.txt": "not", BEST: "it", "x86_64-avx2-000000000000.so": "of"}
+    assert main(["doctor"]) == 1
+
+
+# --- building -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = build.targets_of(door.machine())
+    monkeypatch.setattr(build, "_check_numba", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(build.ToolMissing, match="install binutils"):
+        list(build.build(targets, tmp_path, 1))
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(build.ToolMissing, match="numba is not installed: pip install numba"):
+        list(build.build(targets, tmp_path, 1))
+    with pytest.raises(build.BuildError, match="no kernels for riscv64"):
+        build.targets_of("riscv64")
+
+
+def test_sources_that_change_while_they_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = iter(["old", "new", "new"])
+
+    def source_hash() -> str:
+        return "old"
+
+    source_hash.__wrapped__ = lambda: next(hashes)  # type: ignore[attr-defined]
+    monkeypatch.setattr(build, "source_hash", source_hash)
+    runs: list[str] = []
+    monkeypatch.setattr(build, "_run", lambda command, *rest: runs.append(command[2]))
+    for _ in range(2):  # noticed after compiling; then before
+        with pytest.raises(build.BuildError, match="have changed since the start"):
+            build.compiled("x/y", tmp_path)
+    assert runs == ["sopro_np.kernels.compile"]
+
+
+def test_build_makes_what_is_absent_or_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And removes its own packs of older sources, nothing else."""
+    made = []
+
+    def fake(target: str, linker: str, path: Path) -> None:
+        made.append(target)
+        path.write_bytes(door.sealed(path.stem, b"code"))
+
+    monkeypatch.setattr(build, "_build", fake)
+    monkeypatch.setattr(build, "_check_numba", lambda: None)
+    monkeypatch.setattr(build, "linker", lambda where: "ld")
+    for name in ("libc.so", f"{door.machine()}-portable-000000000000.so"):
+        (tmp_path / name).write_bytes(b"")
+    targets = build.targets_of(door.machine())
+    paths = list(build.build(targets, tmp_path, 2))
+    assert sorted(made) == sorted(targets)
+    paths[0].write_bytes(b"")
+    assert list(build.build(targets, tmp_path, 2)) == paths
+    assert len(made) == len(targets) + 1
+    assert set(tmp_path.iterdir()) == {*paths, tmp_path / "libc.so"}
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[dict[str, Any], list[str]]]:
+    """version -> what the build hook adds to a wheel, and its warnings."""
+    interface = ModuleType("hatchling.builders.hooks.plugin.interface")
+    interface.BuildHookInterface = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    spec = importlib.util.spec_from_file_location("hatch_build", tiny.ROOT / "hatch_build.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(version: str) -> tuple[dict[str, Any], list[str]]:
+        warnings: list[str] = []
+        plugin = module.KernelPacks()
+        plugin.root, plugin.app = str(tiny.ROOT), SimpleNamespace(display_warning=warnings.append)
+        data: dict[str, Any] = {"force_include": {}, "pure_python": True}
+        plugin.initialize(version, data)
+        return data, warnings
+
+    return call
+
+
+def test_the_wheel_holds_the_packs(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "build", lambda targets, folder, jobs: [folder / BEST])
+    data, warnings = hook("standard")
+    assert data == {
+        "force_include": {str(door.PACKS / BEST): f"sopro_np/packs/{BEST}"},
+        "pure_python": False,
+        "tag": f"py3-none-linux_{door.machine()}",
+    }
+    assert not warnings
+    assert hook("editable") == ({"force_include": {}, "pure_python": True}, [])
+
+
+def test_without_tools_the_wheel_is_pure_and_says_so(hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any) -> None:
+        raise build.ToolMissing("no linker: install binutils")
+
+    monkeypatch.setattr(build, "build", missing)
+    data, warnings = hook("standard")
+    assert data == {"force_include": {}, "pure_python": True}
+    assert "WITHOUT native kernels: no linker: install binutils" in warnings[0]
+
+    def broken(*arguments: Any) -> None:
+        raise build.BuildError("a kernel does not compile")
+
+    monkeypatch.setattr(build, "build", broken)
+    with pytest.raises(build.BuildError):
+        hook("standard")
+    monkeypatch.setattr(door, "supported", lambda: False)
+    assert "64-bit Linux" in hook("standard")[1][0]
