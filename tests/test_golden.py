@@ -274,7 +274,7 @@ def test_sampler(spread: float):
         loops = repeated_tail(history) or (len(history) > 8 and len(set(history[-9:])) == 1)
         temperature, top_p = (1.2, 0.85) if loops else (1.05, 0.9)
         stuck += loops
-        p = distribution(logits, history, temperature, 50, top_p, 1.1)
+        p = distribution(logits, history[-PENALTY_WINDOW:], temperature, 50, top_p, 1.1)
         code = sampler(logits)
         assert p[code] > 0
         assert code == choose(p, uniform.draw())
