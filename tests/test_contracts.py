@@ -113,7 +113,7 @@ def test_models_of_two_implementations_beside_each_other(
     for a, b in zip(one("left"), one("right"), strict=True):
         assert ops.current() == before
         assert np.array_equal(a, b)
-    assert {name for name in ops.NAMES if not calls["left"][name]} <= {"match", "sigmoid", "rope", "capture"}
+    assert {name for name in ops.NAMES if not calls["left"][name]} <= {"match", "sigmoid", "rope", "capture", "join"}
     assert calls["left"] == calls["right"]
     with ops.using("left"):  # what packed the weights computes, whatever surrounds it
         assert len(list(one("right"))) > 6
