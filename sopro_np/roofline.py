@@ -70,7 +70,7 @@ WORK: dict[str, Callable[[str, Fields], Work]] = {
     "embed": _embed,
     "quantise": _quantise,
     "pack": lambda _, f: (0, 2 * f["chunks"] * f["panel_bytes"]),
-    "elu": _per_number(8),
+    "collect": _per_number(8),
     "norm": _per_number(8),
     "rows": _per_number(8),
     "match": _per_number(12),

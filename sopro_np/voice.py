@@ -14,8 +14,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from sopro_np.errors import FormatError, VoiceError
+from sopro_np.layers import Memory
 from sopro_np.model.build import Model
-from sopro_np.model.condition import Memory
 from sopro_np.weights import TensorFile, replacing
 
 FORMAT = "sopro_np.voice"

@@ -255,9 +255,9 @@ def test_long_recordings_and_sleeping_helpers():
         try:
             source = np.arange(16, dtype=np.float32)[None]
             for _ in range(MOST_CALLS + 10):
-                DESK.call("rope", "rope", 1, 1, 0, source.ctypes.data, 1, 8, 0, 0, place)
+                DESK.call("rope", 1, 1, 0, source.ctypes.data, 1, 8, 0, 0, place)
             layout = native.rows.MAPS.index("sigmoid")
-            DESK.call("map_rows", "rows", 1, 1, 1, source.ctypes.data, 16, layout, place)
+            DESK.call("map_rows", 1, 1, 1, source.ctypes.data, 16, layout, place)
             program.run(kernels)
         finally:
             DESK.program = before

@@ -20,9 +20,9 @@ import llvmlite.binding as llvm
 from numba import cfunc, types
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
-from sopro_np.kernels import attention, choice, frames, gemm, quantise, rows, run, simd
+from sopro_np.kernels import attention, choice, frames, gemm, quantise, rows, run
 from sopro_np.kernels.simd.tile import TARGET
-from sopro_np.ops.abi import GEMMS
+from sopro_np.ops.abi import KERNELS
 
 # Numba would also compile everything for the machine that it runs on, which may lack the target's instructions.
 HOST_CODE: dict[Any, dict[str, Callable[..., Any]]] = {
@@ -40,19 +40,17 @@ for owner, replaced in HOST_CODE.items():
         setattr(owner, name, instead)
 
 KERNEL = types.void(types.int64, types.int64)
-PLAIN = (
-    quantise.quantise, quantise.elu_rows, quantise.pack_int4, quantise.pack_int8,
-    quantise.pack_int16, quantise.pack_int32,
-    rows.rms_norm, rows.layer_norm, rows.match, rows.rope, rows.softmax, rows.map_rows,
-    frames.depthwise, frames.remember, frames.embed, attention.attention, choice.draw,
-)  # fmt: skip
+PLACES = (attention, choice, frames, quantise, rows)  # each kernel has its name in one of them
 
 
 def kernels() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     """(symbol, signature, Python function) of everything in a pack."""
-    for scheme in GEMMS:
-        yield f"gemm_{scheme}", KERNEL, gemm.make_gemm(scheme)
-    yield from ((f.__name__, KERNEL, f) for f in PLAIN)
+    for name in KERNELS:
+        if name.startswith("gemm_"):
+            yield name, KERNEL, gemm.make_gemm(name.removeprefix("gemm_"))
+        else:
+            (function,) = {getattr(place, name) for place in PLACES if hasattr(place, name)}
+            yield name, KERNEL, function
     yield "run", types.void(types.int64, types.int64, types.int64), run.run
     yield "help", types.void(types.int64, types.int64), run.help
 
@@ -98,4 +96,3 @@ def compile_all() -> bytes:
 
 if __name__ == "__main__":
     Path(sys.argv[1]).write_bytes(compile_all())
-    print(f"{simd.machine()}: {TARGET.name} for {TARGET.triple}")

@@ -1,16 +1,18 @@
-"""Operations where frames meet or are looked up: depthwise convolution, memory of a stream, embeddings."""
+"""Operations where frames meet or are looked up: rows put together, depthwise convolution, memory, embeddings."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sopro_np.kernels.functions import load_up_to, store_up_to
+from sopro_np.kernels.functions import elu, inline, load_up_to, store_up_to
 from sopro_np.kernels.rows import row_range
 from sopro_np.kernels.simd.narrow import load_brain_up_to, load_bytes_up_to, load_half_up_to, load_nibbles_up_to
 from sopro_np.kernels.simd.vector import add, fma, load_i64, load_real, mul, real, store_i64, to_real
-from sopro_np.ops.abi import TABLES, offsets
+from sopro_np.ops.abi import PRE, TABLES, offsets
 
-D, K, E = (offsets(name) for name in ("depthwise", "remember", "embed"))
+C, D, K, E = (offsets(name) for name in ("collect", "depthwise", "remember", "embed"))
+assert C._fields[:8] == offsets("quantise")._fields[:8], "row_of serves both"
+ELU = PRE.index("elu")
 FP32, BF16, INT8, INT4 = (TABLES.index(name) for name in ("fp32", "bf16", "int8", "int4"))
 F = np.float32
 
@@ -39,6 +41,28 @@ def depthwise(args, chunk):
             if residual != 0:
                 sums = add(sums, load_up_to(residual + 4 * n * t + at, left))
             store_up_to(load_i64(args + D.y) + 4 * n * t + at, sums, left)
+
+
+@inline
+def row_of(args, t):
+    """Address of row t of a kernel whose fields begin like those of `collect`: rows of past, then rows of x."""
+    past_rows, row_bytes = load_i64(args + C.past_rows), 4 * load_i64(args + C.width)
+    if t < past_rows:
+        return load_i64(args + C.past) + row_bytes * t
+    return load_i64(args + C.x) + row_bytes * (t - past_rows)
+
+
+def collect(args, chunk):
+    """Rows of `past`, then of `x`, one below the other, through ELU or as they are."""
+    first, last = row_range(args, chunk)
+    n, pre = load_i64(args + C.width), load_i64(args + C.pre)
+    for t in range(first, last):
+        x, y = row_of(args, t), load_i64(args + C.y) + 4 * n * t
+        for c in range(0, n, 16):
+            v = load_up_to(x + 4 * c, n - c)
+            if pre == ELU:
+                v = elu(v)
+            store_up_to(y + 4 * c, v, n - c)
 
 
 def remember(args, chunk):

@@ -52,13 +52,12 @@ def make_tile(rows: int, vectors: int, scheme: str):
     @inline
     def leave(args, sums, t, v, direct, buffer, buffer_stride):
         if direct:
-            y_stride, residual_stride = load_i64(args + A.y_stride), load_i64(args + A.residual_stride)
-            residual = load_i64(args + A.residual)
+            row, residual = 4 * load_i64(args + A.width), load_i64(args + A.residual)
             if residual != 0:
-                residual += t * residual_stride + 64 * v
-            y = load_i64(args + A.y) + t * y_stride + 64 * v
+                residual += t * row + 64 * v
+            y = load_i64(args + A.y) + t * row + 64 * v
             factor, bias = present(load_i64(args + A.w_scale), v), present(load_i64(args + A.bias), v)
-            write(sums, y, y_stride, factor, bias, residual, residual_stride)
+            write(sums, y, residual, row, factor, bias)
         else:
             spill(sums, buffer, buffer_stride)
 
@@ -129,10 +128,7 @@ def finish(args, t, v, rows, vectors, buffer, buffer_stride):
     act = load_i64(args + A.act)
     w_scale, bias, scale = load_i64(args + A.w_scale), load_i64(args + A.bias), load_i64(args + A.scale)
     width = load_i64(args + A.width)
-    y_stride = load_i64(args + A.y_stride)
-    y = load_i64(args + A.y) + t * y_stride
-    residual_stride = load_i64(args + A.residual_stride)
-    residual = load_i64(args + A.residual)
+    y, residual, row = load_i64(args + A.y), load_i64(args + A.residual), 4 * width
     pair = 2 if act == GLU else 1
     for j in range(0, vectors, pair):
         column = (v + j) // pair * 16
@@ -162,8 +158,8 @@ def finish(args, t, v, rows, vectors, buffer, buffer_stride):
             if scale != 0:
                 value = mul(value, gain)
             if residual != 0:
-                value = add(value, load_up_to(residual + (t + i) * residual_stride + 4 * column, left))
-            store_up_to(y + i * y_stride + 4 * column, value, left)
+                value = add(value, load_up_to(residual + (t + i) * row + 4 * column, left))
+            store_up_to(y + (t + i) * row + 4 * column, value, left)
 
 
 def make_sweep(rows: int, scheme: str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sopro_np.kernels.frames import row_of
 from sopro_np.kernels.functions import elu, inline, load_up_to, nearest_integer, store_up_to
 from sopro_np.kernels.simd import tile
 from sopro_np.kernels.simd.reduce import all_zero, extremes, total_i
@@ -35,23 +36,13 @@ from sopro_np.kernels.simd.vector import (
     store_real,
     sub,
 )
-from sopro_np.ops.abi import offsets
+from sopro_np.ops.abi import PRE, offsets
 
 Q = offsets("quantise")
 P = offsets("pack")
-E = offsets("elu")
 F = np.float32
 OFFSET, INT4_OFFSET = tile.TARGET.weight_offset, 8
-ELU = 1
-
-
-@inline
-def row_of(args, t):
-    """Address of row t: rows of `past`, then rows of `x`, one below the other."""
-    past_rows = load_i64(args + Q.past_rows)
-    if t < past_rows:
-        return load_i64(args + Q.past) + 4 * load_i64(args + Q.width) * t
-    return load_i64(args + Q.x) + load_i64(args + Q.x_stride) * (t - past_rows)
+ELU = PRE.index("elu")
 
 
 @inline
@@ -131,25 +122,6 @@ def quantise(args, chunk):
         store_i64(load_i64(args + Q.status), 1)
 
 
-def elu_rows(args, chunk):
-    """The same road for float weights: rows of `past`, then of `x`, through ELU or as they are."""
-    row_block, past_rows = load_i64(args + E.row_block), load_i64(args + E.past_rows)
-    first = chunk * row_block
-    last = min(first + row_block, load_i64(args + E.rows))
-    n, pre = load_i64(args + E.width), load_i64(args + E.pre)
-    for t in range(first, last):
-        if t < past_rows:
-            x = load_i64(args + E.past) + 4 * n * t
-        else:
-            x = load_i64(args + E.x) + load_i64(args + E.x_stride) * (t - past_rows)
-        y = load_i64(args + E.y) + 4 * n * t
-        for c in range(0, n, 16):
-            v = load_up_to(x + 4 * c, n - c)
-            if pre == ELU:
-                v = elu(v)
-            store_up_to(y + 4 * c, v, n - c)
-
-
 @inline
 def panel(args, chunk):
     """(first row of w, rows there are, where the panel lies) for panel `chunk`."""
@@ -157,30 +129,24 @@ def panel(args, chunk):
     return load_i64(args + P.first) + 16 * chunk, load_i64(args + P.rows) - 16 * chunk, at
 
 
-def pack_int16(args, chunk):
-    """Panel `chunk`: 16 rows of w (N, columns) of 16-bit numbers -> (columns, 16)."""
-    first, rows, out = panel(args, chunk)
-    columns = load_i64(args + P.taps) * load_i64(args + P.inputs)
-    w = load_i64(args + P.w) + 2 * columns * first
-    for j in range(16):
-        for c in range(columns):
-            value = 0
-            if j < rows:
-                value = load_i16(w + 2 * (j * columns + c))
-            store_i16(out + 2 * (16 * c + j), value)
+def make_pack(load_weight, store_weight, size: int):
+    """A kernel for weights of so many bytes. Panel `chunk`: 16 rows of w (N, columns) -> (columns, 16)."""
+
+    def pack(args, chunk):
+        first, rows, out = panel(args, chunk)
+        columns = load_i64(args + P.taps) * load_i64(args + P.inputs)
+        w = load_i64(args + P.w) + size * columns * first
+        for j in range(16):
+            for c in range(columns):
+                value = 0
+                if j < rows:
+                    value = load_weight(w + size * (j * columns + c))
+                store_weight(out + size * (16 * c + j), value)
+
+    return pack
 
 
-def pack_int32(args, chunk):
-    """Panel `chunk`: 16 rows of w (N, columns) of 32-bit numbers -> (columns, 16)."""
-    first, rows, out = panel(args, chunk)
-    columns = load_i64(args + P.taps) * load_i64(args + P.inputs)
-    w = load_i64(args + P.w) + 4 * columns * first
-    for j in range(16):
-        for c in range(columns):
-            value = 0
-            if j < rows:
-                value = load_i32(w + 4 * (j * columns + c))
-            store_i32(out + 4 * (16 * c + j), value)
+pack_int16, pack_int32 = make_pack(load_i16, store_i16, 2), make_pack(load_i32, store_i32, 4)
 
 
 def pack_int8(args, chunk):

@@ -34,14 +34,20 @@ def sum_of_squares(x, n):
     return total(sums)
 
 
+@inline
+def norm_fields(args):
+    """Width, weight, shift, eps, 1 / width."""
+    n = load_i64(args + N.width)
+    eps = real_of_bits(load_i64(args + N.eps))
+    return n, load_i64(args + N.weight), load_i64(args + N.shift), eps, F(1) / F(n)
+
+
 def rms_norm(args, chunk):
     """x / sqrt(mean(x^2) + eps) * weight + shift."""
     first, last = row_range(args, chunk)
-    n = load_i64(args + N.width)
-    weight, shift = load_i64(args + N.weight), load_i64(args + N.shift)
-    eps, share = real_of_bits(load_i64(args + N.eps)), F(1) / F(n)
+    n, weight, shift, eps, share = norm_fields(args)
     for t in range(first, last):
-        x, y = load_i64(args + N.x) + load_i64(args + N.x_stride) * t, load_i64(args + N.y) + 4 * n * t
+        x, y = load_i64(args + N.x) + 4 * n * t, load_i64(args + N.y) + 4 * n * t
         scale = real(F(1) / root(sum_of_squares(x, n) * share + eps))
         for c in range(0, n, 16):
             v = mul(load_up_to(x + 4 * c, n - c), scale)
@@ -55,17 +61,15 @@ def rms_norm(args, chunk):
 def layer_norm(args, chunk):
     """(x - mean) / sqrt(var + eps) * weight + shift."""
     first, last = row_range(args, chunk)
-    n = load_i64(args + N.width)
-    weight, shift = load_i64(args + N.weight), load_i64(args + N.shift)
-    eps, share = real_of_bits(load_i64(args + N.eps)), F(1) / F(n)
+    n, weight, shift, eps, share = norm_fields(args)
     for t in range(first, last):
-        x, y = load_i64(args + N.x) + load_i64(args + N.x_stride) * t, load_i64(args + N.y) + 4 * n * t
+        x, y = load_i64(args + N.x) + 4 * n * t, load_i64(args + N.y) + 4 * n * t
         sums = real(F(0))
         for c in range(0, n, 16):
             sums = add(sums, load_up_to(x + 4 * c, n - c))
-        mean = total(sums) * share
+        mean = real(total(sums) * share)
         for c in range(0, n, 16):
-            store_up_to(y + 4 * c, sub(load_up_to(x + 4 * c, n - c), real(mean)), n - c)
+            store_up_to(y + 4 * c, sub(load_up_to(x + 4 * c, n - c), mean), n - c)
         scale = real(F(1) / root(sum_of_squares(y, n) * share + eps))
         for c in range(0, n, 16):
             v = mul(load_up_to(y + 4 * c, n - c), scale)

@@ -16,7 +16,7 @@ from sopro_np.kernels.functions import inline
 from sopro_np.kernels.simd.atomic import add_atomic, call_kernel, load_atomic, pause, store_atomic, swap_atomic
 from sopro_np.kernels.simd.vector import load_i64, store_i64
 
-GENERATION, PROGRAM, COUNT, QUIT, LINES = 0, 64, 72, 128, 256  # byte offsets in the board
+GENERATION, PROGRAM, COUNT, LINES = 0, 64, 72, 128  # byte offsets in the board
 CLAIM, DONE, PIECES, LINE = 0, 64, 72, 128
 ENTRY = 24  # of a program: kernel, fields, pieces
 
@@ -64,13 +64,10 @@ def run(program, count, board):
 
 
 def help(board, patience):
-    """A second thread's life: take part in every list, leave after `patience` idle looks, or when told to."""
-    seen = load_atomic(board + GENERATION)
-    idle = 0
+    """A second thread's life: take part in every list, the present one first, leave after `patience` idle looks."""
+    seen, idle = -1, 0
     while idle < patience:
         generation = load_atomic(board + GENERATION)
-        if load_atomic(board + QUIT) != 0:
-            return
         if generation == seen:
             idle += 1
             pause()

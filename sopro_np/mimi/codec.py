@@ -123,7 +123,7 @@ class Mimi:
     def decode(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
         """codes (T, q), T >= 0, q leading codebooks -> wav (T * hop,), not clipped.
 
-        The same for any cut, up to the rounding of the ops in use (docs/STREAMING.md).
+        The same for any cut: bit for bit on native ops, up to BLAS's rounding on NumPy's (docs/STREAMING.md).
         """
         self._check(codes)
         parts = [np.zeros(0, np.float32)]

@@ -12,10 +12,8 @@ import numpy as np
 
 from sopro_np.config import SoproConfig
 from sopro_np.errors import ModelError
-from sopro_np.layers import CrossAttention, LayerNorm, Linear, RMSNorm
+from sopro_np.layers import CrossAttention, LayerNorm, Linear, Memory, RMSNorm
 from sopro_np.weights import Weights
-
-Memory = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)

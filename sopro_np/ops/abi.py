@@ -13,16 +13,16 @@ from typing import Any
 FIELDS = {
     # y = residual + scale * act(x W^T + bias), for rows of x that overlap (a convolution) or not
     "gemm": "chunks row_blocks row_block vector_block strip rows vectors taps steps x x_stride tap_stride "
-    "row_scale row_start scale_stride scale_tap w vector_bytes w_scale bias y y_stride width act "
-    "residual residual_stride scale",
+    "row_scale row_start scale_stride scale_tap w vector_bytes w_scale bias y width act residual "
+    "scale",
     # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity
-    "quantise": "chunks row_block rows past past_rows x x_stride width pre q q_stride groups scale start status",
-    # rows of past and x -> float rows, through ELU where asked
-    "elu": "chunks row_block rows past past_rows x x_stride width pre y",
+    "quantise": "chunks row_block rows past past_rows x width pre q q_stride groups scale start status",
+    # the same rows one below the other, through ELU where asked
+    "collect": "chunks row_block rows past past_rows x width pre y",
     # rows first.. of w (N, taps*inputs) -> panels of 16
     "pack": "chunks w scale rows first taps inputs panels panel_bytes",
     # rms_norm and layer_norm
-    "norm": "chunks row_block rows x x_stride width weight shift eps y",
+    "norm": "chunks row_block rows x width weight shift eps y",
     "match": "chunks row_block rows x a width clamp y",
     "rope": "chunks row_block rows x heads half cos sin y",
     # softmax, and MAPS element by element
@@ -41,8 +41,15 @@ FIELDS = {
     "piece_stride y",
 }
 MAPS = ("sigmoid", "gelu")
-TABLES = ("fp32", "fp16", "bf16", "int8", "int4")  # fmt: skip
-GEMMS = ("int8", "int4", "fp32", "fp16", "bf16")
+# Formats of weights and tables.
+TABLES = ("fp32", "fp16", "bf16", "int8", "int4")
+# Every kernel, and whose fields it takes.
+KERNELS = {f"gemm_{scheme}": "gemm" for scheme in TABLES} | {
+    "quantise": "quantise", "collect": "collect", "pack_int4": "pack", "pack_int8": "pack", "pack_int16": "pack",
+    "pack_int32": "pack", "rms_norm": "norm", "layer_norm": "norm", "match": "match", "rope": "rope",
+    "softmax": "rows", "map_rows": "rows", "draw": "draw", "depthwise": "depthwise", "remember": "remember",
+    "embed": "embed", "attention": "attention",
+}  # fmt: skip
 ATTENTION_ROWS = 8  # that a piece works on at a time
 ACTS = (None, "gelu", "glu", "tanh")
 PRE = (None, "elu")

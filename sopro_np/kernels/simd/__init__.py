@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 
 from sopro_np.kernels.simd import avx2, avx512vnni, neon, neon_dot, portable
 from sopro_np.kernels.simd.target import Target
+from sopro_np.ops.native.door import machine
 
-ARM = ("aarch64", "arm64")
 TARGETS: dict[str, dict[str, Target]] = {
     "x86_64": {"avx512vnni": avx512vnni.TARGET, "avx2": avx2.TARGET, "portable": portable.target("x86_64")},
     "aarch64": {"neon_dot": neon_dot.TARGET, "neon": neon.TARGET, "portable": portable.target("aarch64")},
 }
-
-
-def machine() -> str:
-    """x86_64 or aarch64, or what the system says."""
-    name = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
 def chosen() -> Target:

@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from sopro_np.kernels.simd.vector import I32, I64, INT, TARGET, A, call, pointer, word
+from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.vector import I32, I64, INT, TARGET, A, pointer, word
 
 
 @word(types.int64, A)
@@ -35,9 +36,9 @@ def swap_atomic(b: Any, at: Any, old: Any, new: Any) -> Any:
 def pause(b: Any) -> Any:
     """Tell the core that this is a waiting loop."""
     if TARGET.triple.startswith("x86_64"):
-        call(b, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        call(b, "llvm.x86.sse2.pause", ir.VoidType())
     else:
-        call(b, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])  # yield
+        call(b, "llvm.aarch64.hint", ir.VoidType(), I32(1))  # yield
 
 
 @word(types.void, A, A, INT)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from sopro_np.kernels.simd.parts import call
 from sopro_np.kernels.simd.target import Target
 
 
 def dot4(builder: Any, acc: Any, x: Any, w: Any) -> Any:
-    kind = ir.FunctionType(acc.type, [acc.type] * 3)
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [acc, w, x])
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", acc.type, acc, w, x)
 
 
 TARGET = Target(

@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from sopro_np.kernels.simd.parts import call
 from sopro_np.kernels.simd.vector import (
     F16,
     I8,
@@ -18,7 +19,6 @@ from sopro_np.kernels.simd.vector import (
     VF,
     VI,
     A,
-    call,
     f32x16,
     first_lanes,
     i32x16,
@@ -51,7 +51,7 @@ def _first(b: Any, at: Any, n: Any, kind: Any) -> Any:
     """The first n elements of a smaller type, zero in the other lanes."""
     name = f"llvm.masked.load.v16{kind}.p0"  # i8, i16
     vector = ir.VectorType(kind, LANES)
-    return call(b, name, vector, [pointer(b, at, vector), I32(1), first_lanes(b, n), ir.Constant(vector, None)])
+    return call(b, name, vector, pointer(b, at, vector), I32(1), first_lanes(b, n), ir.Constant(vector, None))
 
 
 @word(f32x16, A, INT)

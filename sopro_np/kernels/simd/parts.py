@@ -1,4 +1,4 @@
-"""For targets whose registers are smaller than 16 lanes: a vector cut into registers of bytes, and put together."""
+"""What the targets are written with: calls of LLVM intrinsics, and vectors cut into smaller registers."""
 
 from __future__ import annotations
 

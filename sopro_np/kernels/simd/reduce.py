@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from sopro_np.kernels.simd.vector import F32, I1, I16, I32, I64, LANES, VF, VI, call, f32x16, i32x16, splat, word
+from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.vector import F32, I1, I16, I32, I64, LANES, VF, VI, f32x16, i32x16, splat, word
 
 
 def _part(b: Any, v: Any, w: Any, first: int, count: int) -> Any:
@@ -77,17 +78,12 @@ def _larger(b: Any, x: Any, y: Any) -> Any:
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
-@word(types.float32, f32x16)
-def first_lane(b: Any, v: Any) -> Any:
-    return b.extract_element(v, I32(0))
-
-
 @word(types.int64, f32x16, types.float32)
 def first_equal(b: Any, v: Any, x: Any) -> Any:
     """The first lane that equals x, 16 if none does."""
     same = b.zext(b.bitcast(b.fcmp_ordered("==", v, splat(b, x)), I16), I32)
     marked = b.or_(same, I32(1 << LANES))
-    return b.zext(call(b, "llvm.cttz.i32", I32, [marked, I1(1)]), I64)
+    return b.zext(call(b, "llvm.cttz.i32", I32, marked, I1(1)), I64)
 
 
 @word(types.boolean, f32x16)
@@ -100,8 +96,3 @@ def all_zero(b: Any, v: Any) -> Any:
 @word(types.int64, i32x16)
 def total_i(b: Any, v: Any) -> Any:
     return b.sext(_halve(b, v, b.add), I64)
-
-
-@word(types.int64, i32x16)
-def largest_i(b: Any, v: Any) -> Any:
-    return b.sext(_halve(b, v, lambda x, y: b.select(b.icmp_signed(">", x, y), x, y)), I64)

@@ -17,8 +17,9 @@ from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
 from sopro_np.kernels.simd.narrow import widen_brain, widen_half
+from sopro_np.kernels.simd.parts import call
 from sopro_np.kernels.simd.reduce import totals
-from sopro_np.kernels.simd.vector import F32, I16, I32, I64, LANES, TARGET, VF, VI, call, f32x16, pointer, splat
+from sopro_np.kernels.simd.vector import F32, I16, I32, I64, LANES, TARGET, VF, VI, f32x16, pointer, splat
 
 V16I, V64B = ir.VectorType(I16, LANES), ir.VectorType(ir.IntType(8), 64)
 INTEGERS, REALS = VI, VF
@@ -93,7 +94,7 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
                 if is_integer:
                     new = TARGET.dot4(b, old, row, weights[j])
                 else:
-                    new = call(b, "llvm.fma.v16f32", VF, [row, weights[j], old])
+                    new = call(b, "llvm.fma.v16f32", VF, row, weights[j], old)
                 tile = b.insert_value(tile, new, i * vectors + j)
         return tile
 
@@ -114,53 +115,29 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
 
         return acc(acc, types.int64, types.int64, types.int64, types.int64), codegen
 
-    @intrinsic
-    def scaled(typingctx, sums, tile, at, stride):
-        """sums + integer tile times one float per row: row i at `at + i*stride`."""
+    def accumulate(source, per_row):
+        """A word: sums + tile times a float, the one of a row (row i's at `at + i*stride`), or 16 of a vector."""
 
-        def codegen(context, b, sig, args):
-            sums, tile, at, stride = args
-            for i in range(rows):
-                scale = splat(b, b.load(pointer(b, _at(b, at, stride, i), F32), align=4))
-                for j in range(vectors):
-                    k = i * vectors + j
-                    value = b.sitofp(b.extract_value(tile, k), VF)
-                    new = call(b, "llvm.fma.v16f32", VF, [value, scale, b.extract_value(sums, k)])
-                    sums = b.insert_value(sums, new, k)
-            return sums
+        @intrinsic
+        def scaled(typingctx, sums, tile, at, stride):
+            def codegen(context, b, sig, args):
+                sums, tile, at, stride = args
+                for n in range(rows if per_row else vectors):
+                    place = pointer(b, _at(b, at, stride, n), F32 if per_row else VF)
+                    scale = b.load(place, align=4)
+                    if per_row:
+                        scale = splat(b, scale)
+                    for k, cell in enumerate(cells):
+                        if cell[0 if per_row else 1] == n:
+                            value = b.extract_value(tile, k)
+                            value = b.sitofp(value, VF) if source is integers else value
+                            new = call(b, "llvm.fma.v16f32", VF, value, scale, b.extract_value(sums, k))
+                            sums = b.insert_value(sums, new, k)
+                return sums
 
-        return reals(reals, integers, types.int64, types.int64), codegen
+            return reals(reals, source, types.int64, types.int64), codegen
 
-    @intrinsic
-    def grouped(typingctx, sums, tile, at, stride):
-        """sums + integer tile times one float per output: vector j's 16 at `at + j*stride`."""
-
-        def codegen(context, b, sig, args):
-            sums, tile, at, stride = args
-            for j in range(vectors):
-                scale = b.load(pointer(b, _at(b, at, stride, j), VF), align=4)
-                for i in range(rows):
-                    k = i * vectors + j
-                    value = b.sitofp(b.extract_value(tile, k), VF)
-                    new = call(b, "llvm.fma.v16f32", VF, [value, scale, b.extract_value(sums, k)])
-                    sums = b.insert_value(sums, new, k)
-            return sums
-
-        return reals(reals, integers, types.int64, types.int64), codegen
-
-    @intrinsic
-    def added(typingctx, total, sums, at, stride):
-        """total + sums times one float per row: row i at `at + i*stride`."""
-
-        def codegen(context, b, sig, args):
-            total, sums, at, stride = args
-            for k, (i, _) in enumerate(cells):
-                scale = splat(b, b.load(pointer(b, _at(b, at, stride, i), F32), align=4))
-                new = call(b, "llvm.fma.v16f32", VF, [b.extract_value(sums, k), scale, b.extract_value(total, k)])
-                total = b.insert_value(total, new, k)
-            return total
-
-        return reals(reals, reals, types.int64, types.int64), codegen
+        return scaled
 
     @intrinsic
     def spill(typingctx, sums, at, stride):
@@ -175,10 +152,10 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
         return types.void(reals, types.int64, types.int64), codegen
 
     @intrinsic
-    def write(typingctx, sums, y, y_stride, factor, bias, residual, residual_stride):
-        """residual + bias + factor * sums, straight to where it belongs: row i, vector j at `y + i*y_stride + 64*j`.
+    def write(typingctx, sums, y, residual, row, factor, bias):
+        """residual + bias + factor * sums, straight to where it belongs: row i, vector j at `y + i*row + 64*j`.
 
-        factor, bias, residual: addresses, 0 where there is none.
+        residual, factor, bias: addresses, 0 where there is none.
         """
 
         def vectors_at(b, address, default):
@@ -198,26 +175,27 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
             return result
 
         def codegen(context, b, sig, args):
-            sums, y, y_stride, factor, bias, residual, residual_stride = args
+            sums, y, residual, row, factor, bias = args
             factors, shifts = vectors_at(b, factor, 1.0), vectors_at(b, bias, 0.0)
             values = [
-                call(b, "llvm.fma.v16f32", VF, [b.extract_value(sums, k), factors[j], shifts[j]])
+                call(b, "llvm.fma.v16f32", VF, b.extract_value(sums, k), factors[j], shifts[j])
                 for k, (_, j) in enumerate(cells)
             ]
             with b.if_else(b.icmp_unsigned("!=", residual, I64(0))) as (with_residual, without):
                 with with_residual:
                     for value, (i, j) in zip(values, cells, strict=True):
-                        at = b.add(_at(b, residual, residual_stride, i), I64(64 * j))
+                        at = b.add(_at(b, residual, row, i), I64(64 * j))
                         value = b.fadd(value, b.load(pointer(b, at, VF), align=4))
-                        b.store(value, pointer(b, b.add(_at(b, y, y_stride, i), I64(64 * j)), VF), align=4)
+                        b.store(value, pointer(b, b.add(_at(b, y, row, i), I64(64 * j)), VF), align=4)
                 with without:
                     for value, (i, j) in zip(values, cells, strict=True):
-                        b.store(value, pointer(b, b.add(_at(b, y, y_stride, i), I64(64 * j)), VF), align=4)
+                        b.store(value, pointer(b, b.add(_at(b, y, row, i), I64(64 * j)), VF), align=4)
             return context.get_dummy_value()
 
-        return types.void(reals, *[types.int64] * 6), codegen
+        return types.void(reals, *[types.int64] * 5), codegen
 
-    return Words(zeros, start, step, scaled, grouped, added, spill, write)
+    scaled, grouped = accumulate(integers, per_row=True), accumulate(integers, per_row=False)
+    return Words(zeros, start, step, scaled, grouped, accumulate(reals, per_row=True), spill, write)
 
 
 def dots() -> tuple[Any, Any, Any]:
@@ -236,7 +214,7 @@ def dots() -> tuple[Any, Any, Any]:
             tile, x, rows, stride = args
             for i in range(LANES):
                 row = b.load(pointer(b, _at(b, rows, stride, i), VF), align=4)
-                tile = b.insert_value(tile, call(b, "llvm.fma.v16f32", VF, [x, row, b.extract_value(tile, i)]), i)
+                tile = b.insert_value(tile, call(b, "llvm.fma.v16f32", VF, x, row, b.extract_value(tile, i)), i)
             return tile
 
         return sixteen(sixteen, f32x16, types.int64, types.int64), codegen

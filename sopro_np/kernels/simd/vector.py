@@ -11,11 +11,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
 from sopro_np.kernels import simd
+from sopro_np.kernels.simd.parts import call
 
 TARGET = simd.chosen()
 LANES = 16
@@ -52,12 +52,6 @@ def splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
 
-def call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
-    """Call of an LLVM intrinsic."""
-    kind = ir.FunctionType(result, [a.type for a in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
-
-
 def word(result: Any, *params: Any) -> Any:
     """Decorator: (builder, *args) -> IR value becomes an intrinsic of that signature."""
 
@@ -84,14 +78,25 @@ A, INT, REAL = types.int64, types.int64, types.float32  # an address, a count, a
 # ---------------------------------------------------------------- scalars in memory
 
 
-@word(types.int64, A)
-def load_i64(b: Any, at: Any) -> Any:
-    return b.load(pointer(b, at, I64), align=8)
+def _integers(kind: Any, size: int) -> tuple[Any, Any]:
+    """The words that read and write one signed integer of so many bytes."""
+
+    @word(types.int64, A)
+    def load_integer(b: Any, at: Any) -> Any:
+        value = b.load(pointer(b, at, kind), align=size)
+        return value if kind is I64 else b.sext(value, I64)
+
+    @word(types.void, A, INT)
+    def store_integer(b: Any, at: Any, value: Any) -> Any:
+        b.store(value if kind is I64 else b.trunc(value, kind), pointer(b, at, kind), align=size)
+
+    return load_integer, store_integer
 
 
-@word(types.void, A, INT)
-def store_i64(b: Any, at: Any, value: Any) -> Any:
-    b.store(value, pointer(b, at, I64), align=8)
+load_i64, store_i64 = _integers(I64, 8)
+load_i32, store_i32 = _integers(I32, 4)
+load_i16, store_i16 = _integers(I16, 2)
+load_i8, store_i8 = _integers(I8, 1)
 
 
 @word(types.float32, A)
@@ -102,36 +107,6 @@ def load_real(b: Any, at: Any) -> Any:
 @word(types.void, A, REAL)
 def store_real(b: Any, at: Any, value: Any) -> Any:
     b.store(value, pointer(b, at, F32), align=4)
-
-
-@word(types.int64, A)
-def load_i32(b: Any, at: Any) -> Any:
-    return b.sext(b.load(pointer(b, at, I32), align=4), I64)
-
-
-@word(types.void, A, INT)
-def store_i32(b: Any, at: Any, value: Any) -> Any:
-    b.store(b.trunc(value, I32), pointer(b, at, I32), align=4)
-
-
-@word(types.int64, A)
-def load_i8(b: Any, at: Any) -> Any:
-    return b.sext(b.load(pointer(b, at, I8), align=1), I64)
-
-
-@word(types.void, A, INT)
-def store_i8(b: Any, at: Any, value: Any) -> Any:
-    b.store(b.trunc(value, I8), pointer(b, at, I8), align=1)
-
-
-@word(types.int64, A)
-def load_i16(b: Any, at: Any) -> Any:
-    return b.sext(b.load(pointer(b, at, I16), align=2), I64)
-
-
-@word(types.void, A, INT)
-def store_i16(b: Any, at: Any, value: Any) -> Any:
-    b.store(b.trunc(value, I16), pointer(b, at, I16), align=2)
 
 
 @word(types.float32, INT)
@@ -166,24 +141,19 @@ def first_lanes(b: Any, n: Any) -> Any:
 def load_first(b: Any, at: Any, n: Any) -> Any:
     """The first n numbers, zero in the other lanes; what lies behind them is not touched."""
     args = [pointer(b, at, VF), I32(4), first_lanes(b, n), ir.Constant(VF, [0.0] * LANES)]
-    return call(b, "llvm.masked.load.v16f32.p0", VF, args)
+    return call(b, "llvm.masked.load.v16f32.p0", VF, *args)
 
 
 @word(types.void, A, f32x16, INT)
 def store_first(b: Any, at: Any, v: Any, n: Any) -> Any:
     """The first n lanes; what lies behind them is not touched."""
-    call(b, "llvm.masked.store.v16f32.p0", ir.VoidType(), [v, pointer(b, at, VF), I32(4), first_lanes(b, n)])
+    call(b, "llvm.masked.store.v16f32.p0", ir.VoidType(), v, pointer(b, at, VF), I32(4), first_lanes(b, n))
 
 
 @word(types.void, A, i32x16)
 def store_bytes(b: Any, at: Any, v: Any) -> Any:
     """The lowest byte of every lane, 16 bytes."""
     b.store(b.trunc(v, ir.VectorType(I8, LANES)), pointer(b, at, ir.VectorType(I8, LANES)), align=1)
-
-
-@word(types.void, A)
-def prefetch(b: Any, at: Any) -> Any:
-    call(b, "llvm.prefetch.p0", ir.VoidType(), [pointer(b, at, I8), I32(0), I32(3), I32(1)])
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -223,13 +193,13 @@ def div(b: Any, x: Any, y: Any) -> Any:
 
 @word(types.float32, REAL)
 def root(b: Any, x: Any) -> Any:
-    return call(b, "llvm.sqrt.f32", F32, [x])
+    return call(b, "llvm.sqrt.f32", F32, x)
 
 
 @word(f32x16, f32x16, f32x16, f32x16)
 def fma(b: Any, x: Any, y: Any, z: Any) -> Any:
     """x y + z, rounded once."""
-    return call(b, "llvm.fma.v16f32", VF, [x, y, z])
+    return call(b, "llvm.fma.v16f32", VF, x, y, z)
 
 
 @word(f32x16, f32x16, f32x16)
@@ -274,16 +244,6 @@ def add_i(b: Any, x: Any, y: Any) -> Any:
 @word(i32x16, i32x16, i32x16)
 def sub_i(b: Any, x: Any, y: Any) -> Any:
     return b.sub(x, y)
-
-
-@word(i32x16, i32x16, i32x16)
-def and_i(b: Any, x: Any, y: Any) -> Any:
-    return b.and_(x, y)
-
-
-@word(i32x16, i32x16, i32x16)
-def larger_i(b: Any, x: Any, y: Any) -> Any:
-    return b.select(b.icmp_signed(">", x, y), x, y)
 
 
 @word(i32x16, i32x16, INT)

@@ -71,8 +71,8 @@ class Arena:
 
     def trim(self) -> None:
         """Give unused blocks back to the system."""
-        free = {id(block) for blocks in self._free.values() for block in blocks}
-        self._free.clear()
+        unused, self._free = self._free, {}  # a block may come back at any moment
+        free = {id(block) for blocks in unused.values() for block in blocks}
         self._blocks = [block for block in self._blocks if id(block) not in free]
 
     def _take(self, size: int) -> Block:

@@ -30,7 +30,7 @@ def draw(
     held, scratch = DESK.scratch(room + 8)
     (bits,) = struct.unpack("=q", struct.pack("=d", u))
     DESK.call(
-        "draw", "draw", 1, address(logits), n, real(temperature or 1.0), top_k,
+        "draw", 1, address(logits), n, real(temperature or 1.0), top_k,
         real(top_p if top_p is not None and top_p < 1 else -1.0), real(penalty), address(codes), len(codes), bits,
         scratch, scratch + room,
     )  # fmt: skip

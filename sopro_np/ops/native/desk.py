@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sopro_np.errors import FormatError, OpsError
-from sopro_np.ops.abi import FIELDS
+from sopro_np.ops.abi import FIELDS, KERNELS
 from sopro_np.ops.native.arena import Arena
 from sopro_np.ops.native.door import Kernels, kernels
 from sopro_np.ops.native.team import team
@@ -37,9 +37,13 @@ class Call(NamedTuple):
     """A kernel call as `profiled` saw it."""
 
     kernel: str
-    block: str  # whose fields it takes
     values: tuple[int, ...]
     seconds: float
+
+    @property
+    def block(self) -> str:
+        """Whose fields it takes."""
+        return KERNELS[self.kernel]
 
     @property
     def fields(self) -> dict[str, int]:
@@ -47,7 +51,7 @@ class Call(NamedTuple):
         return dict(zip(FIELDS[self.block].split(), self.values, strict=True))
 
 
-_kinds: dict[int, tuple[str, str]] = {}  # address of a kernel -> its name, and whose fields it takes
+_names: dict[int, str] = {}  # address of a kernel -> its name
 _calls: list[Call] | None = None  # while somebody profiles
 
 
@@ -127,8 +131,9 @@ class Program:
             run(self.table + 24 * i, 1)
             seconds = perf_counter() - start
             code, at, _ = _ENTRY.unpack_from(self._entries, 64 + 24 * i)
-            kernel, block = _kinds[code]
-            calls.append(Call(kernel, block, _LAYOUTS[block].unpack_from(self._into, at - self._base), seconds))
+            kernel = _names[code]
+            values = _LAYOUTS[KERNELS[kernel]].unpack_from(self._into, at - self._base)
+            calls.append(Call(kernel, values, seconds))
 
 
 class Desk(threading.local):
@@ -153,13 +158,18 @@ class Desk(threading.local):
         """So many bytes for the time until `go` has returned; keep the first value until then."""
         return self.arena.lend((1 << max(size - 1, 1).bit_length(),), np.uint8)  # few sizes, or many blocks would idle
 
-    def call(self, kernel: str, block: str, pieces: int, *fields: int) -> None:
-        """Put a call on the list. `block`: whose fields these are."""
+    def hold(self, array: np.ndarray) -> None:
+        """Keep a small array that a call refers to: until `go` the caller does, a recording needs it for good."""
+        if self.recording:
+            self.arena.held.append(array)
+
+    def call(self, kernel: str, pieces: int, *fields: int) -> None:
+        """Put a call on the list, with its fields (ops/abi.py) behind the number of pieces."""
         code = self._codes.get(kernel)
         if code is None:
             code = self._codes[kernel] = self.kernels.address(kernel)
-            _kinds[code] = kernel, block
-        self.program.add(code, _LAYOUTS[block], pieces, fields)
+            _names[code] = kernel
+        self.program.add(code, _LAYOUTS[KERNELS[kernel]], pieces, fields)
 
     def go(self) -> None:
         """Run what was put on the list since the last time; a recording keeps it."""

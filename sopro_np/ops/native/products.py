@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def pack(w: QTensor, act: str | None = None) -> Packed:
     for half in range(halves):
         place = block.address + half * panel
         desk.call(
-            kernel, "pack", vectors, data.ctypes.data, address(w.scale), n, half * n, w.taps, w.inputs, place,
+            kernel, vectors, data.ctypes.data, address(w.scale), n, half * n, w.taps, w.inputs, place,
             halves * panel,
         )  # fmt: skip
     desk.go()
@@ -140,68 +141,91 @@ def row_pieces(rows: int, cost: int) -> tuple[int, int]:
     return -(-rows // block) if block else 1, max(block, 1)
 
 
-def _product(x, w, bias, stride, dilation, past, pre, residual, act, scale):  # type: ignore[no-untyped-def]
-    if isinstance(w, QTensor):  # left as it lies in the file, for it is seldom used: packed until `release`
-        known = _passing.get((id(w), act))
-        if known is None:
-            if len(_passing) >= 256:  # nobody said that the work was done
-                release()
-            known = _passing[id(w), act] = w, pack(w, act)
-        w = known[1]
+def _product(
+    x: np.ndarray,
+    w: Packed | QTensor,
+    bias: np.ndarray | None,
+    stride: int,
+    dilation: int,
+    past: np.ndarray | None,
+    pre: str | None,
+    residual: np.ndarray | None,
+    act: str | None,
+    scale: np.ndarray | np.float32 | None,
+) -> np.ndarray:
+    """`linear` and `conv` in one: prepare the rows, then the product with all that follows it."""
+    w = w if isinstance(w, Packed) else _packed(w, act)
     desk, c, taps = DESK, w.inputs, w.taps
     x = plain(x)
     past, bias, residual = (None if a is None else plain(a) for a in (past, bias, residual))
-    past_rows = 0 if past is None else len(past)
-    rows_in = past_rows + len(x)
-    rows = (rows_in - (taps - 1) * dilation - 1) // stride + 1
+    rows_in = len(x) + (0 if past is None else len(past))
+    rows = max((rows_in - (taps - 1) * dilation - 1) // stride + 1, 0)
     width = w.shape[0] // 2 if w.paired else w.shape[0]
     expect(
         x.shape[1] == c
         and (past is None or past.shape[1] == c)
         and (bias is None or len(bias) == w.shape[0])
-        and (residual is None or residual.shape == (max(rows, 0), width))
+        and (residual is None or residual.shape == (rows, width))
         and w.paired == (act == "glu"),
         "product", x, past, bias, residual,
     )  # fmt: skip
-    y, y_at = desk.empty(max(rows, 0), width)
-    if rows <= 0:
+    y, y_at = desk.empty(rows, width)
+    if not rows:
         return y
-    source = (rows_in, address(past), past_rows, address(x), 4 * c, c, PRE.index(pre))
-    pieces, block = row_pieces(rows_in, 8 * c)
     _, per_step, size = LAYOUTS[w.scheme]
     steps = -(-c // per_step)
-    if w.scheme in ("int8", "int4"):
-        groups = steps if w.scheme == "int4" else 0
-        row_bytes = -(-c // 32) * 32
-        held, q = desk.scratch(rows_in * (row_bytes + 4 + 4 * max(groups, 1)))
-        row_scale = q + rows_in * row_bytes
-        row_start = row_scale + 4 * rows_in
-        desk.call(
-            "quantise", "quantise", pieces, block, *source, q, row_bytes, groups, row_scale, row_start,
-            desk.program.status_at,
-        )  # fmt: skip
-    else:
-        row_scale = row_start = 0
-        row_bytes, held, q = 4 * c, x, source[3]
-        if past_rows or pre is not None:
-            held, q = desk.scratch(rows_in * row_bytes)
-            desk.call("elu_rows", "elu", pieces, block, *source, q)
+    held, q, row_bytes, row_scale, row_start = _prepared(x, past, pre, w.scheme, steps)
     if scale is not None:
-        scale = np.full(width, scale, np.float32) if np.ndim(scale) == 0 else plain(scale)
-        if desk.recording:
-            desk.arena.held.append(scale)
+        scale = np.full(width, scale, np.float32) if np.ndim(scale) == 0 else plain(np.asarray(scale))
+        desk.hold(scale)
     strip = 16 if w.memory.size <= 1 << 18 else 128  # small weights stay in the cache anyway
     row_blocks, row_block, vector_blocks, vector_block = _pieces(rows, w.vectors, taps * steps * size // 4)
     desk.call(
-        f"gemm_{w.scheme}", "gemm", row_blocks * vector_blocks, row_blocks, row_block, vector_block, strip, rows,
-        w.vectors,
+        f"gemm_{w.scheme}", row_blocks * vector_blocks, row_blocks, row_block, vector_block, strip, rows, w.vectors,
         taps, steps, q, stride * row_bytes, dilation * row_bytes, row_scale, row_start, 4 * stride, 4 * dilation,
-        w.memory.address, w.vector_bytes, address(w.scale), address(bias), y_at, 4 * width, width, ACTS.index(act),
-        address(residual), 4 * width, address(scale),
+        w.memory.address, w.vector_bytes, address(w.scale), address(bias), y_at, width, ACTS.index(act),
+        address(residual), address(scale),
     )  # fmt: skip
     desk.go()
     del held
     return y
+
+
+def _packed(w: QTensor, act: str | None) -> Packed:
+    """A weight that was left as it lies in the file, for it is seldom used: packed until `release`."""
+    known = _passing.get((id(w), act))
+    if known is None:
+        if len(_passing) >= 256:  # nobody said that the work was done
+            release()
+        known = _passing[id(w), act] = w, pack(w, act)
+    return known[1]
+
+
+def _prepared(
+    x: np.ndarray, past: np.ndarray | None, pre: str | None, scheme: str, steps: int
+) -> tuple[Any, int, int, int, int]:
+    """The rows as a product of that scheme takes them: int8 with scales and start values, or float.
+
+    -> (what to keep until the calls have run, address, bytes of a row, addresses of scales and start values).
+    """
+    desk, c = DESK, x.shape[1]
+    past_rows = 0 if past is None else len(past)
+    rows = past_rows + len(x)
+    if not scheme.startswith("int") and not past_rows and pre is None:
+        return x, address(x), 4 * c, 0, 0
+    pieces, block = row_pieces(rows, 8 * c)
+    source = (pieces, block, rows, address(past), past_rows, address(x), c, PRE.index(pre))
+    if not scheme.startswith("int"):
+        held, at = desk.scratch(4 * rows * c)
+        desk.call("collect", *source, at)
+        return held, at, 4 * c, 0, 0
+    groups = steps if scheme == "int4" else 0
+    row_bytes = -(-c // 32) * 32
+    held, at = desk.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
+    row_scale = at + rows * row_bytes
+    row_start = row_scale + 4 * rows
+    desk.call("quantise", *source, at, row_bytes, groups, row_scale, row_start, desk.program.status_at)
+    return held, at, row_bytes, row_scale, row_start
 
 
 def _pieces(rows: int, vectors: int, cost: int) -> tuple[int, int, int, int]:

@@ -36,20 +36,7 @@ def _norm(kernel: str, x: np.ndarray, weight: np.ndarray | None, shift: np.ndarr
     rows, width = x.shape
     y, at = DESK.empty(rows, width)
     pieces, block = row_pieces(rows, 4 * width)
-    DESK.call(
-        kernel,
-        "norm",
-        pieces,
-        block,
-        rows,
-        address(x),
-        4 * width,
-        width,
-        address(weight),
-        address(shift),
-        real(eps),
-        at,
-    )
+    DESK.call(kernel, pieces, block, rows, address(x), width, address(weight), address(shift), real(eps), at)
     DESK.go()
     return y
 
@@ -62,7 +49,7 @@ def match(x: np.ndarray, a: np.ndarray, clamp: float | None = None) -> np.ndarra
     y, at = DESK.empty(rows, width)
     pieces, block = row_pieces(rows, 4 * width)
     limit = real(-1.0 if clamp is None else clamp)
-    DESK.call("match", "match", pieces, block, rows, address(x), address(a), width, limit, at)
+    DESK.call("match", pieces, block, rows, address(x), address(a), width, limit, at)
     DESK.go()
     return y
 
@@ -74,7 +61,7 @@ def rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int) -> np.ndar
     y, at = DESK.empty(rows, width)
     pieces, block = row_pieces(rows, 4 * width)
     half = cos.shape[1]
-    DESK.call("rope", "rope", pieces, block, rows, address(x), heads, half, address(cos), address(sin), at)
+    DESK.call("rope", pieces, block, rows, address(x), heads, half, address(cos), address(sin), at)
     DESK.go()
     return y
 
@@ -100,7 +87,7 @@ def _rows(kernel: str, x: np.ndarray, function: int) -> np.ndarray:
     y, at = DESK.empty(*x.shape)
     rows = x.size // width if width else 0
     pieces, block = row_pieces(rows, 16 * width)
-    DESK.call(kernel, "rows", pieces, block, rows, address(x), width, function, at)
+    DESK.call(kernel, pieces, block, rows, address(x), width, function, at)
     DESK.go()
     return y
 
@@ -131,7 +118,7 @@ def depthwise_conv(
         return y
     pieces, block = row_pieces(rows, 4 * taps * width)
     DESK.call(
-        "depthwise", "depthwise", pieces, block, rows, address(past), past_rows, address(x), len(x), width, taps,
+        "depthwise", pieces, block, rows, address(past), past_rows, address(x), len(x), width, taps,
         dilation, address(plain(w)), address(bias), address(residual), at,
     )  # fmt: skip
     DESK.go()
@@ -143,7 +130,7 @@ def remember(past: np.ndarray, x: np.ndarray) -> None:
     expect(past.shape[1] == x.shape[1], "remember", past, x)
     if past.size and len(x):
         x = plain(x)
-        DESK.call("remember", "remember", 1, address(past), len(past), address(x), len(x), past.shape[1])
+        DESK.call("remember", 1, address(past), len(past), address(x), len(x), past.shape[1])
         DESK.go()
 
 
@@ -156,7 +143,7 @@ def join(parts: Sequence[np.ndarray]) -> np.ndarray:
     y, at = DESK.empty(rows, width)
     for part in parts:
         if len(part):
-            DESK.call("elu_rows", "elu", 1, len(part), len(part), 0, 0, address(part), 4 * width, width, 0, at)
+            DESK.call("collect", 1, len(part), len(part), 0, 0, address(part), width, 0, at)
         at += part.nbytes
     if rows:
         DESK.go()
@@ -183,7 +170,7 @@ def _embed(ids: np.ndarray, table: QTensor, weights: np.ndarray | None, residual
     groups = table.scale.shape[1] if table.scale is not None else 0
     pieces, block = row_pieces(rows, 4 * terms * width)
     DESK.call(
-        "embed", "embed", pieces, block, rows, address(ids), terms, address(data), len(data),
+        "embed", pieces, block, rows, address(ids), terms, address(data), len(data),
         data.strides[0], TABLES.index(table.scheme), address(table.scale), groups, address(weights), width,
         address(residual), DESK.program.status_at, at,
     )  # fmt: skip
@@ -207,7 +194,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, first: in
     piece = -(-piece // 64) * 64
     held, scores = DESK.scratch(heads * row_blocks * piece)
     DESK.call(
-        "attention", "attention", heads * row_blocks, row_blocks, block, rows, address(q), address(k), address(v),
+        "attention", heads * row_blocks, row_blocks, block, rows, address(q), address(k), address(v),
         4 * width, keys, d, -1 if first is None else first, real(d**-0.5), scores, stride, piece, at,
     )  # fmt: skip
     DESK.go()

@@ -68,8 +68,7 @@ _making = threading.Lock()
 
 def team(kernels: Kernels, threads: int) -> Team:
     """The team of that size, made when first asked for."""
-    found = _teams.get(threads)
-    if found is None:
-        with _making:
-            found = _teams.setdefault(threads, Team(kernels, threads)) if threads not in _teams else _teams[threads]
-    return found
+    with _making:
+        if threads not in _teams:
+            _teams[threads] = Team(kernels, threads)
+        return _teams[threads]
