@@ -1,10 +1,15 @@
-"""Shared by all tests: hypothesis profiles, import paths, one thread, tiny random models, one comparison."""
+"""Shared by all tests: hypothesis profiles, import paths, one thread, tiny random models, one comparison.
+
+What a supported system must have and has not (kernels, packs) is a failure, not a skip: else a broken build would pass.
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +25,11 @@ for folder in (HERE, ROOT):  # `import torch_oracle`, `import tools.trace`
 
 import tiny as models  # noqa: E402
 
+from sopro_np import ops  # noqa: E402
 from sopro_np.engine import Sopro  # noqa: E402
+from sopro_np.kernels import build  # noqa: E402
+from sopro_np.ops import native  # noqa: E402
+from sopro_np.ops.native import door  # noqa: E402
 from sopro_np.ops.threads import blas_threads  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
@@ -44,6 +53,62 @@ def one_thread():
         yield
 
 
+# ---------------------------------------------------------------- implementations
+
+
+@pytest.fixture(scope="session")
+def kernels() -> door.Kernels:
+    """The native kernels. Where there should be some and are none, the error says what to do."""
+    if not door.supported():
+        pytest.skip("this system has no native kernels")
+    return native.kernels()
+
+
+on_kernels = pytest.mark.usefixtures("kernels")
+
+
+@pytest.fixture(scope="module", params=sorted(ops.TABLES))
+def implementation(request: pytest.FixtureRequest) -> str:
+    """A test that uses this runs once under each table of operations."""
+    if request.param == "native":
+        request.getfixturevalue("kernels")
+    return request.param
+
+
+by_each = pytest.mark.usefixtures("implementation")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    name = getattr(item, "funcargs", {}).get("implementation")
+    with ops.using(name) if name else nullcontext():
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def own_packs() -> list[Path]:
+    """The packs that this CPU can run, the best first. Skips only where they cannot be made."""
+    if not door.supported():
+        pytest.skip("this system has no native kernels")
+    paths = [door.PACKS / door.pack_name(door.machine(), name) for name in door.fitting()]
+    if absent := [path.name for path in paths if not path.exists()]:
+        try:
+            build.linker(door.machine())
+        except build.ToolMissing as error:
+            pytest.skip(str(error))
+        pytest.fail(f"no {', '.join(absent)}: {door.remedy()}")
+    return paths
+
+
+def python(*arguments: object, cwd: Path = ROOT, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Another Python, with those environment variables besides ours."""
+    command, environment = [sys.executable, *map(str, arguments)], {**os.environ, **settings}
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+# ---------------------------------------------------------------- models
+
+
 @dataclass(frozen=True)
 class Tiny:
     """A random model, converted and loaded, and a voice for it."""
@@ -57,13 +122,16 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Tiny]:
-    """(arch, recipe) -> a ready model; each one is made once."""
+    """(arch, recipe) -> a ready model of the implementation in use; each one is made once."""
 
     def make(arch: str, recipe: str = "fp32") -> Tiny:
         path = models.model_file(arch, recipe, seed=5)
         return Tiny(arch, recipe, path, models.model(arch, recipe, seed=5), models.voice(arch, recipe, seed=5))
 
     return make
+
+
+# ---------------------------------------------------------------- numbers
 
 
 def assert_close(name: str, actual: np.ndarray, expected: np.ndarray, tolerance: float = 5e-5, floor: float = 1.0):

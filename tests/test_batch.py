@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny as models
-from conftest import ARCHS, Tiny
+from conftest import ARCHS, Tiny, by_each, on_kernels
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
 from sopro_np.batch import TOGETHER, advance_together
 from sopro_np.engine import Sopro, load
-from sopro_np.errors import ModelError, OpsError, UsageError
+from sopro_np.errors import ModelError, UsageError
 from sopro_np.options import Options
 from sopro_np.session import Session
 from sopro_np.voice import Voice
@@ -30,17 +30,6 @@ EARLY = {
     "v1.5": {"seed": 1, "temperature": 2.0, "top_k": 0, "top_p": None},
 }
 SHORT = (1, 3)  # frames of reference: less than the AR looks back, so that the first steps are taken alone
-
-
-def runs_natively() -> bool:
-    try:
-        ops.native.kernels()
-    except OpsError:
-        return False
-    return True
-
-
-on_kernels = pytest.mark.skipif(not runs_natively(), reason="no native kernels for this machine")
 
 
 @functools.cache
@@ -77,7 +66,6 @@ def test_bit_for_bit_as_one_by_one(arch: str, recipe: str, threads: int):
     assert [wav.tobytes() for wav in together] == [wav.tobytes() for wav in apart]
 
 
-@pytest.mark.parametrize("name", [pytest.param("native", marks=on_kernels), "numpy"])
 @MODELS
 @given(
     utterances=st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 2), st.integers(1, 14)), max_size=5),
@@ -85,10 +73,15 @@ def test_bit_for_bit_as_one_by_one(arch: str, recipe: str, threads: int):
     seed=st.integers(0, 99),
 )
 def test_any_lengths_and_voices(
-    arch: str, recipe: str, name: str, utterances: list[tuple[str, int, int]], lookahead: int | None, seed: int
+    implementation: str,
+    arch: str,
+    recipe: str,
+    utterances: list[tuple[str, int, int]],
+    lookahead: int | None,
+    seed: int,
 ):
     """Utterances come into the common step and leave it, in any order; `blocks` then gives the usual codes."""
-    tts, of = loaded(arch, recipe, name), voices(arch, recipe)
+    tts, of = loaded(arch, recipe, implementation), voices(arch, recipe)
 
     def sessions() -> list[Session]:
         return [
@@ -104,6 +97,7 @@ def test_any_lengths_and_voices(
         assert np.array_equal(codes, wanted)
 
 
+@by_each
 @pytest.mark.parametrize("arch", ARCHS)
 def test_weights_are_read_once_for_all(tiny: Callable[..., Tiny], arch: str, monkeypatch: pytest.MonkeyPatch):
     """As many products with the AR's head as the longest utterance has steps, of as many rows as still speak."""

@@ -19,6 +19,7 @@ import sopro_np
 from sopro_np import ops
 from sopro_np.cli.main import main
 from sopro_np.convert.mimi import rope_tables
+from sopro_np.engine import load
 from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, UsageError
 from sopro_np.ops.quant import QTensor
 from sopro_np.ops.threads import blas_threads
@@ -127,11 +128,28 @@ def test_models_of_two_implementations_beside_each_other(
     assert ops.current() == before
 
 
+def test_blas_gets_the_threads_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for steps of one row, which are better off with one."""
+    wishes: list[int | None] = []
+    monkeypatch.setattr("sopro_np.ops.context.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
+    for threads in (3, None):
+        tts = load(tiny.model_file("v1.5"), threads, "numpy")
+        with ops.using("numpy"):
+            voice = tiny.voice("v1.5")
+        wishes.clear()
+        codes = tts.codes(tiny.TEXT, voice, max_frames=3, seed=1)
+        assert set(wishes) == {1, threads} and wishes.count(1) >= 3
+        wishes.clear()
+        tts.decode(codes)
+        assert set(wishes) == {threads}
+
+
 def test_a_default_chosen_later_is_for_later_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, before, tts = register(monkeypatch, "other"), ops.current(), tiny.model("v1.5")
+    calls, before = register(monkeypatch, "other"), ops.current()
+    tts, voice = tiny.model("v1.5"), tiny.voice("v1.5")
     ops.use("other")
     try:
-        tts.codes("Hello.", tiny.voice("v1.5"), max_frames=3, seed=1)
+        tts.codes("Hello.", voice, max_frames=3, seed=1)
         assert not calls
         assert sopro_np.load(tiny.model_file("v1.5")).ops == "other"
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, assert_close
+from conftest import HERE, assert_close, by_each
 from safetensors.numpy import load_file, save_file
 
 from sopro_np import ops
@@ -55,6 +55,7 @@ def test_there_are_cases(kind: str):
     assert cases(kind), f"no golden case in {GOLDEN / kind}"
 
 
+@by_each
 @pytest.mark.parametrize("folder", CASES)
 def test_every_stage(folder: Path):
     """Floats within SPEC's tolerance, integers equal, and no vector left unlooked at."""
@@ -171,6 +172,7 @@ class Block:
         raise AssertionError(f"unknown kind {kind}")
 
 
+@by_each
 @pytest.mark.parametrize("generation", ["sopro_v1", "sopro_v15"])
 def test_blocks(generation: str, tmp_path: Path):
     tensors = load_file(GOLDEN / "blocks" / f"{generation}.safetensors")
@@ -191,6 +193,7 @@ def test_blocks(generation: str, tmp_path: Path):
 # ---------------------------------------------------------------- v1's stop rule
 
 
+@by_each
 @pytest.mark.parametrize("folder", STOP_CASES)
 def test_stop_rule(folder: Path, tmp_path: Path):
     """Thresholds around the middle of p, patience 1 to 3: the number of frames before it stops."""
@@ -265,6 +268,7 @@ def test_choose_skips_zeros_at_both_ends(u: float):
     assert choose(p, u) == (2 if u == 0 else 4)
 
 
+@by_each
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_sampler(spread: float):
     """400 codes in a row: each drawn from the distribution of its moment, also while it goes in circles."""

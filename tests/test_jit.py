@@ -7,19 +7,18 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, python
 
 from sopro_np.errors import OpsError
 from sopro_np.kernels import build
 from sopro_np.ops.native import door, jit
 
-needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="no numba: pip install '.[test]'")
 CODE = b"machine code"
 
 
@@ -201,8 +200,7 @@ OTHERS = {"safetensors", "soundfile", "soxr", "regex", "threadpoolctl", "cpuinfo
 
 
 def clean_python(code: str, *blocked: str) -> None:
-    text = BLOCK.format(blocked=OTHERS | {*blocked}) + code
-    done = subprocess.run([sys.executable, "-c", text], cwd=door.PACKAGE.parent, capture_output=True, text=True)
+    done = python("-c", BLOCK.format(blocked=OTHERS | {*blocked}) + code)
     assert done.returncode == 0, done.stderr
 
 
@@ -230,15 +228,14 @@ print(ops.current(), k.door, k.target, k.path, error < 1e-6, "numba" in sys.modu
 
 
 @needs_numba
-def test_compiling_in_earnest(tmp_path: Path) -> None:
+def test_compiling_in_earnest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a linker, from another folder; the second start takes what was kept. As from a pack, bit by bit."""
-    base = {k: v for k, v in os.environ.items() if not k.startswith("SOPRO_NP_")}
-    base |= {"PYTHONPATH": str(door.PACKAGE.parent)}
+    for name in [name for name in os.environ if name.startswith("SOPRO_NP_")]:
+        monkeypatch.delenv(name)
     settings = {"SOPRO_NP_CACHE": str(tmp_path), "SOPRO_NP_KERNELS": "jit", "PATH": str(tmp_path)}
 
     def start(**more: str) -> tuple[list[str], str]:
-        command = [sys.executable, "-c", SUM]
-        done = subprocess.run(command, env={**base, **more}, cwd=tmp_path, capture_output=True, text=True)
+        done = python("-c", SUM, cwd=tmp_path, PYTHONPATH=str(ROOT), **more)
         assert done.returncode == 0, done.stderr
         return done.stdout.split(), done.stderr
 

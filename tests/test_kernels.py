@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
-import os
 import struct
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,33 +15,22 @@ import kernel_models
 import numpy as np
 import pytest
 import tiny
-from conftest import normal
+from conftest import HERE, normal, on_kernels, python
 
 from sopro_np import ops
-from sopro_np.errors import OpsError
+from sopro_np.engine import load
 from sopro_np.ops import native
 from sopro_np.ops.native import door
 from sopro_np.ops.native.arena import ALIGNMENT, Arena
 from sopro_np.ops.native.desk import DESK, on_threads
-from sopro_np.ops.native.team import MOST_CALLS
+from sopro_np.ops.native.team import MOST_CALLS, Team
 from sopro_np.ops.quant import SCHEMES, quantize
 
-HERE = Path(__file__).resolve().parent
-PACKS = [path for path in sorted(door.PACKS.glob("*.so")) if path.stem.endswith(door.source_hash())]
-OWN = [name for name in door.fitting() if door.PACKS / door.pack_name(door.machine(), name) in PACKS]
 FOREIGN = sorted({name for names in door.NEEDS.values() for name in names} - set(door.NEEDS.get(door.machine(), ())))
 HARMLESS = {"memcpy", "memmove", "memset"}
 
 
-def runs_natively() -> bool:
-    try:
-        native.kernels()
-    except OpsError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not runs_natively(), reason="no native kernels for this machine")
+pytestmark = on_kernels
 
 
 # ---------------------------------------------------------------- every target
@@ -55,28 +42,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return kernel_models.make(tmp_path_factory.mktemp("models"))
 
 
-def python(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **settings}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment, cwd=HERE.parent, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-
-
-@pytest.mark.skipif(not OWN, reason="no kernel packs: python tools/build_kernels.py --in-place")
+@pytest.mark.usefixtures("own_packs")
 def test_the_same_bits_from_every_target_thread_count_and_cut(models: Path):
     """Slow targets speak fewer models; what they compute must be among what the best one computed."""
-    reports = []
-    for name in OWN:
+    reports, targets = [], door.fitting()
+    for name in targets:
         few = ["--few"] if name == "portable" else []
         done = python(HERE / "kernel_hashes.py", models, *few, SOPRO_NP_TARGET=name, SOPRO_NP_KERNELS="pack")
         assert done.returncode == 0, done.stderr
         reports.append(json.loads(done.stdout))
-    assert [report["target"] for report in reports] == OWN
+    assert [report["target"] for report in reports] == targets
     assert len(reports[0]["hashes"]) == 2 + 2 * len(tiny.ARCHS) * len(kernel_models.RECIPES)
     assert not kernel_hashes.differences(reports)
     speeches = [ways for what, ways in reports[0]["hashes"].items() if "speaks" in what]
     assert len({value for ways in speeches for value in ways.values()}) == len(speeches)  # not all silence
+
+
+def test_whoever_asks_for_nothing_gets_them():
+    done = python("-c", "from sopro_np import ops; print(ops.current())")
+    assert done.stdout == "native\n", done.stderr
 
 
 def test_a_difference_is_seen():
@@ -115,11 +99,17 @@ def wanted_symbols(elf: bytes) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", PACKS, ids=lambda path: path.stem.rpartition("-")[0])
-def test_packs_need_nobody(path: Path):
-    elf = path.read_bytes()
-    assert len(elf) < 1 << 20
-    assert wanted_symbols(elf) <= HARMLESS | ({"fmaf", "floorf"} if "portable" in path.name else set())
+def test_packs_need_nobody(own_packs: list[Path]):
+    """Also those of other machines, if they were made here."""
+    numpy = Path(np._core._multiarray_umath.__file__)
+    assert wanted_symbols(numpy.read_bytes()) >= {"PyErr_SetString"}, "the reader sees nothing"
+    every = sorted(door.PACKS.glob(f"*-{door.source_hash()}.so"))
+    assert set(own_packs) <= set(every)
+    for path in every:
+        elf = path.read_bytes()
+        assert len(elf) < 1 << 20
+        wanted = wanted_symbols(elf)
+        assert wanted <= HARMLESS | ({"fmaf", "floorf"} if "portable" in path.name else set()), path.name
 
 
 # ---------------------------------------------------------------- memory
@@ -144,6 +134,20 @@ def test_blocks_are_used_again_when_the_last_view_is_gone():
     for _ in range(100):
         again, _ = arena.lend((7, 5))
     assert arena.nbytes <= size + 256, again.shape
+
+
+def test_unused_blocks_go_back_to_the_system():
+    arena = Arena()
+    used, place = arena.lend((5, 7))
+    used[:] = 3
+    for size in (10, 1000, 1 << 20):  # the last one is mapped by itself
+        arena.lend((size,))
+    assert arena.nbytes >= 4 << 20
+    arena.trim()
+    assert arena.nbytes == 256, "what `used` lies in"
+    assert arena.lend((7, 5))[1] != place and (used == 3).all()
+    del used
+    assert arena.lend((5, 7))[1] == place, "still known after the trim"
 
 
 def test_results_are_never_overwritten():
@@ -209,6 +213,36 @@ def test_any_number_of_threads_gives_the_same_bits():
                 with on_threads(threads):
                     results.append(layer(seed))
             assert all(np.array_equal(results[0], y) for y in results)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.MonkeyPatch):
+    """They are asked to help, and products are cut so that each has something to do."""
+    asked, pieces = [], []
+    team, call = native.desk.team, native.desk.Desk.call
+
+    def noting(desk: native.desk.Desk, kernel: str, count: int, *fields: int) -> None:
+        pieces.extend([count] * kernel.startswith("gemm"))
+        call(desk, kernel, count, *fields)
+
+    monkeypatch.setattr(native.desk, "team", lambda kernels, n: asked.append(n) or team(kernels, n))
+    monkeypatch.setattr(native.desk.Desk, "call", noting)
+    for threads in (1, 2, 3):
+        tts = load(tiny.model_file("v1"), threads, "native")
+        asked.clear(), pieces.clear()
+        tts.decode(np.zeros((9, tts.mimi.config.codebooks), np.int64))
+        assert set(asked) == {threads} - {1}
+        assert 1 <= max(pieces) <= 4 * threads and (max(pieces) >= threads)
+
+
+def test_helpers_are_woken(monkeypatch: pytest.MonkeyPatch):
+    helped = threading.Event()
+    spying = dataclasses.replace(native.kernels(), help=lambda board, patience: helped.set())
+    of_two = Team(spying, 2)
+    monkeypatch.setattr(native.desk, "team", lambda kernels, n: of_two)
+    with ops.using("native"), on_threads(2):
+        assert np.allclose(ops.sigmoid(np.zeros((9, 40), np.float32)), 0.5)
+    assert helped.wait(10)
 
 
 @pytest.mark.usefixtures("small_pieces")

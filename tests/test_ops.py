@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import normal, within
+from conftest import by_each, normal, within
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,15 +27,8 @@ SIZES = st.one_of(SMALL, st.integers(10, 70))
 SEEDS = st.integers(0, 2**32 - 1)
 SCALES = st.sampled_from([1e-4, 0.1, 1.0, 30.0, 1e4])
 COINS = st.booleans()
+pytestmark = by_each
 ACTS = (None, "gelu", "glu", "tanh")
-
-
-@pytest.fixture(scope="module", params=sorted(ops.TABLES), autouse=True)
-def implementation(request: pytest.FixtureRequest):
-    before = ops.current()
-    ops.use(request.param)
-    yield request.param
-    ops.use(before)
 
 
 def double(array: np.ndarray) -> torch.Tensor:

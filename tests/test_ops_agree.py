@@ -6,26 +6,21 @@ the scales are powers of two; otherwise the two may differ by about 1e-6 of the 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import normal, within
+from conftest import normal, on_kernels, within
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
-from sopro_np.errors import OpsError
 from sopro_np.ops.quant import GROUP, SCHEMES, QTensor, quantize
 
+pytestmark = on_kernels
 NUMPY, NATIVE = ops.TABLES["numpy"], ops.TABLES["native"]
-try:
-    with ops.using("native"):
-        pass
-except OpsError as error:
-    pytest.skip(str(error), allow_module_level=True)
-
 SIZES = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 31, 32, 33, 48, 64, 65, 100]))
 ROWS = st.one_of(st.just(1), st.integers(2, 40))
 SCALES = st.sampled_from([1e-40, 1e-12, 1e-4, 1.0, 30.0, 1e4, 1e15])
@@ -268,6 +263,11 @@ def test_release(frames, c, n, seed, scheme):
     for _ in range(3):
         assert np.array_equal(NATIVE["linear"](x, w), expected)
         NATIVE["release"]()
+    assert np.array_equal(NATIVE["linear"](x, w), expected)
+    gone = weakref.ref(w)
+    del w
+    NATIVE["release"]()
+    assert gone() is None, "somebody still holds a weight that nobody needs"
 
 
 @given(frames=st.integers(1, 3), c=SIZES, seed=SEEDS, steps=st.integers(1, 4))
@@ -283,6 +283,31 @@ def test_capture(frames, c, seed, steps):
         inputs = [normal(seed + 2 + i, frames, c) for i in range(steps)]
         results = [recorded(x) for x in inputs]
         assert all(np.array_equal(y, step(x)) for x, y in zip(inputs, results, strict=True))
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    """Kernels trust their addresses, so this must stop before them."""
+
+    def a(*shape: int) -> np.ndarray:
+        return np.ones(shape, np.float32)
+
+    w, paired, taps = (
+        NATIVE["pack"](quantize(a(6, 8), "int8", n), act) for n, act in ((1, None), (1, "glu"), (2, None))
+    )
+    for name, *arguments in (
+        ("linear", a(3, 7), w), ("linear", a(3, 8), w, a(5)), ("linear", a(3, 8), paired),
+        ("linear", a(3, 8), w, None, "glu"), ("linear", a(3, 8), w, None, None, None, a(2, 6)),
+        ("linear", a(3, 8), paired, None, "glu", None, a(3, 6)), ("conv", a(3, 8), taps),
+        ("conv", a(3, 4), taps, None, 1, 1, a(1, 5)), ("conv", a(3, 4), taps, None, 1, 1, None, None, a(3, 6)),
+        ("depthwise_conv", a(3, 8), a(2, 7)), ("depthwise_conv", a(3, 8), a(5, 8)),
+        ("depthwise_conv", a(3, 8), a(2, 8), None, 1, a(1, 7)),
+        ("depthwise_conv", a(3, 8), a(2, 8), None, 1, None, 0, a(3, 8)),
+        ("match", a(3, 8), a(2, 8)), ("remember", a(2, 8), a(3, 7)), ("join", [a(2, 8), a(2, 7)]),
+        ("attention", a(3, 8), a(4, 8), a(5, 8), 2), ("attention", a(3, 8), a(4, 6), a(4, 6), 2),
+        ("attention", a(3, 8), a(4, 8), a(4, 8), 3),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="do not fit"):
+            NATIVE[name](*arguments)
 
 
 def test_nothing_is_left_out():

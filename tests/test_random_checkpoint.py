@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import python
 from safetensors import safe_open
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +24,14 @@ TEXT = "Hello, world! 123"
 
 
 def run_tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
+    return python(TOOL, *arguments)
 
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in the folder of the tool, whose modules it may import."""
-    return subprocess.run([sys.executable, "-c", code], cwd=TOOL.parent, capture_output=True, text=True, check=True)
+    done = python("-c", code, cwd=TOOL.parent)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def make(folder: Path, arch: str, seed: int = 3, *more: str) -> Path:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import assert_close
+from conftest import assert_close, by_each
 from hypothesis import Phase, assume, event, given, note, settings
 from hypothesis import strategies as st
 
@@ -27,6 +27,7 @@ from sopro_np.mimi.codec import Mimi  # noqa: E402
 from tools.tracing.mimi import trace_mimi  # noqa: E402
 from tools.tracing.sopro import trace_sopro  # noqa: E402
 
+pytestmark = by_each
 TIE = 1e-3  # two logits or distances closer than this may change places; float32 errors are far smaller
 NO_SHRINKING = settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])  # it would take minutes
 SEEDS = st.integers(0, 2**31)

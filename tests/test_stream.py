@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny as models
-from conftest import ARCHS, Tiny, assert_close, normal
+from conftest import ARCHS, Tiny, assert_close, by_each, normal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
-from sopro_np.engine import Sopro, load
-from sopro_np.errors import OpsError
 from sopro_np.layers import ConvBlock, DepthwiseConv, Linear, RMSNorm
-from sopro_np.ops import native
-from sopro_np.ops.native.desk import on_threads
 from sopro_np.ops.quant import quantize
 from sopro_np.options import Options
 
+pytestmark = by_each
 CHUNKS = (1, 2, 3, 7, 16)
 RECIPES = ("fp32", "int8")
 MODELS = pytest.mark.parametrize(("arch", "recipe"), list(itertools.product(ARCHS, RECIPES)))
@@ -34,23 +29,6 @@ NEVER = {"stop_threshold": 2.0}  # v1 then ends at max_frames
 CUTS = st.lists(st.integers(0, 40), max_size=8)
 
 Models = Callable[..., Tiny]
-
-
-def runs_natively() -> bool:
-    try:
-        native.kernels()
-    except OpsError:
-        return False
-    return True
-
-
-on_kernels = pytest.mark.skipif(not runs_natively(), reason="no native kernels for this machine")
-
-
-@functools.cache
-def natively(arch: str, recipe: str, threads: int = 1) -> Sopro:
-    """A tiny model whose weights are packed for the kernels, whatever the other tests compute with."""
-    return load(models.model_file(arch, recipe, seed=5), threads, "native")
 
 
 def pieces(cuts: list[int], length: int) -> list[slice]:
@@ -122,26 +100,6 @@ def test_decoder_in_chunks(tiny: Models, size: int):
     state = mimi.fresh(45)
     streamed = [mimi.decode(codes[a : a + size], state) for a in range(0, 45, size)]
     assert_close("wav", np.concatenate(streamed), mimi.decode(codes, mimi.fresh(45)), WAV)
-
-
-@on_kernels
-@pytest.mark.parametrize("recipe", RECIPES)
-@given(cuts=CUTS, frames=st.integers(0, 40), seed=st.integers(0, 2**31))
-def test_native_pieces_are_the_same_bits(recipe: str, cuts: list[int], frames: int, seed: int):
-    """Not nearly the whole, but the whole: chunks of 1, 3, 7 frames, any others, on one thread or three."""
-    mimi, hop = natively("v1", recipe).mimi, natively("v1", recipe).mimi.config.hop
-    codes = np.random.default_rng(seed).integers(0, mimi.config.code_values, (frames, mimi.config.codebooks))
-    with ops.using("native"):
-        with on_threads(1):
-            whole = mimi.decode(codes, mimi.fresh(frames))
-        assert whole.shape == (frames * hop,)
-        assert not frames or whole.any()
-        even = [[*range(size, frames, size)] for size in (1, 3, 7)]
-        for threads, edges in itertools.product((1, 3), [*even, cuts]):
-            state = mimi.fresh(frames)
-            with on_threads(threads):
-                streamed = [mimi.decode(codes[part], state) for part in pieces(edges, frames)]
-            assert np.concatenate(streamed).tobytes() == whole.tobytes(), (threads, edges)
 
 
 def test_later_codes_never_change_earlier_samples(tiny: Models):
@@ -284,36 +242,6 @@ def test_streamed_audio_is_the_synthesised_audio(tiny: Models, arch: str, recipe
         assert_close(f"chunks of {size}", streamed, whole, tolerance)
         again = m.tts.synthesize(TEXT, m.voice, chunk_frames=size, **options)
         assert streamed.tobytes() == again.tobytes()
-
-
-@on_kernels
-@MODES
-@MODELS
-def test_native_stream_is_bit_for_bit_the_whole(tiny: Models, arch: str, recipe: str, mode: dict[str, Any]):
-    """Every chunk size, one thread or two: the waveform of `synthesize`, and of all codes decoded at once."""
-    m, tts = tiny(arch, recipe), natively(arch, recipe)
-    options = {**longest(m, 21), **mode, **({"lookahead": 8} if arch == "v1.5" else {})}
-    codes = tts.codes(TEXT, m.voice, **options)
-    whole = tts.synthesize(TEXT, m.voice, **options)
-    assert whole.any()
-    assert np.clip(tts.decode(codes), -1, 1).tobytes() == whole.tobytes()
-    for size in (1, 3, 7, 400):
-        for model in (tts, natively(arch, recipe, 2)):
-            chunks = model.stream(TEXT, m.voice, chunk_frames=size, **options)
-            assert np.concatenate(list(chunks)).tobytes() == whole.tobytes(), (size, model.threads)
-
-
-@on_kernels
-@MODELS
-def test_native_layers_in_pieces_of_any_size(monkeypatch, arch: str, recipe: str):
-    """The decoder's late layers take their rows in pieces: not a bit depends on how many go into one."""
-    tts = natively(arch, recipe)
-    config = tts.mimi.config
-    codes = np.random.default_rng(3).integers(0, config.code_values, (9, config.codebooks))
-    whole = tts.decode(codes)
-    for size in (1, 100, 1000, 3001, 20_000):
-        monkeypatch.setattr("sopro_np.mimi.seanet.PIECE_BYTES", size)
-        assert tts.decode(codes).tobytes() == whole.tobytes(), size
 
 
 @MODELS

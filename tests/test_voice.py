@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from conftest import by_each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def same(a: Voice, b: Voice) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs) and a.fingerprints == b.fingerprints
 
 
+@by_each
 @every_recipe
 @both
 def test_loaded_is_what_was_saved(arch: str, recipe: str, tmp_path: Path) -> None:
@@ -38,6 +40,7 @@ def test_loaded_is_what_was_saved(arch: str, recipe: str, tmp_path: Path) -> Non
     assert np.abs(speech[0]).max() > 0
 
 
+@by_each
 @both
 def test_recipes_of_one_model_share_voices(arch: str, tmp_path: Path) -> None:
     tiny.voice(arch, "int8").save(tmp_path / "v")
@@ -48,6 +51,7 @@ def test_recipes_of_one_model_share_voices(arch: str, tmp_path: Path) -> None:
         tts.codes(tiny.TEXT, loaded, max_frames=2, seed=1)
 
 
+@by_each
 @given(st.data())
 def test_any_codes_survive(data: st.DataObject) -> None:
     tts = tiny.model("v1.5")

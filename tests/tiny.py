@@ -29,6 +29,7 @@ if str(ROOT) not in sys.path:
 from sopro_np.convert.convert import Report, convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import Sopro, load  # noqa: E402
+from sopro_np.ops import current  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
 P, T = ParamSpec("P"), TypeVar("T")
@@ -92,14 +93,23 @@ def model_file(arch: str, recipe: str = "int8", seed: int = 1, parts: str = "smt
 
 
 @cached
+def _model(arch: str, recipe: str, seed: int, ops: str) -> Sopro:
+    return load(model_file(arch, recipe, seed), threads=1, ops=ops)
+
+
 def model(arch: str, recipe: str = "int8", seed: int = 1) -> Sopro:
-    return load(model_file(arch, recipe, seed), threads=1)
+    """A model of the implementation in use."""
+    return _model(arch, recipe, seed, current())
 
 
 @cached
+def _voice(arch: str, recipe: str, seed: int, ops: str) -> Voice:
+    return _model(arch, recipe, seed, ops).voice(checkpoint(arch, seed) / "ref.wav")
+
+
 def voice(arch: str, recipe: str = "int8", seed: int = 1) -> Voice:
-    """The voice of ref.wav."""
-    return model(arch, recipe, seed).voice(checkpoint(arch, seed) / "ref.wav")
+    """The voice of ref.wav, as the implementation in use hears it."""
+    return _voice(arch, recipe, seed, current())
 
 
 def header(path: Path) -> tuple[dict[str, Any], dict[str, str], bytes]:

@@ -20,9 +20,11 @@ TOKEN2SV_WIDTH = 192
 def sinusoid_table(length: int, width: int) -> Tensor:
     """Interleaved sine/cosine position table (length, width), width even.
 
-    Frequencies and angles are rounded to float32 on the way: at position 4000 one ulp of them shows.
+    Frequencies and angles are rounded to float32 on the way: at position 4000 one ulp of them shows. The exponential
+    is taken in float64: torch's own in float32 differs by that ulp between processors.
     """
-    angles_per_step = torch.exp(torch.arange(0, width, 2).float() * (-math.log(10000.0) / width))
+    exponents = torch.arange(0, width, 2).float() * (-math.log(10000.0) / width)
+    angles_per_step = exponents.double().exp().float()
     angles = torch.arange(length).float()[:, None] * angles_per_step
     return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(length, width)
 
