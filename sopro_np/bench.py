@@ -137,6 +137,19 @@ def _nbytes(thing: Any, seen: set[int]) -> int:
     return sum(_nbytes(part, seen) for part in thing) if isinstance(thing, list | tuple) else 0
 
 
+def arena_bytes() -> int:
+    """What all arenas of this process hold, recorded steps included."""
+    return sum(thing.nbytes for thing in gc.get_objects() if isinstance(thing, Arena))
+
+
+def stream_arenas(tts: Sopro) -> int:
+    """Speak until a stream's steps are recorded (three chunks) -> bytes of its arenas; 0 on NumPy, which has none."""
+    stream = tts.stream(TEXT, random_voice(tts), **_stream_options(tts, 3 * Options().chunk_frames))
+    for _ in range(3):
+        next(stream)
+    return arena_bytes()
+
+
 # ---------------------------------------------------------------- processes of their own
 
 
@@ -193,8 +206,7 @@ def stream_child(model: str, voice: str, threads: int | None, ops: str, options:
         samples += len(next(stream))
         while waiting and samples >= waiting[0] * tts.sample_rate:
             rss[str(waiting.pop(0))] = _memory_mb("VmRSS")
-    arenas = [thing for thing in gc.get_objects() if isinstance(thing, Arena)]
-    print(json.dumps({"stream_rss_mb": rss, "arena_bytes": sum(a.nbytes for a in arenas)}))
+    print(json.dumps({"stream_rss_mb": rss, "arena_bytes": arena_bytes()}))
 
 
 def count_events(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 
+from sopro_np import ops
 from sopro_np.cli.main import main
 from sopro_np.wav import pcm16
 
@@ -44,6 +45,7 @@ def test_info(voice: Path, capsys: Capture) -> None:
         assert facts[key] == json.loads(metadata[key])
     data = sum(b - a for a, b in (e["data_offsets"] for e in tensors.values()))
     assert sum(part["total"] for part in facts["parts"].values()) == data
+    assert 1000 < facts["arena"] < 1 << 30 if ops.current() == "native" else "NumPy" in facts["arena"]
     assert main(["info", str(path)]) == 0
     out = capsys.readouterr().out
     for word in (
@@ -53,6 +55,7 @@ def test_info(voice: Path, capsys: Capture) -> None:
         "CC-BY-4.0",
         "mimi",
         "tokenizer",
+        "arena",
         facts["sources"]["mimi"]["sha256"],
     ):
         assert word in out

@@ -1,4 +1,4 @@
-"""`sopro-np info`: what a model or voice file holds, from its header alone."""
+"""`sopro-np info`: what a model or voice file holds, from its header, and the memory that speaking from it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sopro_np.config import MimiConfig, SoproConfig
-from sopro_np.errors import FormatError
+from sopro_np.engine import load
+from sopro_np.errors import FormatError, SoproError
 from sopro_np.models import find_model
 from sopro_np.voice import FORMAT as VOICE_FORMAT
 from sopro_np.weights import TensorFile
@@ -27,7 +28,11 @@ def info(args: argparse.Namespace) -> int:
     """Print it for people, or as JSON."""
     path = find_model(args.file)
     file = TensorFile(path)
-    facts = _voice_facts(file) if file.metadata.get("format") == VOICE_FORMAT else model_facts(file)
+    if file.metadata.get("format") == VOICE_FORMAT:
+        facts = _voice_facts(file)
+    else:
+        facts = model_facts(file)
+        facts["arena"] = _arena(path)
     if args.json:
         json.dump(facts, sys.stdout, indent=1)
         print()
@@ -66,6 +71,17 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
         "licenses": _json(file, "licenses", dict),
         "dropped": _json(file, "dropped", list),
     }
+
+
+def _arena(path: Path) -> int | str:
+    """Bytes that a stream's operations compute in (found by speaking a little), or why nobody knows."""
+    from sopro_np.bench import stream_arenas
+
+    try:
+        tts = load(path)
+        return stream_arenas(tts) if tts.ops == "native" else "none with NumPy's operations"
+    except SoproError as error:  # a part of a model is a model file, too
+        return f"unknown: {error}"
 
 
 def _json(file: TensorFile, key: str, kind: type) -> Any:
@@ -127,6 +143,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         modules = ", ".join(f"{k} {v / mb:.2f}" for k, v in sizes.items() if k != "total")
         lines.append(f"{part}: {sizes['total'] / mb:.2f} MB ({modules})")
     lines.append("numbers: " + ", ".join(f"{n:,} {dtype}" for dtype, n in facts["stored_as"].items()))
+    arena = facts["arena"]
+    lines.append(f"arena: {arena if isinstance(arena, str) else f'{arena / mb:.1f} MB a stream'}")
     for part, source in facts["sources"].items():
         lines.append(f"from {part}: " + ", ".join(f"{k} {v}" for k, v in source.items()))
     lines.append("licences: " + ", ".join(f"{k} {v}" for k, v in facts["licenses"].items()))

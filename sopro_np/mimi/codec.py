@@ -91,7 +91,9 @@ class Mimi:
             raise UsageError(f"a waveform of shape {wav.shape} cannot be encoded: one row of samples is needed")
         x = self.encode_seanet(wav)
         ops.release()  # its weights, before those of the transformer are unpacked
-        return self.quantizer.encode(self.downsample(self.encode_transformer(x)))
+        x = self.encode_transformer(x)
+        ops.release()
+        return self.quantizer.encode(self.downsample(x))
 
     def encode_seanet(self, wav: np.ndarray) -> np.ndarray:
         """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""

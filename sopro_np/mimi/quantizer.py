@@ -48,6 +48,8 @@ class ResidualQuantizer:
         for j, table in enumerate(self.codebooks):
             codes[:, j] = ops.nearest(rest, table.dequantize())
             rest = rest - ops.embed(codes[:, j], table)
+            if table.drop:  # read once, one after the other: together they are 33 MB
+                table.drop()
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -55,7 +57,7 @@ class ResidualQuantizer:
         total = np.zeros((len(codes), self.codebooks[0].shape[1]), np.float32)
         for j, table in enumerate(self.codebooks[: codes.shape[1]]):
             total += ops.embed(codes[:, j], table)
-            if table.drop:  # a few rows of half a megabyte: long speech would touch all of the 33 MB
+            if table.drop:  # a few rows of half a megabyte: long speech would touch all of them
                 table.drop()
         return total if self.output is None else self.output(total)
 
