@@ -2,6 +2,8 @@
 
 Every call of the list is cut into independent pieces. A thread claims the next piece of the current call by a
 compare-and-swap, does it, and counts it as done; when all pieces are claimed and done, all go on to the next call.
+Calls of one piece that follow each other are one claim: in a step of one row that is most of them, and two threads
+need not meet after each.
 Nobody waits for a thread that is late: whoever is there does the work. Which thread did a piece never matters for
 its result.
 
@@ -24,9 +26,14 @@ ENTRY = 24  # of a program: kernel, fields, pieces
 @inline
 def work(board, program, count, generation):
     """Do what is left of a list; returns when it is done, or was over before."""
-    for i in range(count):
+    i = 0
+    while i < count:
         line = board + LINES + LINE * i
         pieces = load_atomic(line + PIECES)
+        following = i + 1
+        if pieces == 1:
+            while following < count and load_atomic(board + LINES + LINE * following + PIECES) == 1:
+                following += 1
         while True:
             claim = load_atomic(line + CLAIM)
             if claim >> 32 != generation:
@@ -35,12 +42,14 @@ def work(board, program, count, generation):
             if piece >= pieces:
                 break
             if swap_atomic(line + CLAIM, claim, claim + 1):
-                call_kernel(load_i64(program + ENTRY * i), load_i64(program + ENTRY * i + 8), piece)
+                for j in range(i, following):
+                    call_kernel(load_i64(program + ENTRY * j), load_i64(program + ENTRY * j + 8), piece)
                 add_atomic(line + DONE, 1)
         while load_atomic(line + DONE) < pieces:
             if load_atomic(line + CLAIM) >> 32 != generation:
                 return
             pause()
+        i = following
 
 
 def run(program, count, board):

@@ -129,9 +129,9 @@ class Mimi:
         """
         self._check(codes)
         parts = [np.zeros(0, np.float32)]
+        embedded = self.quantizer.decode(codes)  # all at once: its tables come from the file, one after the other
         for a in range(0, len(codes), TRANSFORMER_FRAMES):
-            x = self.quantizer.decode(codes[a : a + TRANSFORMER_FRAMES])
-            x = self.upsample(x, state.upsample)
+            x = self.upsample(embedded[a : a + TRANSFORMER_FRAMES], state.upsample)
             x = self.decoder_transformer(x, state.transformer)
             step = SEANET_FRAMES * self.config.frame_stride
             parts += [self._samples(x[b : b + step], state)[:, 0] for b in range(0, len(x), step)]
