@@ -88,7 +88,8 @@ def cycles(loop: list[str], model: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "loop.s"
         source.write_text("\n".join(["start:", *plain, "b.ne start"]) + "\n")
-        said = run(tool("llvm-mca"), "-mtriple=aarch64-linux-gnu", f"-mcpu={model}", f"-iterations={ROUNDS}", str(source))
+        options = ("-mtriple=aarch64-linux-gnu", f"-mcpu={model}", f"-iterations={ROUNDS}")
+        said = run(tool("llvm-mca"), *options, str(source))
     return int(re.search(r"Total Cycles:\s+(\d+)", said)[1]) / ROUNDS  # type: ignore[index]
 
 
@@ -101,7 +102,7 @@ def main() -> int:
             entry = disassembly(code, "gemm_int8")
             inner = re.search(r"\bbl\b.*<(\w+)>", entry)  # Numba's wrapper calls the kernel proper
             best[target] = max(loops(disassembly(code, inner[1])), key=reuse)
-    print("| board | core | kernel | cycles per step (256 MAC) | MAC per cycle | GMAC/s, one core | one second of audio |")
+    print("| board | core | kernel | cycles per step (256 MAC) | MAC per cycle | GMAC/s on one core | 1 s of audio |")
     print("|---|---|---|---|---|---|---|")
     for board in BOARDS:
         macs = products(best[board.target])
