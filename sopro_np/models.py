@@ -1,15 +1,19 @@
-"""Where model and voice files are found by name, on this user's machine."""
+"""Where model and voice files are found by name: on this user's machine, and inside the package."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from sopro_np.errors import UsageError
 
 VOICE_SUFFIX = ".voice.safetensors"
 DEFAULT_RECIPE = "int8"
+EMBEDDED = Path(__file__).resolve().parent / "assets" / "demo.safetensors"  # with it: NAME.voice.safetensors
+EMBEDDED_VOICE = "ross"  # speaks if no voice is asked for
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)  # a name, never a path
 
 
@@ -49,13 +53,16 @@ def cached_model(name: str) -> Path | None:
 
 
 def find_model(name: str | Path | None) -> Path:
-    """A file, or the name of a downloaded model; None: SOPRO_NP_MODEL."""
+    """A file, or the name of a downloaded model; None: SOPRO_NP_MODEL, else the embedded one."""
     name = name or os.environ.get("SOPRO_NP_MODEL")
     if not name:
-        raise UsageError(
-            "no model: give --model FILE (or model=), set SOPRO_NP_MODEL, "
-            "or get one with `sopro-np download v1.5` and use --model v1.5"
-        )
+        if not EMBEDDED.is_file():
+            raise UsageError(
+                "no model: give --model FILE (or model=), set SOPRO_NP_MODEL, "
+                "or get one with `sopro-np download v1.5` and use --model v1.5"
+            )
+        _say_that_it_is_embedded()
+        return EMBEDDED
     if os.path.isfile(name):  # Path.is_file raises for names that are too long
         return Path(name)
     if found := cached_model(str(name)):
@@ -64,13 +71,32 @@ def find_model(name: str | Path | None) -> Path:
     raise UsageError(f"model {str(name)!r} is neither a file nor a downloaded model (downloaded: {have})")
 
 
+@cache
+def _say_that_it_is_embedded() -> None:
+    """Once a process: nobody should take the small model for a published one."""
+    logging.getLogger("sopro_np").warning(
+        "sopro_np: no model was given: the small embedded one speaks (README tells how to get a published model)"
+    )
+
+
 def find_voice(name: str | Path) -> Path:
-    """A file, or the name of a voice in the voices folder."""
+    """A file, or the name of a voice in the voices folder or of an embedded one."""
     if os.path.isfile(name):
         return Path(name)
-    folder = voices_dir()
-    path = folder / f"{name}{VOICE_SUFFIX}"
-    if Path(str(name)).name == str(name) and os.path.isfile(path):
-        return path
-    have = ", ".join(sorted(p.name.removesuffix(VOICE_SUFFIX) for p in folder.glob(f"*{VOICE_SUFFIX}"))) or "none"
-    raise UsageError(f"voice {str(name)!r} is neither a file nor in {folder} (there: {have})")
+    folders = (voices_dir(), EMBEDDED.parent)
+    if Path(str(name)).name == str(name):
+        for folder in folders:
+            if os.path.isfile(path := folder / f"{name}{VOICE_SUFFIX}"):
+                return path
+    mine, embedded = (", ".join(_voices_in(folder)) or "none" for folder in folders)
+    raise UsageError(f"voice {str(name)!r} is neither a file nor in {folders[0]} (there: {mine}; embedded: {embedded})")
+
+
+def default_voice(model: Path) -> Path | None:
+    """Who speaks if nobody was named: with the embedded model its first voice, else None."""
+    path = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}")
+    return path if model.resolve() == EMBEDDED and path.is_file() else None
+
+
+def _voices_in(folder: Path) -> list[str]:
+    return sorted(path.name.removesuffix(VOICE_SUFFIX) for path in folder.glob(f"*{VOICE_SUFFIX}"))

@@ -10,7 +10,7 @@ import numpy as np
 from sopro_np import engine
 from sopro_np.engine import Reference, Sopro
 from sopro_np.errors import UsageError
-from sopro_np.models import find_model, find_voice
+from sopro_np.models import default_voice, find_model, find_voice
 from sopro_np.ops import current
 from sopro_np.voice import Voice
 
@@ -18,7 +18,7 @@ __all__ = ["Sopro", "Voice", "load", "synthesize"]
 
 
 def load(model: str | Path | None = None, threads: int | None = None, ops: str | None = None) -> Sopro:
-    """Open a model: a file, the name of a downloaded one, or None for SOPRO_NP_MODEL.
+    """Open a model: a file, the name of a downloaded one, or None for SOPRO_NP_MODEL, else the embedded one.
 
     `threads`: at most that many for large products. `ops`: "numpy" (or "native").
     """
@@ -42,13 +42,20 @@ def synthesize(
 ) -> np.ndarray:
     """Text -> float32 waveform (samples,), mono, in [-1, 1], at the model's rate (24 kHz for the published ones).
 
-    One of `ref` (a recording: file name, bytes or file object) and `voice` (a Voice, a voice file or a name).
-    `model`: a file or the name of a downloaded model; else SOPRO_NP_MODEL. The last model stays loaded.
+    One of `ref` (a recording: file name, bytes or file object) and `voice` (a Voice, a voice file or a name); the
+    embedded model has a voice for the case that neither is given.
+    `model`: a file or the name of a downloaded model; else SOPRO_NP_MODEL, else the embedded one. The last model
+    stays loaded.
     `options` are the fields of sopro_np.options.Options. Errors: sopro_np.SoproError.
     """
-    if (ref is None) == (voice is None):
-        raise UsageError("give either ref= (a recording) or voice= (a saved voice)")
-    tts = _loaded(find_model(model), threads, ops)
+    if ref is not None and voice is not None:
+        raise UsageError("give either ref= (a recording) or voice= (a saved voice), not both")
+    path = find_model(model)
+    if ref is None and voice is None:
+        voice = default_voice(path)
+        if voice is None:
+            raise UsageError("whose voice? give ref= (a recording) or voice= (a saved voice)")
+    tts = _loaded(path, threads, ops)
     if ref is not None:
         chosen = tts.voice(ref)
     elif isinstance(voice, Voice):

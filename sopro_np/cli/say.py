@@ -12,7 +12,7 @@ import numpy as np
 
 from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
 from sopro_np.errors import UsageError
-from sopro_np.models import find_model, find_voice
+from sopro_np.models import default_voice, find_model, find_voice
 from sopro_np.options import Options
 from sopro_np.voice import Voice
 from sopro_np.wav import WavWriter, check_target
@@ -74,9 +74,10 @@ def _read_text(text: str) -> str:
 def _voice(tts: Sopro, args: argparse.Namespace) -> Voice:
     if args.ref is not None:
         return tts.voice(args.ref)
-    if args.voice is not None:
-        return tts.load_voice(find_voice(args.voice))
-    raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
+    voice = find_voice(args.voice) if args.voice is not None else default_voice(tts.path)
+    if voice is None:
+        raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
+    return tts.load_voice(voice)
 
 
 def _with_progress(chunks: Iterator[np.ndarray], sample_rate: int, quiet: bool) -> Iterator[np.ndarray]:
