@@ -7,7 +7,6 @@ cold start, memory along a stream, events that `perf` counts) is measured in pro
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import math
 import os
@@ -27,7 +26,7 @@ import numpy as np
 from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
 from sopro_np.errors import ModelError
 from sopro_np.ops import native
-from sopro_np.ops.native.arena import Arena
+from sopro_np.ops.native import arena
 from sopro_np.options import Options
 from sopro_np.roofline import roofline
 from sopro_np.sampling import Sampler
@@ -137,17 +136,12 @@ def _nbytes(thing: Any, seen: set[int]) -> int:
     return sum(_nbytes(part, seen) for part in thing) if isinstance(thing, list | tuple) else 0
 
 
-def arena_bytes() -> int:
-    """What all arenas of this process hold, recorded steps included."""
-    return sum(thing.nbytes for thing in gc.get_objects() if isinstance(thing, Arena))
-
-
 def stream_arenas(tts: Sopro) -> int:
     """Speak until a stream's steps are recorded (three chunks) -> bytes of its arenas; 0 on NumPy, which has none."""
     stream = tts.stream(TEXT, random_voice(tts), **_stream_options(tts, 3 * Options().chunk_frames))
     for _ in range(3):
         next(stream)
-    return arena_bytes()
+    return arena.bytes_of_all()
 
 
 # ---------------------------------------------------------------- processes of their own
@@ -206,7 +200,7 @@ def stream_child(model: str, voice: str, threads: int | None, ops: str, options:
         samples += len(next(stream))
         while waiting and samples >= waiting[0] * tts.sample_rate:
             rss[str(waiting.pop(0))] = _memory_mb("VmRSS")
-    print(json.dumps({"stream_rss_mb": rss, "arena_bytes": arena_bytes()}))
+    print(json.dumps({"stream_rss_mb": rss, "arena_bytes": arena.bytes_of_all()}))
 
 
 def count_events(

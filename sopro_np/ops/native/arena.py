@@ -45,10 +45,19 @@ class Lease(weakref.ref):
     block: Block
 
 
+_arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
+
+
+def bytes_of_all() -> int:
+    """What all arenas of this process hold: one per thread that computes, one per recorded step."""
+    return sum(arena.nbytes for arena in _arenas)
+
+
 class Arena:
     """Blocks in sizes that grow by a quarter of a power of two."""
 
     def __init__(self) -> None:
+        _arenas.add(self)
         self._free: dict[int, list[Block]] = {}
         self._blocks: list[Block] = []  # all of them: recorded addresses stay good as long as the arena lives
         self.held: list[np.ndarray] = []  # small arrays that a recording refers to
