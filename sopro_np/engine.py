@@ -30,9 +30,14 @@ STREAM_LOOKAHEAD = 16  # default of `stream` for models that look ahead; docs/ST
 
 
 class Sopro:
-    """A loaded model. Weights are shared and read-only: any number of voices and streams may use one object."""
+    """A loaded model. Weights are shared and read-only: any number of voices and streams may use one object.
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    `read`: how tensors are taken from the file (a study may take them in another format than they lie there).
+    """
+
+    def __init__(
+        self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
+    ) -> None:
         self.path = Path(path)
         self.threads = threads
         self.ops = current()  # packs the weights, and is used for all that is computed with them
@@ -51,15 +56,14 @@ class Sopro:
         self._mimi: Mimi | None = None
         self._tokenizer: Tokenizer | None = None
         try:
-            self._read(architecture)
+            self._read(architecture, read(file))
         except FormatError as error:
             message = str(error)
             raise FormatError(message if str(path) in message else f"{path}: {message}") from None
 
-    def _read(self, architecture: dict[str, Any]) -> None:
+    def _read(self, architecture: dict[str, Any], weights: Weights) -> None:
         """Build the parts that the file holds; every tensor must belong to one of them."""
         file = self.file
-        weights = Weights(file)
         if "sopro" in architecture:
             self._model = build_model(weights.scope("sopro"), SoproConfig.from_dict(architecture["sopro"]))
         if "mimi" in architecture:

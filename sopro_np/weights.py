@@ -6,6 +6,7 @@ keeps account: a tensor that is missing, misshapen, of the wrong type or never u
 
 from __future__ import annotations
 
+import copy
 import json
 import mmap
 import os
@@ -143,7 +144,9 @@ class Weights:
 
     def scope(self, name: str | int, packs: bool = True) -> Weights:
         """The tensors below `prefix.name`. `packs` False: leave them as they lie in the file (rarely used ones)."""
-        return Weights(self.file, f"{self.prefix}{name}.", self.used, self._packs and packs)
+        below = copy.copy(self)
+        below.prefix, below._packs = f"{self.prefix}{name}.", self._packs and packs
+        return below
 
     def has(self, name: str) -> bool:
         """Is there a matrix or vector of this name?"""
