@@ -20,7 +20,7 @@ FLOORS = (
     ("model", "mimi"),
     ("voice", "session", "batch"),
     ("engine", "roofline", "bench", "hub", "speak"),
-    ("cli", "serve", "evaluate", "__main__"),
+    ("evaluate", "cli", "serve", "__main__"),
 )
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("speak", "bench")}
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}

@@ -24,7 +24,7 @@ from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
 from sopro_np.engine import Sopro, load
 from sopro_np.errors import SoproError
-from tools.stream_table import snr
+from sopro_np.evaluate.signals import snr
 
 
 @dataclass

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sopro_np.bench import TEXT, forced, random_voice
 from sopro_np.engine import Sopro, load
 from sopro_np.errors import SoproError
+from sopro_np.evaluate.signals import snr
 from sopro_np.session import BLOCK_FRAMES
 
 TEXTS = (
@@ -28,12 +29,6 @@ TEXTS = (
     "It was raining when we left, but by noon the sky had cleared.",
 )
 LOOKAHEADS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 64, 128)
-
-
-def snr(reference: np.ndarray, other: np.ndarray) -> float:
-    """Signal-to-noise ratio in dB; infinite where nothing differs."""
-    noise = float(np.sum((reference - other) ** 2, dtype=np.float64))
-    return float("inf") if noise == 0 else 10 * np.log10(float(np.sum(reference**2, dtype=np.float64)) / noise)
 
 
 def table(tts: Sopro, ref: str | None, frames: int, seeds: int) -> list[tuple[int, float, float]]:

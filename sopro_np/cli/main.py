@@ -63,11 +63,33 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
     bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
+
+    evaluate = commands.add_parser("eval", help="how well does a model speak, and how far is it from another one?")
+    evaluate.add_argument("model", nargs="?", metavar="MODEL", help="FILE or NAME; default: SOPRO_NP_MODEL")
+    evaluate.add_argument("--against", metavar="FILE|NAME", help="the model to compare with, e.g. the same one in fp32")
+    evaluate.add_argument("--ref", "-r", action="append", default=[], metavar="FILE", help="recordings of voices")
+    evaluate.add_argument("--voice", "-v", action="append", default=[], metavar="FILE|NAME", help="saved voices")
+    evaluate.add_argument("--texts", metavar="FILE", help="a text a line, a tab, a recording of it; default: built in")
+    evaluate.add_argument("--count", type=int, metavar="N", help="only the first N texts (60)")
+    evaluate.add_argument("--seeds", type=int, default=3, metavar="N", help="utterances of every text (3)")
+    evaluate.add_argument("--only", choices=("fidelity", "quality"), help="leave the other question out")
+    evaluate.add_argument("--json", metavar="FILE|-", help="all figures")
+    evaluate.add_argument("--html", metavar="FILE", help="a page with tables, spectrograms and players")
+    evaluate.add_argument("--listen", metavar="FILE", help="a page for a blind AB, ABX and MOS test")
+    evaluate.add_argument("--webmushra", metavar="DIR", help="the same stimuli for webMUSHRA")
+    evaluate.add_argument("--examples", type=int, default=8, metavar="N", help="texts that can be heard on pages (8)")
+    evaluate.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    _add_computing(evaluate)
+    _add_options(evaluate)
     return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", "-m", metavar="FILE|NAME", help="default: SOPRO_NP_MODEL")
+    _add_computing(parser)
+
+
+def _add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="at most so many for large products")
     parser.add_argument("--ops", choices=("native", "numpy"), help="implementation of the arithmetic")
 
@@ -146,6 +168,8 @@ def _run(args: argparse.Namespace) -> int:
         from sopro_np.cli.doctor import doctor as command
     elif args.command == "download":
         from sopro_np.cli.download import run as command
+    elif args.command == "eval":
+        from sopro_np.cli.evaluate import run as command
     else:
         from sopro_np.cli.bench import run as command
     return command(args)

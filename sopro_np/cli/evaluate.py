@@ -1,0 +1,95 @@
+"""`sopro-np eval`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sopro_np.engine import load
+from sopro_np.errors import UsageError
+from sopro_np.evaluate import listening, report
+from sopro_np.evaluate.quality import MEASURES
+from sopro_np.evaluate.run import evaluate
+from sopro_np.evaluate.texts import built_in, read_texts
+from sopro_np.models import find_model, find_voice
+from sopro_np.options import Options
+from sopro_np.wav import check_target
+from sopro_np.weights import replacing
+
+
+def run(args: argparse.Namespace) -> int:
+    """Figures for people on stderr; JSON and pages where they were asked for."""
+    for name, least in (("seeds", 1), ("count", 1), ("examples", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value} must be at least {least}")
+    model, against = find_model(args.model), find_model(args.against) if args.against else None
+    voices = [find_voice(v) for v in args.voice]
+    for target in filter(None, (args.json, args.html, args.listen)):
+        check_target(target, (model, against, args.texts, *args.ref, *voices))
+    if args.only == "fidelity" and (args.listen or args.webmushra):
+        raise UsageError("a listening test is made of sampled speech: leave --only fidelity out")
+    texts = (read_texts(args.texts) if args.texts else built_in())[: args.count]
+    options = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
+    first = options.pop("seed", 1)
+    Options(**options)
+    done = evaluate(
+        load(model, args.threads, args.ops),
+        load(against, args.threads, args.ops) if against else None,
+        args.ref, voices, texts, range(first, first + args.seeds), options, args.only,
+        progress=(lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    result = done.result
+    if args.json:
+        _write(args.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    if args.html:
+        _write(args.html, report.page(result, done.examples(args.examples), done.rate))
+    if args.listen:
+        title = "How does this speech sound?"
+        _write(args.listen, listening.page(done.stimuli(max(1, args.examples)), done.rate, title))
+    if args.webmushra:
+        listening.write_webmushra(Path(args.webmushra), done.stimuli(max(1, args.examples)), done.rate)
+    for name, why in result["missing"].items():
+        print(f"not measured: {name}: {why}", file=sys.stderr)
+    for line in lines(result):
+        print(line, file=sys.stderr)
+    return 0
+
+
+def _write(target: str, content: str) -> None:
+    """To stdout, or into a file that appears whole or not at all."""
+    if target == "-":
+        sys.stdout.write(content)
+        return
+    with replacing(target, UsageError) as f:
+        f.write(content.encode("utf-8"))
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result for people, with what every figure means."""
+    out = []
+    if found := result.get("fidelity"):
+        out += [f"fidelity, {found['scripts']} scripts, {found['frames']} frames (mean, worst):"]
+        out += [f"  {name:14} {_figure(m['mean'])} {_figure(m['worst'])}" for name, m in found["measures"].items()]
+    if found := result.get("quality"):
+        out += [f"quality, {found['texts']} texts x {found['seeds']} seeds (mean, 95 % interval);"
+                f" MCD and F0 against {found['mcd_and_f0_against']}:"]  # fmt: skip
+        for system, inside in found["systems"].items():
+            out.append(f"  {system}")
+            out += [_summary(name, m) for name, m in inside["summary"].items()]
+        if difference := found.get("difference"):
+            out.append("  model minus against")
+            out += [_summary(name, m) for name, m in difference.items()]
+    return out + [f"- {text}" for text in result["definitions"]]
+
+
+def _figure(value: float | None) -> str:
+    return "       -" if value is None else f"{value:8.2f}"
+
+
+def _summary(name: str, m: dict[str, Any]) -> str:
+    bounds = f"[{_figure(m['low']).strip()}, {_figure(m['high']).strip()}]"
+    return f"    {name:16} {_figure(m['mean'])} {MEASURES[name][0]:5} {bounds}"

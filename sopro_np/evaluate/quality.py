@@ -1,0 +1,224 @@
+"""Does it speak well? Sampled speech of many texts and seeds, each utterance measured on its own, then means with
+confidence intervals. Nothing here is teacher-forced: how far one model is from another one says fidelity.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sopro_np.engine import Sopro
+from sopro_np.evaluate import failures, pitch, recogniser, speaker, words, world
+from sopro_np.evaluate.bootstrap import interval
+from sopro_np.evaluate.cepstra import definition
+from sopro_np.evaluate.libraries import MissingLibrary, library
+from sopro_np.evaluate.texts import Text
+from sopro_np.options import Options
+from sopro_np.voice import Voice
+
+MEASURES = {  # name -> (unit, what it says); in the order of tables
+    "wer": ("%", "word error rate"),
+    "cer": ("%", "character error rate"),
+    "failures": ("%", "utterances that failed in any way"),
+    **{name: ("%", text) for name, text in failures.DEFINITIONS.items()},
+    "similarity": ("", "speaker similarity with the reference recording"),
+    "mcd": ("dB", "mel-cepstral distance to the recording of the text (or what is named above)"),
+    "f0_rmse_hz": ("Hz", "F0 RMSE to the same"),
+    "f0_rmse_cents": ("cents", "F0 RMSE to the same"),
+    "f0_correlation": ("", "log-F0 correlation with the same"),
+    "vuv_error": ("%", "frames whose voicing differs from it"),
+    "f0_offset_cents": ("cents", "median F0 against the reference recording's"),
+    "seconds": ("s", "duration of an utterance"),
+    "pace": ("s", "seconds of speech for 10 characters of text"),
+}
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice to speak in, its name, and what it sounds like (n,) at the model's rate."""
+
+    name: str
+    voice: Voice
+    wav: np.ndarray
+
+
+@dataclass
+class Utterance:
+    """One text in one voice under one seed, and everything found out about it."""
+
+    text: str
+    group: int  # number of the text
+    voice: str
+    seed: int
+    wav: np.ndarray
+    seconds: float
+    finish_reason: str | None
+    heard: str | None = None
+    failed: list[str] = field(default_factory=list)
+    measures: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the sound."""
+        kept = ("text", "voice", "seed", "seconds", "finish_reason", "heard", "failed")
+        return {name: getattr(self, name) for name in kept} | {k: clean(v) for k, v in self.measures.items()}
+
+
+@dataclass
+class Tools:
+    """The libraries that are there; `missing`: measure -> why it cannot be taken."""
+
+    recognise: recogniser.Recogniser | None = None
+    embed: speaker.SpeakerEncoder | None = None
+    world: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def open_tools() -> Tools:
+    """What this installation can measure."""
+    tools = Tools()
+    try:
+        library("jiwer", "WER and CER")
+        tools.recognise = recogniser.Recogniser()
+    except MissingLibrary as error:
+        tools.missing["wer, cer"] = str(error)
+    try:
+        tools.embed = speaker.SpeakerEncoder()
+    except MissingLibrary as error:
+        tools.missing["similarity"] = str(error)
+    try:
+        library("pyworld", "MCD and F0")
+        tools.world = True
+    except MissingLibrary as error:
+        tools.missing["mcd, f0, vuv_error"] = str(error)
+    return tools
+
+
+def speak(
+    tts: Sopro, texts: Sequence[Text], speakers: Sequence[Speaker], seeds: Sequence[int], options: dict[str, Any]
+) -> list[Utterance]:
+    """Every text under every seed; voices take turns with the texts."""
+    spoken = []
+    for group, text in enumerate(texts):
+        who = speakers[group % len(speakers)]
+        for seed in seeds:
+            o = Options(**{**options, "seed": seed})
+            session = tts.session(text.text, who.voice, o)
+            wav = np.concatenate([np.zeros(0, np.float32), *tts.chunks(session, o)])
+            seconds = len(wav) / tts.sample_rate
+            spoken.append(Utterance(text.text, group, who.name, seed, wav, seconds, session.finish_reason))
+    return spoken
+
+
+def measure(
+    spoken: list[Utterance],
+    rate: int,
+    speakers: Sequence[Speaker],
+    recording: Callable[[Utterance], np.ndarray | None],
+    tools: Tools,
+) -> None:
+    """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None."""
+    pace = failures.median_pace([u.text for u in spoken], [u.seconds for u in spoken])
+    embedded = {s.name: tools.embed(s.wav, rate) for s in speakers} if tools.embed else {}
+    pitches = {s.name: _median_pitch(world.pitch_track(s.wav, rate)) for s in speakers} if tools.world else {}
+    recorded: dict[int, world.Analysis] = {}
+    for u in spoken:
+        m = u.measures
+        if tools.recognise:
+            u.heard = tools.recognise(u.wav, rate)
+            e = words.errors(u.text, u.heard)
+            m |= {"words": e.words, "word_errors": e.word_errors}
+            m |= {"characters": e.characters, "character_errors": e.character_errors}
+        u.failed = failures.classify(u.text, u.wav, u.seconds, pace, u.finish_reason, u.heard)
+        if tools.embed:
+            m["similarity"] = speaker.similarity(embedded[u.voice], tools.embed(u.wav, rate))
+        if tools.world and len(u.wav):
+            own, reference = world.analyse(u.wav, rate), recording(u)
+            m["f0_offset_cents"] = 1200 * float(np.log2(_median_pitch(own.f0) / pitches[u.voice]))
+            if reference is not None:
+                key = id(reference)
+                if key not in recorded:
+                    recorded[key] = world.analyse(reference, rate)
+                m |= world.compare_aligned(recorded[key], own)
+
+
+def _median_pitch(f0: np.ndarray) -> float:
+    return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else float("nan")
+
+
+def summarise(spoken: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
+    """Measure -> mean, low, high (95 %), count, unit. Only measures that were taken."""
+    groups = np.array([u.group for u in spoken])
+
+    def values(name: str) -> np.ndarray:
+        return np.array([u.measures.get(name, np.nan) for u in spoken], np.float64)
+
+    columns: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
+        "wer": (100 * values("word_errors"), values("words")),
+        "cer": (100 * values("character_errors"), values("characters")),
+        "failures": (np.array([100.0 * bool(u.failed) for u in spoken]), None),
+        **{n: (np.array([100.0 * (n in u.failed) for u in spoken]), None) for n in failures.NAMES},
+        "seconds": (np.array([u.seconds for u in spoken]), None),
+        "pace": (np.array([10 * u.seconds for u in spoken]), np.array([float(len(u.text)) for u in spoken])),
+    }
+    result = {}
+    for name, (unit, _) in MEASURES.items():
+        column, weights = columns[name] if name in columns else (values(name), None)
+        found = interval(column, groups, weights)
+        if found.count:
+            result[name] = {k: clean(v) for k, v in found.as_dict().items()} | {"unit": unit}
+    return result
+
+
+def differences(spoken: Sequence[Utterance], other: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
+    """`other` minus `spoken`, utterance by utterance of the same text and seed, with the interval of the mean."""
+    groups = np.array([u.group for u in spoken])
+    result = {}
+    for name in ("wer", "cer", "failures", "similarity", "mcd", "seconds"):
+        delta = np.array([_single(b, name) - _single(a, name) for a, b in zip(spoken, other, strict=True)])
+        found = interval(delta, groups)
+        if found.count:
+            result[name] = {k: clean(v) for k, v in found.as_dict().items()} | {"unit": MEASURES[name][0]}
+    return result
+
+
+def _single(u: Utterance, name: str) -> float:
+    m = u.measures
+    if name in ("wer", "cer"):
+        top, bottom = ("word_errors", "words") if name == "wer" else ("character_errors", "characters")
+        return 100 * m[top] / m[bottom] if m.get(bottom) else float("nan")
+    if name == "failures":
+        return 100.0 * bool(u.failed)
+    return u.seconds if name == "seconds" else m.get(name, float("nan"))
+
+
+def pitch_across(spoken: Sequence[Utterance], speakers: Sequence[Speaker], rate: int) -> float:
+    """Correlation over speakers of the log median F0 of their recording and of their speech; nan for fewer than 3."""
+    if len(speakers) < 3:
+        return float("nan")
+    offsets = {
+        s.name: [u.measures.get("f0_offset_cents", np.nan) for u in spoken if u.voice == s.name] for s in speakers
+    }
+    heard = np.array([np.log2(_median_pitch(world.pitch_track(s.wav, rate))) for s in speakers])
+    said = heard + np.array([np.nanmean(offsets[s.name]) / 1200 if offsets[s.name] else np.nan for s in speakers])
+    known = np.isfinite(heard) & np.isfinite(said)
+    return pitch.correlation(heard[known], said[known])
+
+
+def definitions(rate: int) -> list[str]:
+    """What every number means, for the output."""
+    return [
+        words.DEFINITION,
+        f"ASR: {recogniser.NAME}",
+        f"speaker similarity: {speaker.NAME}",
+        f"{definition(rate)}; {world.ALIGNMENT}",
+        world.PITCH_DEFINITION,
+        "failures: " + "; ".join(f"{name}: {text}" for name, text in failures.DEFINITIONS.items()),
+        "intervals: 95 %, percentile bootstrap over texts (all seeds of a text together), 2000 draws",
+    ]
+
+
+def clean(value: float) -> float | None:
+    """JSON has no NaN and no infinity: both become null."""
+    return float(value) if np.isfinite(value) else None

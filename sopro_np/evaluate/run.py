@@ -1,0 +1,217 @@
+"""An evaluation as one call: models, voices and texts in; one record out, of which JSON and pages are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopro_np.audio import read_reference
+from sopro_np.engine import Sopro
+from sopro_np.errors import SoproError, UsageError
+from sopro_np.evaluate import fidelity, quality
+from sopro_np.evaluate.fidelity import Script
+from sopro_np.evaluate.listening import Stimulus
+from sopro_np.evaluate.quality import Speaker, Tools, Utterance, clean
+from sopro_np.evaluate.texts import Text
+from sopro_np.evaluate.world import analyse
+from sopro_np.options import Options
+
+SCRIPTS = 12  # of a fidelity run: texts, each with the first seed
+LONGEST = 60.0  # seconds of a recording of a text
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Evaluation:
+    """`result`: what goes into the JSON. The rest has sound and goes into the pages."""
+
+    result: dict[str, Any]
+    rate: int
+    spoken: dict[str, list[Utterance]] = field(default_factory=dict)  # by system
+    recordings: dict[str, np.ndarray] = field(default_factory=dict)  # by text
+
+    def examples(self, count: int) -> list[tuple[str, list[tuple[str, Utterance]]]]:
+        """The first seed of `count` texts, evenly spread over the run, as every system said them."""
+        first = {name: {u.group: u for u in reversed(spoken)} for name, spoken in self.spoken.items()}
+        groups = sorted(next(iter(first.values()), {}))
+        chosen = [
+            groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, min(count, len(groups))).round().astype(int))
+        ]
+        return [(next(iter(first.values()))[g].text, [(n, first[n][g]) for n in first]) for g in chosen]
+
+    def stimuli(self, count: int) -> list[Stimulus]:
+        """The same, for a listening test."""
+        return [
+            Stimulus(text, {name: u.wav for name, u in row}, self.recordings.get(text))
+            for text, row in self.examples(count)
+        ]
+
+
+def evaluate(
+    tts: Sopro,
+    against: Sopro | None,
+    refs: Sequence[str | Path],
+    voices: Sequence[str | Path],
+    texts: Sequence[Text],
+    seeds: Sequence[int],
+    options: dict[str, Any],
+    only: str | None = None,
+    progress: Progress = lambda line: None,
+) -> Evaluation:
+    """All that can be found out about `tts`, and about `against` beside it."""
+    if not refs and not voices:
+        raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
+    same = against is not None and against.fingerprints == tts.fingerprints
+    if only == "fidelity" and not same:
+        raise UsageError(
+            "fidelity compares two files of one model: give --against another recipe of the same checkpoints"
+        )
+    if against is not None and against.sample_rate != tts.sample_rate:
+        raise UsageError(f"models of {tts.sample_rate} and {against.sample_rate} Hz cannot be compared")
+    rate = tts.sample_rate
+    result: dict[str, Any] = {"model": facts(tts), "missing": {}, "definitions": []}
+    done = Evaluation(result, rate)
+    if against is not None:
+        result["against"] = facts(against)
+    tools = quality.open_tools()
+    if against is not None and only != "quality":
+        if same:
+            progress("fidelity")
+            result["fidelity"] = compare_models(against, tts, refs, voices, texts[:SCRIPTS], seeds[0], options, tools)
+            result["definitions"] += [f"{k}: {v}" for k, v in fidelity.DEFINITIONS.items()]
+        else:
+            result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
+    if only != "fidelity":
+        result["quality"] = judge(done, tts, against, refs, voices, texts, seeds, options, tools, progress)
+        result["definitions"] += quality.definitions(rate)
+    result["missing"] |= tools.missing
+    return done
+
+
+def facts(tts: Sopro) -> dict[str, Any]:
+    sources, recipe = tts.file.json("sources"), tts.file.json("recipe")
+    return {
+        "file": tts.path.name,
+        "recipe": recipe.get("name"),
+        "bytes": tts.path.stat().st_size,
+        "generation": sources.get("sopro", {}).get("generation", "?"),
+        "ops": tts.ops,
+    }
+
+
+def speakers_of(tts: Sopro, refs: Sequence[str | Path], voices: Sequence[str | Path]) -> list[Speaker]:
+    """Voices of recordings, and saved ones (which sound as the codec renders their codes). Names are file names."""
+    config, found = tts.model.config, []
+    for ref in refs:
+        wav = read_reference(ref, tts.sample_rate, config.reference_seconds, config.frame_rate)
+        found.append(Speaker(Path(ref).stem, tts.voice(wav), wav))
+    for file in voices:
+        voice = tts.load_voice(file)
+        name = Path(file).name.removesuffix(".safetensors").removesuffix(".voice")
+        found.append(Speaker(name, voice, tts.decode(voice.codes.astype(np.int64))))
+    names = [s.name for s in found]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two voices have one name ({', '.join(sorted(names))}): rename a file")
+    return found
+
+
+def compare_models(
+    reference: Sopro,
+    actual: Sopro,
+    refs: Sequence[str | Path],
+    voices: Sequence[str | Path],
+    texts: Sequence[Text],
+    seed: int,
+    options: dict[str, Any],
+    tools: Tools,
+) -> dict[str, Any]:
+    """Fidelity of `actual`: mean and worst of every measure over scripts that `reference` wrote."""
+    o = Options(**{**options, "seed": seed})
+    people, rows, frames = speakers_of(reference, refs, voices), [], 0
+    for i, text in enumerate(texts):
+        who = people[i % len(people)]
+        script: Script = fidelity.write(
+            reference, text.text, who.wav if i % len(people) < len(refs) else None, who.voice.codes.astype(np.int64), o
+        )
+        r, a = (fidelity.play(tts, script) for tts in (reference, actual))
+        row = fidelity.compare(r, a)
+        if tools.world:
+            analysed = (analyse(r.wav, reference.sample_rate), analyse(r.chain_wav, reference.sample_rate))
+            row |= fidelity.mcds(analysed, a, reference.sample_rate)
+        rows.append(row)
+        frames += len(script.codes)
+    return {"scripts": len(rows), "frames": frames, "measures": {name: _over(rows, name) for name in rows[0]}}
+
+
+def _over(rows: Sequence[dict[str, float]], name: str) -> dict[str, float | None]:
+    """Mean and worst; null: no error at all (an SNR), or never measured."""
+    values = np.array([row[name] for row in rows])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {"mean": None, "worst": None}
+    worst = values.max() if name.endswith(("_lsd", "_mcd")) else values.min()
+    mean = (
+        -10 * np.log10(np.mean(10 ** (-values / 10))) if name.endswith("_db") and np.isfinite(worst) else values.mean()
+    )
+    return {"mean": clean(float(mean)), "worst": clean(float(worst))}
+
+
+def judge(
+    done: Evaluation,
+    tts: Sopro,
+    against: Sopro | None,
+    refs: Sequence[str | Path],
+    voices: Sequence[str | Path],
+    texts: Sequence[Text],
+    seeds: Sequence[int],
+    options: dict[str, Any],
+    tools: Tools,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Quality of one or two systems. Without recordings of the texts, MCD and F0 compare with what `against` says."""
+    rate, systems = tts.sample_rate, {"model": tts} | ({"against": against} if against is not None else {})
+    config = tts.model.config
+    done.recordings = {
+        t.text: read_reference(t.recording, rate, LONGEST, config.frame_rate) for t in texts if t.recording
+    }
+    people: list[Speaker] = []
+    for name, system in systems.items():
+        people = speakers_of(system, refs, voices)
+        progress(f"{name}: {len(texts)} texts x {len(seeds)} seeds")
+        done.spoken[name] = quality.speak(system, texts, people, seeds, options)
+        _failed_everywhere(done.spoken[name], name)
+    other = {(u.group, u.seed): u.wav for u in done.spoken.get("against", ()) if len(u.wav)}
+    by_model = not done.recordings and bool(other)
+    summary: dict[str, Any] = {}
+    for name in systems:
+        progress(f"{name}: measuring")
+
+        def recording(u: Utterance, name: str = name) -> np.ndarray | None:
+            if by_model:
+                return other.get((u.group, u.seed)) if name == "model" else None
+            return done.recordings.get(u.text)
+
+        quality.measure(done.spoken[name], rate, people, recording, tools)
+        summary[name] = {
+            "summary": quality.summarise(done.spoken[name]),
+            "utterances": [u.as_dict() for u in done.spoken[name]],
+        }
+        if tools.world and len(people) > 2:
+            summary[name]["f0_across_voices"] = clean(quality.pitch_across(done.spoken[name], people, rate))
+    compared = "the recording of the text" if done.recordings else "what `against` said" if by_model else "nothing"
+    result = {
+        "texts": len(texts), "seeds": len(seeds), "voices": [p.name for p in people], "systems": summary,
+        "mcd_and_f0_against": compared, "options": options,
+    }  # fmt: skip
+    if against is not None:
+        result["difference"] = quality.differences(done.spoken["against"], done.spoken["model"])
+    return result
+
+
+def _failed_everywhere(spoken: Sequence[Utterance], name: str) -> None:
+    if spoken and not any(len(u.wav) for u in spoken):
+        raise SoproError(f"{name}: said nothing for any text and seed; look at it with `sopro-np say`")
