@@ -1,0 +1,164 @@
+"""Which precision where? Every layer alone at every scheme, everything else fp32; and what else decides a recipe.
+
+    python tools/sensitivity.py MODEL --ref ref.wav -o study.json --docs docs
+
+MODEL is converted with `--recipe fp32`. Nothing is sampled once the fp32 model has spoken its scripts: all others are
+teacher-forced on them (sopro_np/evaluate/fidelity.py defines the measures). The JSON file is written after every step
+and read at the start, so a study that was interrupted goes on where it was. `--docs` renews the tables and figures of
+docs/QUANT.md. Needs the extra `eval`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sopro_np.audio import read_reference
+from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
+from sopro_np.convert.source import sha256_of
+from sopro_np.errors import SoproError
+from sopro_np.evaluate.texts import built_in, read_texts
+from sopro_np.weights import replacing
+from tools.study import growth, pages
+from tools.study.choose import choose
+from tools.study.layers import by_layer
+from tools.study.measure import Bench, prepare, write_scripts
+from tools.study.observe import FORMATS, Watch, watched
+from tools.study.requantise import load_as, matrices, stored_bytes
+
+FP32 = BUILT_IN["fp32"]
+ALONE = ("int4", "int8", "fp16")
+# Recipes of interest beside the built-in ones: what if ...?
+EXTRA = {
+    "int8 everywhere": Recipe("int8 everywhere", (("*", "int8"),)),
+    "int4 everywhere": Recipe("int4 everywhere", (("*", "int4"),)),
+}
+
+
+class Results:
+    """The JSON file: results by key, each computed once."""
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path = path
+        self.data: dict[str, Any] = {"about": about}
+        if path.is_file():
+            before = json.loads(path.read_text("utf-8"))
+            if before.get("about") != about:
+                raise SoproError(f"{path}: of another model, other texts or recordings; name another file with -o")
+            self.data = before
+
+    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+        """The value of `key`, computed and saved unless it is there."""
+        if key not in self.data:
+            self.data[key] = _finite(compute())
+            with replacing(self.path, SoproError) as f:
+                f.write(json.dumps(self.data, indent=1).encode())
+            print(key, file=sys.stderr, flush=True)
+        return self.data[key]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: an SNR without any error becomes null, and so does what cannot be measured."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def study(args: argparse.Namespace) -> dict[str, Any]:
+    """All results, by key."""
+    path = args.model
+    texts = [t.text for t in (read_texts(args.texts) if args.texts else built_in())][: args.count]
+    about = {
+        "model": sha256_of(path), "refs": [sha256_of(Path(r)) for r in args.ref], "texts": texts,
+        "wer": not args.no_wer, "max_frames": args.max_frames,
+    }  # fmt: skip
+    results = Results(args.output, about)
+    shapes = matrices(path)
+    layers = by_layer(shapes)
+    tts = load_as(path, FP32, threads=args.threads)
+    config = tts.model.config
+    limit = min(config.reference_seconds, 12.0)
+    wavs = [read_reference(r, tts.sample_rate, limit, config.frame_rate) for r in args.ref]
+    bench = prepare(tts, write_scripts(tts, texts, wavs, args.max_frames), not args.no_wer)
+    results.once("layers", lambda: {name: {m: list(shapes[m]) for m in inside} for name, inside in layers.items()})
+    results.once("size", lambda: {"frames": bench.frames, "codebooks": config.codebooks, "scripts": len(texts)})
+    results.once("dilations", lambda: {"ar": config.ar_dilations, "nar": config.nar_dilations})
+
+    def under(recipe: Recipe) -> dict[str, float]:
+        return bench.measure(load_as(path, recipe, threads=args.threads))
+
+    results.once("base", lambda: bench.compare(bench.answers))
+    for name, inside in layers.items():
+        for scheme in ALONE:
+            recipe = Recipe(name, (*((m.removesuffix(".weight"), scheme) for m in inside), ("*", "fp32")))
+            results.once(f"alone/{scheme}/{name}", lambda recipe=recipe: under(recipe))
+    recipes = {**{n: BUILT_IN[n] for n in BUILT_IN if n != "fp32"}, **EXTRA}
+    recipes |= {recipe.name: recipe for recipe in map(load_recipe, args.recipe)}
+    recipes |= {r.name: r for r in choose(results.data)}
+    for name, recipe in recipes.items():
+        results.once(f"recipe/{name}", lambda recipe=recipe: under(recipe) | {"bytes": _size(shapes, recipe)})
+        results.once(f"rules/{name}", lambda recipe=recipe: [list(rule) for rule in recipe.rules])
+    results.once("recipe/fp32", lambda: results.data["base"] | {"bytes": _size(shapes, FP32)})
+    _activations(path, bench, results)
+    results.once("depth", lambda: growth.depth(path, bench.scripts[:4], FP32, BUILT_IN["int8"]))
+    long_text = " ".join(texts[:4])
+    results.once("drift", lambda: growth.drift(path, wavs[0], long_text, args.drift, FP32, BUILT_IN["int8"]))
+    return results.data
+
+
+def _activations(path: Path, bench: Bench, results: Results) -> None:
+    """Ranges in the fp32 model, then the int8 recipe with activations quantised in other ways."""
+    if "ranges" in results.data and all(f"activations/{name}" in results.data for name in FORMATS):
+        return
+    watch = Watch()
+    with watched(path, FP32, watch) as tts:
+        bench.measure(tts)
+    results.once("ranges", lambda: {name: r.as_dict() for name, r in watch.ranges.items()})
+
+    def quantised(name: str) -> dict[str, float]:
+        with watched(path, BUILT_IN["int8"], Watch(activations=name, given=watch.ranges)) as tts:
+            return bench.measure(tts)
+
+    for name in FORMATS:
+        results.once(f"activations/{name}", lambda name=name: quantised(name))
+
+
+def _size(shapes: dict[str, tuple[int, int]], recipe: Recipe) -> int:
+    """Bytes of all matrices under a recipe."""
+    return round(sum(stored_bytes(shape, recipe.scheme(name)) for name, shape in shapes.items()))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path, metavar="MODEL", help="converted with --recipe fp32")
+    parser.add_argument("--ref", action="append", required=True, metavar="FILE", help="recordings of voices, in turns")
+    parser.add_argument("--texts", metavar="FILE", help="default: those of sopro-np eval")
+    parser.add_argument("--count", type=int, default=8, metavar="N", help="how many of them (8)")
+    parser.add_argument("--drift", type=int, default=400, metavar="N", help="frames of the long utterance (400)")
+    parser.add_argument("--max-frames", type=int, default=400, metavar="N", help="of a sentence (400)")
+    parser.add_argument("--no-wer", action="store_true", help="leave the ASR out: a third of the time")
+    parser.add_argument("--recipe", action="append", default=[], metavar="FILE", help="more recipes for the table")
+    parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument("-o", "--output", type=Path, default=Path("study.json"), metavar="FILE")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="renew QUANT.md and its figures there")
+    args = parser.parse_args()
+    try:
+        results = study(args)
+        if args.docs:
+            pages.renew(args.docs, results)
+    except SoproError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

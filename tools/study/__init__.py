@@ -1,0 +1,1 @@
+"""Which layer bears which precision: the parts of tools/sensitivity.py, one idea per file."""

@@ -1,0 +1,94 @@
+"""Scripts for a study, and what a changed model makes of them: means of the fidelity measures over all scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sopro_np.engine import Sopro
+from sopro_np.errors import UsageError
+from sopro_np.evaluate import fidelity
+from sopro_np.evaluate.fidelity import Answers, Script
+from sopro_np.evaluate.recogniser import Recogniser
+from sopro_np.evaluate.words import errors
+from sopro_np.evaluate.world import Analysis, analyse
+from sopro_np.options import Options
+
+TRIES = 5  # seeds, until the model says something
+
+
+@dataclass
+class Bench:
+    """The fp32 model's scripts and answers, against which every other one is held."""
+
+    scripts: list[Script]
+    answers: list[Answers]
+    rate: int
+    analyses: list[tuple[Analysis, Analysis]]  # of wav and chain_wav
+    recognise: Recogniser | None
+    heard: dict[bytes, str] = field(default_factory=dict)  # by the samples: most changes do not reach the waveform
+
+    @property
+    def frames(self) -> int:
+        return sum(len(s.codes) for s in self.scripts)
+
+    def measure(self, tts: Sopro) -> dict[str, float]:
+        """Means over frames (percentages) or scripts (dB); WER over all words of the chain's waveforms."""
+        return self.compare([fidelity.play(tts, script) for script in self.scripts])
+
+    def compare(self, answers: Sequence[Answers]) -> dict[str, float]:
+        rows = []
+        for base, other, analysed in zip(self.answers, answers, self.analyses, strict=True):
+            rows.append(fidelity.compare(base, other) | fidelity.mcds(analysed, other, self.rate))
+        weights = np.array([len(s.codes) for s in self.scripts], np.float64)
+        means = {}
+        for name in rows[0]:
+            column = np.array([row[name] for row in rows])
+            if name.endswith("_db"):  # of the noise power, not of decibels: one silent script must not decide
+                with np.errstate(divide="ignore"):
+                    means[name] = float(-10 * np.log10(np.average(10 ** (-column / 10), weights=weights)))
+            else:
+                means[name] = float(np.average(column, weights=weights))
+        if self.recognise:
+            means["wer"] = self.wer(answers)
+        return means
+
+    def wer(self, answers: Sequence[Answers]) -> float:
+        """Percent, of what each model decodes from its own codes behind the forced first codebook."""
+        wrong = words = 0
+        for script, answer in zip(self.scripts, answers, strict=True):
+            e = errors(script.text, self._hear(answer.chain_wav))
+            wrong, words = wrong + e.word_errors, words + e.words
+        return 100 * wrong / max(1, words)
+
+    def _hear(self, wav: np.ndarray) -> str:
+        assert self.recognise
+        key = wav.tobytes()
+        if key not in self.heard:
+            self.heard[key] = self.recognise(wav, self.rate)
+        return self.heard[key]
+
+
+def write_scripts(tts: Sopro, texts: Sequence[str], wavs: Sequence[np.ndarray], max_frames: int) -> list[Script]:
+    """One script per text, the recordings taking turns; a seed under which nothing is said is passed over."""
+    scripts = []
+    for i, text in enumerate(texts):
+        for seed in range(TRIES):
+            try:
+                scripts.append(
+                    fidelity.write(tts, text, wavs[i % len(wavs)], None, Options(seed=seed, max_frames=max_frames))
+                )
+                break
+            except UsageError:
+                if seed == TRIES - 1:
+                    raise
+    return scripts
+
+
+def prepare(tts: Sopro, scripts: list[Script], asr: bool) -> Bench:
+    """The reference's answers, their analyses, and the recogniser if one is wanted."""
+    answers = [fidelity.play(tts, script) for script in scripts]
+    analyses = [(analyse(a.wav, tts.sample_rate), analyse(a.chain_wav, tts.sample_rate)) for a in answers]
+    return Bench(scripts, answers, tts.sample_rate, analyses, Recogniser() if asr else None)

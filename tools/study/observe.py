@@ -1,0 +1,187 @@
+"""A model whose products are watched: NumPy's operations, which also note what goes into and comes out of every
+matrix, and can quantise activations in other ways than the engine does.
+
+The ways (FORMATS) apply to matrices at int8 or int4. Integers times scales are computed in float32: the same numbers
+as integer products up to float rounding, which is 100 dB below what is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import sopro_np.ops as operations
+from sopro_np.convert.recipe import Recipe
+from sopro_np.engine import Sopro
+from sopro_np.ops import reference
+from sopro_np.ops.quant import QTensor
+from tools.study.requantise import Requantised
+
+NAME = "study"
+TINY = np.float32(1e-12)
+
+
+@dataclass
+class Range:
+    """What went into one matrix: extremes of everything, sums for the mean power, and every row's largest value."""
+
+    low: float = np.inf
+    high: float = -np.inf
+    power: float = 0.0
+    count: int = 0
+    row_peaks: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, x: np.ndarray) -> None:
+        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+        self.power += float(np.square(x, dtype=np.float64).sum())
+        self.count += x.size
+        self.row_peaks.append(np.abs(x).max(axis=1))
+
+    def as_dict(self) -> dict[str, float]:
+        """low, high, rms; peak / rms; and how far the median and the smallest row's peak lie below the largest."""
+        peaks = np.concatenate(self.row_peaks)
+        top, rms = float(peaks.max()), float(np.sqrt(self.power / self.count))
+        return {
+            "low": self.low,
+            "high": self.high,
+            "rms": rms,
+            "crest": top / max(rms, 1e-30),
+            "median_row": float(np.median(peaks)) / max(top, 1e-30),
+            "smallest_row": float(peaks.min()) / max(top, 1e-30),
+        }
+
+
+@dataclass
+class Watch:
+    """What is noted (`ranges` always, `outputs` if `keeps`), and how activations are quantised.
+
+    `activations`: a name of FORMATS, or None for the engine's own arithmetic. `given`: ranges to be used by the static
+    formats.
+    """
+
+    activations: str | None = None
+    keeps: bool = False
+    given: dict[str, Range] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    outputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # address of a matrix's numbers -> its name
+    held: list[np.ndarray] = field(default_factory=list)  # so that no address is given away twice
+    wide: dict[str, QTensor] = field(default_factory=dict)
+
+    def register(self, name: str, weight: QTensor) -> QTensor:
+        self.held.append(weight.data)
+        self.names[weight.data.ctypes.data] = name
+        return weight
+
+    def pack(self, w: QTensor, act: str | None = None) -> QTensor:
+        return self.register(self.names[w.data.ctypes.data], reference.pack(w, act))
+
+    def conv(
+        self,
+        x: np.ndarray,
+        w: QTensor,
+        bias: np.ndarray | None = None,
+        stride: int = 1,
+        dilation: int = 1,
+        past: np.ndarray | None = None,
+        pre: str | None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
+        if past is not None:
+            x = np.concatenate([past, x])
+        if pre == "elu":
+            x = reference.elu(x)
+        new = x if past is None else x[len(past) :]
+        x, w, name = self._enter(x, w, new)
+        return self._leave(name, reference.conv(x, w, bias, stride, dilation, residual=residual))
+
+    def linear(
+        self,
+        x: np.ndarray,
+        w: QTensor,
+        bias: np.ndarray | None = None,
+        act: str | None = None,
+        scale: np.ndarray | np.float32 | None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
+        x, w, name = self._enter(x, w, x)
+        return self._leave(name, reference.linear(x, w, bias, act, scale, residual))
+
+    def _enter(self, x: np.ndarray, w: QTensor, new: np.ndarray) -> tuple[np.ndarray, QTensor, str]:
+        name = self.names[w.data.ctypes.data]
+        if new.size:
+            self.ranges.setdefault(name, Range()).add(new)
+        if self.activations is None or w.scheme not in ("int8", "int4") or not x.size:
+            return x, w, name
+        if name not in self.wide:
+            self.wide[name] = QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
+        return FORMATS[self.activations](x, self.given.get(name)), self.wide[name], name
+
+    def _leave(self, name: str, y: np.ndarray) -> np.ndarray:
+        if self.keeps:
+            self.outputs.setdefault(name, []).append(y.copy())
+        return y
+
+
+@contextmanager
+def watched(path: Path, recipe: Recipe, watch: Watch) -> Iterator[Sopro]:
+    """The model of an fp32 file under a recipe, computing with watched operations inside the block."""
+
+    class Named(Requantised):
+        def made(self, name: str, weight: QTensor) -> QTensor:
+            return watch.register(name, weight)
+
+    table = {**operations.TABLES["numpy"], "pack": watch.pack, "linear": watch.linear, "conv": watch.conv}
+    operations.TABLES[NAME] = table
+    try:
+        with operations.using(NAME):
+            yield Sopro(path, None, lambda file: Named(file, recipe))
+    finally:
+        del operations.TABLES[NAME]
+
+
+# ---------------------------------------------------------------- activation formats: (T, C) -> (T, C), on a grid
+
+
+def _symmetric(x: np.ndarray, amax: np.ndarray | np.float32) -> np.ndarray:
+    scale = np.maximum(amax, TINY) / np.float32(127)
+    return np.clip(np.rint(x / scale), -127, 127) * scale
+
+
+def _asymmetric(x: np.ndarray, low: np.ndarray | np.float32, high: np.ndarray | np.float32) -> np.ndarray:
+    """256 steps from low to high; zero is one of them, as every integer kernel needs it."""
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    scale = np.maximum(high - low, TINY) / np.float32(255)
+    zero = np.rint(-low / scale)
+    return (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+
+
+def _limits(r: Range | None) -> tuple[np.float32, np.float32]:
+    if r is None:
+        raise ValueError("a static format needs ranges that were measured before")
+    return np.float32(r.low), np.float32(r.high)
+
+
+Format = Callable[[np.ndarray, Range | None], np.ndarray]
+FORMATS: dict[str, Format] = {
+    "float": lambda x, r: x,
+    "frame symmetric": lambda x, r: _symmetric(x, np.abs(x).max(axis=1, keepdims=True)),
+    "frame asymmetric": lambda x, r: _asymmetric(x, x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)),
+    "piece symmetric": lambda x, r: _symmetric(x, np.abs(x).max()),
+    "piece asymmetric": lambda x, r: _asymmetric(x, x.min(), x.max()),
+    "static symmetric": lambda x, r: _symmetric(x, max(-_limits(r)[0], _limits(r)[1])),
+    "static asymmetric": lambda x, r: _asymmetric(x, *_limits(r)),
+}
+EXPLAINED = {
+    "float": "activations not quantised: what int8 weights alone cost",
+    "frame symmetric": "the engine's: one scale per frame (row)",
+    "frame asymmetric": "one scale and one zero point per frame",
+    "piece symmetric": "one scale per call (a piece of the stream, whole stages offline; one row in AR)",
+    "piece asymmetric": "the same with a zero point",
+    "static symmetric": "one fixed scale per matrix, from the extremes of the fp32 model on the same sentences",
+    "static asymmetric": "the same with a zero point",
+}

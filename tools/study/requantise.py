@@ -1,0 +1,64 @@
+"""An fp32 model file, read as if it had been converted with another recipe: same quantiser, no file in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sopro_np.ops as operations
+from sopro_np.convert.recipe import Recipe
+from sopro_np.engine import Sopro
+from sopro_np.errors import UsageError
+from sopro_np.ops import quant
+from sopro_np.ops.quant import QTensor
+from sopro_np.weights import TensorFile, Weights
+
+
+class Requantised(Weights):
+    """Weights whose matrices are quantised when they are read, by the function that the converter calls.
+
+    `recipe` chooses the scheme by the matrix's name; `names` collects name -> (rows, columns).
+    """
+
+    def __init__(self, file: TensorFile, recipe: Recipe) -> None:
+        super().__init__(file)
+        self.recipe = recipe
+        self.names: dict[str, tuple[int, int]] = {}
+
+    def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
+        full, weight = self.prefix + name, super().table(name, rows, inputs, taps)
+        if weight.scheme != "fp32":
+            raise UsageError(f"{self.file.path}: {full} is stored as {weight.scheme}; the study needs a file in fp32")
+        self.names[full] = weight.shape
+        scheme = self.recipe.scheme(full)
+        changed = weight if scheme == "fp32" else quant.quantize(weight.data, scheme, weight.taps)
+        return self.made(full, changed)
+
+    def made(self, name: str, weight: QTensor) -> QTensor:
+        """A matrix as the model gets it."""
+        return weight
+
+
+def load_as(path: Path, recipe: Recipe, ops: str | None = None, threads: int | None = None) -> Sopro:
+    """The model of an fp32 file under a recipe."""
+    with operations.using(ops or operations.current()):
+        return Sopro(path, threads, lambda file: Requantised(file, recipe))
+
+
+def matrices(path: Path) -> dict[str, tuple[int, int]]:
+    """Names and shapes of all matrices of an fp32 file, in the order in which the model reads them."""
+    seen: list[Requantised] = []
+
+    def read(file: TensorFile) -> Requantised:
+        seen.append(Requantised(file, Recipe("fp32", (("*", "fp32"),))))
+        return seen[-1]
+
+    with operations.using("numpy"):
+        Sopro(path, read=read)
+    return seen[0].names
+
+
+def stored_bytes(shape: tuple[int, int], scheme: str) -> float:
+    """Bytes of a matrix in a file, scales included (int4 groups counted as if full)."""
+    rows, columns = shape
+    per_weight = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.5 + 4 / quant.GROUP}[scheme]
+    return rows * columns * per_weight + (4 * rows if scheme == "int8" else 0)
