@@ -270,9 +270,10 @@ def test_command_without_the_extra(
     assert 0 < result["fidelity"]["measures"]["nar"]["mean"] <= 100
     model = result["quality"]["systems"]["model"]
     assert len(model["utterances"]) == 4
+    assert len(result["quality"]["systems"]["recording"]["utterances"]) == 1
     assert model["summary"]["no_stop"]["mean"] == 100
     assert result["quality"]["difference"]["failures"]["mean"] == 0
-    assert (scratch / "r.html").read_text().count("<audio") == 4
+    assert (scratch / "r.html").read_text().count("<audio") == 5
     assert (scratch / "l.html").is_file()
     assert (scratch / "w" / "sopro.yaml").is_file()
     assert not list(scratch.glob(".sopro-*"))

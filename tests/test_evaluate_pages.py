@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np.errors import UsageError
-from sopro_np.evaluate import listening, report
+from sopro_np.evaluate import listening, ratings, report
 from sopro_np.evaluate.listening import Stimulus
 from sopro_np.evaluate.picture import audio_uri, picture_uri, png, spectrogram_picture
 from sopro_np.evaluate.quality import Utterance
@@ -196,3 +196,41 @@ def test_webmushra_export(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         listening.write_webmushra(tmp_path / "file", stimuli(), RATE)
+
+
+# ---------------------------------------------------------------- what listeners said
+
+
+def answer(kind: str, a: str, b: str = "", x: str = "", said: str = "A", text: str = "one") -> dict:
+    return {"listener": "me", "number": 1, "kind": kind, "text": text, "A": a, "B": b, "X": x, "answer": said}
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_binomial_tail(hits: int, trials: int) -> None:
+    """Against the sum of the recursion of Pascal's triangle."""
+    row = [1.0]
+    for _ in range(trials):
+        row = [(a + b) / 2 for a, b in zip([0.0, *row], [*row, 0.0])]
+    assert ratings.at_least(hits, trials) == pytest.approx(sum(row[hits:]), abs=1e-12)
+
+
+def test_ratings_are_summed_up(tmp_path: Path) -> None:
+    rows = [answer("ab", "new", "old"), answer("ab", "old", "new", said="B"), answer("ab", "new", "old", said="no")]
+    rows += [answer("abx", "new", "old", x="new", said=s) for s in "AAAB"]
+    rows += [answer("mos", "new", said=s, text=t) for s, t in (("5", "one"), ("4", "one"), ("3", "two"))]
+    (tmp_path / "a.json").write_text(json.dumps(rows[:4]))
+    (tmp_path / "b.json").write_text(json.dumps(rows[4:]))
+    found = ratings.summarise(ratings.read_ratings([tmp_path / "a.json", tmp_path / "b.json"]))
+    assert (found["listeners"], found["answers"]) == (1, 10)
+    assert found["ab"] == {"new / old": {"new": 2, "old": 0, "no difference": 1, "p": 0.5}}
+    assert found["abx"] == {"new / old": {"correct": 3, "of": 4, "p": 5 / 16}}
+    assert found["mos"]["new"]["mean"] == 4
+    assert (found["mos"]["new"]["low"], found["mos"]["new"]["high"]) == (3, 4.5)
+    assert ratings.summarise([])["mos"] == {}
+
+
+@pytest.mark.parametrize("content", ["", "{}", '[{"kind": "ab"}]', "[1]"])
+def test_ratings_that_are_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UsageError, match="listening page"):
+        ratings.read_ratings([tmp_path / "x.json"])

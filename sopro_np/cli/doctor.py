@@ -21,7 +21,10 @@ from sopro_np.version import __version__
 
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm")
 NEEDED = ("numpy", "safetensors", "soundfile", "soxr", "regex", "threadpoolctl", "py-cpuinfo")
-OPTIONAL = {"numba": "jit", "huggingface_hub": "hub", "torch": "convert"}
+OPTIONAL = {
+    "numba": "jit", "huggingface_hub": "hub", "torch": "convert",
+    "pyworld": "eval", "jiwer": "eval", "pocketsphinx": "eval", "resemblyzer": "eval",
+}  # fmt: skip
 
 
 def doctor(args: argparse.Namespace) -> int:

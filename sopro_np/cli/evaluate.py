@@ -12,6 +12,7 @@ from sopro_np.engine import load
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
 from sopro_np.evaluate.quality import MEASURES
+from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.models import find_model, find_voice
@@ -22,6 +23,9 @@ from sopro_np.weights import replacing
 
 def run(args: argparse.Namespace) -> int:
     """Figures for people on stderr; JSON and pages where they were asked for."""
+    if args.ratings:
+        _write("-", json.dumps(summarise(read_ratings(args.ratings)), indent=1) + "\n")
+        return 0
     for name, least in (("seeds", 1), ("count", 1), ("examples", 0)):
         value = getattr(args, name)
         if value is not None and value < least:

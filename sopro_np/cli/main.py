@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--html", metavar="FILE", help="a page with tables, spectrograms and players")
     evaluate.add_argument("--listen", metavar="FILE", help="a page for a blind AB, ABX and MOS test")
     evaluate.add_argument("--webmushra", metavar="DIR", help="the same stimuli for webMUSHRA")
+    evaluate.add_argument("--ratings", nargs="+", metavar="FILE", help="only sum up what listeners saved as JSON")
     evaluate.add_argument("--examples", type=int, default=8, metavar="N", help="texts that can be heard on pages (8)")
     evaluate.add_argument("--quiet", "-q", action="store_true", help="no progress")
     _add_computing(evaluate)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -125,16 +124,12 @@ def write_webmushra(folder: Path, stimuli: Sequence[Stimulus], rate: int) -> Non
 
 
 def yaml(value: object, indent: str = "") -> str:
-    """Dictionaries, lists, strings, numbers and truth values as block YAML; strings in JSON's quotes."""
+    """Dictionaries, lists, strings, numbers and truth values as block YAML; all strings, keys too, in JSON's quotes."""
     if isinstance(value, dict):
-        return "".join(f"{indent}{_key(k)}:{_below(v, indent)}" for k, v in value.items())
+        return "".join(f"{indent}{_scalar(k)}:{_below(v, indent)}" for k, v in value.items())
     if isinstance(value, list):
         return "".join(f"{indent}-{_below(v, indent)}" for v in value)
     return f"{indent}{_scalar(value)}\n"
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z]\w*", key, re.ASCII) and len(key) > 3 else _scalar(key)
 
 
 def _scalar(value: object) -> str:

@@ -75,8 +75,8 @@ def _quality(result: dict[str, Any]) -> str:
         cells = [_interval(result["systems"][s]["summary"].get(name), unit) for s in systems]
         delta = _interval(result.get("difference", {}).get(name), unit)
         if any(cells):
-            rows.append((name, *cells, *([delta] if len(systems) > 1 else []), meaning))
-    head = ("measure", *systems, *(["difference"] if len(systems) > 1 else []), "meaning")
+            rows.append((name, *cells, *([delta] if "difference" in result else []), meaning))
+    head = ("measure", *systems, *(["difference"] if "difference" in result else []), "meaning")
     text = f"{result['texts']} texts x {result['seeds']} seeds, voices: {', '.join(result['voices'])}. "
     text += f"Mean and, in brackets, its 95 % interval. MCD and F0 against {result['mcd_and_f0_against']}."
     return f"<p>{_text(text)}</p>" + table(head, rows, range(1, len(head) - 1))

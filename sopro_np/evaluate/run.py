@@ -22,6 +22,7 @@ from sopro_np.options import Options
 
 SCRIPTS = 12  # of a fidelity run: texts, each with the first seed
 LONGEST = 60.0  # seconds of a recording of a text
+RECORDING = "recording"  # as a system beside the models: what the ASR makes of people
 Progress = Callable[[str], None]
 
 
@@ -37,16 +38,19 @@ class Evaluation:
     def examples(self, count: int) -> list[tuple[str, list[tuple[str, Utterance]]]]:
         """The first seed of `count` texts, evenly spread over the run, as every system said them."""
         first = {name: {u.group: u for u in reversed(spoken)} for name, spoken in self.spoken.items()}
+        first = {name: inside for name, inside in first.items() if inside}
         groups = sorted(next(iter(first.values()), {}))
         chosen = [
             groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, min(count, len(groups))).round().astype(int))
         ]
-        return [(next(iter(first.values()))[g].text, [(n, first[n][g]) for n in first]) for g in chosen]
+        return [
+            (next(iter(first.values()))[g].text, [(n, first[n][g]) for n in first if g in first[n]]) for g in chosen
+        ]
 
     def stimuli(self, count: int) -> list[Stimulus]:
         """The same, for a listening test."""
         return [
-            Stimulus(text, {name: u.wav for name, u in row}, self.recordings.get(text))
+            Stimulus(text, {name: u.wav for name, u in row if name != RECORDING}, self.recordings.get(text))
             for text, row in self.examples(count)
         ]
 
@@ -184,16 +188,22 @@ def judge(
         progress(f"{name}: {len(texts)} texts x {len(seeds)} seeds")
         done.spoken[name] = quality.speak(system, texts, people, seeds, options)
         _failed_everywhere(done.spoken[name], name)
+    if done.recordings:
+        done.spoken[RECORDING] = [
+            Utterance(t.text, group, people[group % len(people)].name, 0, wav, len(wav) / rate, None)
+            for group, t in enumerate(texts)
+            if (wav := done.recordings.get(t.text)) is not None
+        ]
     other = {(u.group, u.seed): u.wav for u in done.spoken.get("against", ()) if len(u.wav)}
     by_model = not done.recordings and bool(other)
     summary: dict[str, Any] = {}
-    for name in systems:
+    for name in done.spoken:
         progress(f"{name}: measuring")
 
         def recording(u: Utterance, name: str = name) -> np.ndarray | None:
             if by_model:
                 return other.get((u.group, u.seed)) if name == "model" else None
-            return done.recordings.get(u.text)
+            return None if name == RECORDING else done.recordings.get(u.text)
 
         quality.measure(done.spoken[name], rate, people, recording, tools)
         summary[name] = {
