@@ -19,7 +19,7 @@ from sopro_np.convert.recipe import BUILT_IN
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity, libraries, quality
 from sopro_np.evaluate.texts import built_in, read_texts
-from sopro_np.ops.quant import QTensor, quantize_rows
+from sopro_np.ops.quant import QTensor, quantize, quantize_rows
 from sopro_np.options import Options
 from sopro_np.wav import write_wav
 from tools.study import choose, observe, pages
@@ -187,6 +187,23 @@ def test_formats_stay_within_half_a_step(x: np.ndarray, shift: float) -> None:
         step = {"float": 0.0}.get(name, asymmetric if "asymmetric" in name else symmetric)
         assert np.abs(y - x).max() <= 0.5 * step * 1.001 + 1e-6 + (step / 2 if "asymmetric" in name else 0)
         assert not quantise(0 * x, seen).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["int8", "int4"]), st.floats(-2, 2))
+def test_corrected_biases_keep_the_mean(seed: int, scheme: str, shift: float) -> None:
+    """Rounding W adds (W - W')E[x] to every output; with the bias corrected the mean error is gone."""
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal((50, 12)) + shift).astype(np.float32)
+    weight = quantize(rng.standard_normal((6, 12)).astype(np.float32), "fp32")
+    seen = observe.Range()
+    seen.add(x)
+    errors = []
+    for corrects in (False, True):
+        watch = observe.Watch("float", corrects=corrects, given={"w": seen})
+        y = watch.linear(x, watch.read("w", quantize(weight.data, scheme), weight))
+        errors.append(np.abs((y - x @ weight.data.T).mean(axis=0)).max())
+    assert errors[1] < 1e-5
+    assert errors[1] <= errors[0] + 1e-6
 
 
 def test_chosen_recipe_keeps_its_budget() -> None:

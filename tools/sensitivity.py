@@ -23,21 +23,30 @@ from sopro_np.audio import read_reference
 from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
 from sopro_np.convert.source import sha256_of
 from sopro_np.errors import SoproError
+from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.weights import replacing
 from tools.study import growth, pages
 from tools.study.choose import choose
 from tools.study.layers import by_layer
 from tools.study.measure import Bench, prepare, write_scripts
-from tools.study.observe import FORMATS, Watch, watched
+from tools.study.observe import CORRECTED, EXPLAINED, Watch, watched
 from tools.study.requantise import load_as, matrices, stored_bytes
 
 FP32 = BUILT_IN["fp32"]
 ALONE = ("int4", "int8", "fp16")
+WATCHED = 4  # scripts of the parts that NumPy's operations compute
 # Recipes of interest beside the built-in ones: what if ...?
+ATTENTION = ("sopro.*.attention.*", "fp16")
 EXTRA = {
-    "int8 everywhere": Recipe("int8 everywhere", (("*", "int8"),)),
-    "int4 everywhere": Recipe("int4 everywhere", (("*", "int4"),)),
+    name: Recipe(name, rules)
+    for name, rules in {
+        "int8 everywhere": (("*", "int8"),),
+        "int4 everywhere": (("*", "int4"),),
+        "int8, attention fp16": (ATTENTION, *BUILT_IN["int8"].rules),
+        "int4, attention fp16": (ATTENTION, *BUILT_IN["int4"].rules),
+        "int8, last upsampling fp16": (("mimi.decoder.11", "fp16"), *BUILT_IN["int8"].rules),
+    }.items()
 }
 
 
@@ -79,6 +88,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     about = {
         "model": sha256_of(path), "refs": [sha256_of(Path(r)) for r in args.ref], "texts": texts,
         "wer": not args.no_wer, "max_frames": args.max_frames,
+        "recipes": {name: [list(rule) for rule in r.rules] for name, r in (BUILT_IN | EXTRA).items()},
     }  # fmt: skip
     results = Results(args.output, about)
     shapes = matrices(path)
@@ -95,6 +105,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     def under(recipe: Recipe) -> dict[str, float]:
         return bench.measure(load_as(path, recipe, threads=args.threads))
 
+    results.once("watched", lambda: {"scripts": len(texts[:WATCHED]), "frames": bench.part(slice(WATCHED)).frames})
     results.once("base", lambda: bench.compare(bench.answers))
     for name, inside in layers.items():
         for scheme in ALONE:
@@ -108,26 +119,30 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         results.once(f"rules/{name}", lambda recipe=recipe: [list(rule) for rule in recipe.rules])
     results.once("recipe/fp32", lambda: results.data["base"] | {"bytes": _size(shapes, FP32)})
     _activations(path, bench, results)
-    results.once("depth", lambda: growth.depth(path, bench.scripts[:4], FP32, BUILT_IN["int8"]))
+    results.once("depth", lambda: growth.depth(path, bench.scripts[:WATCHED], FP32, BUILT_IN["int8"]))
     long_text = " ".join(texts[:4])
     results.once("drift", lambda: growth.drift(path, wavs[0], long_text, args.drift, FP32, BUILT_IN["int8"]))
     return results.data
 
 
 def _activations(path: Path, bench: Bench, results: Results) -> None:
-    """Ranges in the fp32 model, then the int8 recipe with activations quantised in other ways."""
-    if "ranges" in results.data and all(f"activations/{name}" in results.data for name in FORMATS):
+    """Ranges in the fp32 model (on other scripts, if there are any), then the int8 recipe with activations quantised
+    in other ways."""
+    if "ranges" in results.data and all(f"activations/{name}" in results.data for name in EXPLAINED):
         return
-    watch = Watch()
+    watch, few, others = Watch(), bench.part(slice(WATCHED)), bench.part(slice(WATCHED, None))
     with watched(path, FP32, watch) as tts:
-        bench.measure(tts)
+        for script in others.scripts or few.scripts:
+            fidelity.play(tts, script, chains=False)
     results.once("ranges", lambda: {name: r.as_dict() for name, r in watch.ranges.items()})
 
     def quantised(name: str) -> dict[str, float]:
-        with watched(path, BUILT_IN["int8"], Watch(activations=name, given=watch.ranges)) as tts:
-            return bench.measure(tts)
+        corrects = name == CORRECTED
+        given = Watch(None if corrects else name, corrects=corrects, given=watch.ranges)
+        with watched(path, BUILT_IN["int8"], given) as tts:
+            return few.measure(tts)
 
-    for name in FORMATS:
+    for name in EXPLAINED:
         results.once(f"activations/{name}", lambda name=name: quantised(name))
 
 

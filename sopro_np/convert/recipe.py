@@ -32,29 +32,31 @@ class Recipe:
         raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
 
 
-# Attention is kept at 16 bit, as the literature does, but for the codec's decoder: its attention at int8 costs 0.2 dB
-# behind convolutions that cost 32 dB, and a seventh of the decoder's time at 16 bit. The codec's road from samples to
-# codes stays at 16 bit, but for its feed-forward layers: it runs once per voice, and a feature that moved a little is
-# another code (docs/QUANT.md). Embeddings are read row by row: int8 is small enough.
-_KEPT = (
-    ("mimi.decoder_transformer.*.attention.*", "int8"),
-    ("*.attention.*", "fp16"),
+# Chosen from the table of single layers in docs/QUANT.md. The codec's road from samples to codes stays at 16 bit, but
+# for its feed-forward layers: it runs once per voice, and a feature that moved a little is another code. Of the rest,
+# the head of the first codebook is the most sensitive layer; attention is no more so than anything else. Embeddings
+# are read row by row: int8 is small enough.
+_LISTENING = (
+    ("mimi.encoder_transformer.*.attention.*", "fp16"),
     ("mimi.encoder.*", "fp16"),
     ("mimi.downsample", "fp16"),
     ("mimi.quantizer.*", "fp16"),
 )
 _INT8 = (
     ("mimi.encoder_transformer.*", "int8"),
+    ("mimi.decoder_transformer.*", "int8"),
     ("mimi.decoder.*", "int8"),
     ("*.embed", "int8"),
     ("sopro.codes", "int8"),
+    ("sopro.ar.head", "int8"),
+    ("sopro.nar.*.heads", "int8"),
 )
 BUILT_IN = {
     "fp32": Recipe("fp32", (("*", "fp32"),)),
     "fp16": Recipe("fp16", (("*", "fp16"),)),
     "bf16": Recipe("bf16", (("*", "bf16"),)),
-    "int8": Recipe("int8", (*_KEPT, ("*", "int8"))),
-    "int4": Recipe("int4", (*_KEPT, *_INT8, ("*", "int4"))),
+    "int8": Recipe("int8", (("sopro.ar.head", "fp16"), *_LISTENING, ("*", "int8"))),
+    "int4": Recipe("int4", (*_LISTENING, *_INT8, ("*", "int4"))),
 }
 
 

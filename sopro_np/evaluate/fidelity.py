@@ -75,8 +75,11 @@ def write(tts: Sopro, text: str, wav: np.ndarray | None, voice: np.ndarray | Non
     return Script(text, wav, voice, np.concatenate(blocks))
 
 
-def play(tts: Sopro, script: Script, seed: int = 0) -> Answers:
-    """One model's answers to a script. `seed`: of the random numbers for `drawn`."""
+def play(tts: Sopro, script: Script, seed: int = 0, chains: bool = True) -> Answers:
+    """One model's answers to a script. `seed`: of the random numbers for `drawn`.
+
+    `chains` False: the model never goes on with its own codes; `chain` is the script's.
+    """
     model, codes = tts.model, script.codes
     voice = tts.voice_from_codes(script.voice)
     with computing(tts.ops, tts.threads):
@@ -101,8 +104,10 @@ def play(tts: Sopro, script: Script, seed: int = 0) -> Answers:
             ],
             axis=1,
         )
-        chain = model.nar(rows, codes[:, 0], model.nar.fresh())
-    return Answers(heard, np.array(logits), np.array(drawn), nar, tts.decode(codes), chain, tts.decode(chain))
+        chain = model.nar(rows, codes[:, 0], model.nar.fresh()) if chains else codes
+    wav = tts.decode(codes)
+    chain_wav = tts.decode(chain) if chains else wav
+    return Answers(heard, np.array(logits), np.array(drawn), nar, wav, chain, chain_wav)
 
 
 def _draw(logits: np.ndarray, before: np.ndarray, uniform: float) -> int:

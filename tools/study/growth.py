@@ -26,7 +26,7 @@ def depth(path: Path, scripts: Sequence[Script], reference: Recipe, recipe: Reci
         watch = Watch(keeps=True)
         with watched(path, r, watch) as tts:
             for script in scripts:
-                fidelity.play(tts, script)
+                fidelity.play(tts, script, chains=False)
         kept.append(watch.outputs)
     before, after = kept
     return {name: _snr_of_parts(before[name], after[name]) for name in before}

@@ -30,6 +30,10 @@ class Bench:
     recognise: Recogniser | None
     heard: dict[bytes, str] = field(default_factory=dict)  # by the samples: most changes do not reach the waveform
 
+    def part(self, few: slice) -> Bench:
+        """The same with fewer scripts: for what is computed slowly."""
+        return Bench(self.scripts[few], self.answers[few], self.rate, self.analyses[few], self.recognise, self.heard)
+
     @property
     def frames(self) -> int:
         return sum(len(s.codes) for s in self.scripts)

@@ -34,12 +34,20 @@ class Range:
     power: float = 0.0
     count: int = 0
     row_peaks: list[np.ndarray] = field(default_factory=list)
+    total: np.ndarray | None = None  # of every column
 
     def add(self, x: np.ndarray) -> None:
         self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
         self.power += float(np.square(x, dtype=np.float64).sum())
         self.count += x.size
         self.row_peaks.append(np.abs(x).max(axis=1))
+        columns = x.sum(axis=0, dtype=np.float64)
+        self.total = columns if self.total is None else self.total + columns
+
+    def mean(self) -> np.ndarray:
+        """Of every column (C,): what a matrix sees on average."""
+        assert self.total is not None
+        return self.total * len(self.total) / self.count
 
     def as_dict(self) -> dict[str, float]:
         """low, high, rms; peak / rms; and how far the median and the smallest row's peak lie below the largest."""
@@ -59,18 +67,28 @@ class Range:
 class Watch:
     """What is noted (`ranges` always, `outputs` if `keeps`), and how activations are quantised.
 
-    `activations`: a name of FORMATS, or None for the engine's own arithmetic. `given`: ranges to be used by the static
-    formats.
+    `activations`: a name of FORMATS, or None for the engine's own arithmetic. `given`: ranges measured before, for the
+    static formats and for `corrects`: what rounding a weight does to the mean of an output goes into its bias (Nagel et
+    al. 2019, arXiv 1906.04721).
     """
 
     activations: str | None = None
     keeps: bool = False
+    corrects: bool = False
     given: dict[str, Range] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
     outputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # address of a matrix's numbers -> its name
     held: list[np.ndarray] = field(default_factory=list)  # so that no address is given away twice
     wide: dict[str, QTensor] = field(default_factory=dict)
+    shifts: dict[str, np.ndarray] = field(default_factory=dict)  # what is added to a bias
+
+    def read(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
+        """A matrix on its way into the model."""
+        if self.corrects and weight is not original and name in self.given:
+            lost = original.dequantize() - weight.dequantize()
+            self.shifts[name] = (lost @ np.tile(self.given[name].mean(), weight.taps)).astype(np.float32)
+        return self.register(name, weight)
 
     def register(self, name: str, weight: QTensor) -> QTensor:
         self.held.append(weight.data)
@@ -97,6 +115,7 @@ class Watch:
             x = reference.elu(x)
         new = x if past is None else x[len(past) :]
         x, w, name = self._enter(x, w, new)
+        bias = self._shifted(name, bias)
         return self._leave(name, reference.conv(x, w, bias, stride, dilation, residual=residual))
 
     def linear(
@@ -109,7 +128,11 @@ class Watch:
         residual: np.ndarray | None = None,
     ) -> np.ndarray:
         x, w, name = self._enter(x, w, x)
-        return self._leave(name, reference.linear(x, w, bias, act, scale, residual))
+        return self._leave(name, reference.linear(x, w, self._shifted(name, bias), act, scale, residual))
+
+    def _shifted(self, name: str, bias: np.ndarray | None) -> np.ndarray | None:
+        shift = self.shifts.get(name)
+        return bias if shift is None else shift if bias is None else bias + shift
 
     def _enter(self, x: np.ndarray, w: QTensor, new: np.ndarray) -> tuple[np.ndarray, QTensor, str]:
         name = self.names[w.data.ctypes.data]
@@ -132,14 +155,14 @@ def watched(path: Path, recipe: Recipe, watch: Watch) -> Iterator[Sopro]:
     """The model of an fp32 file under a recipe, computing with watched operations inside the block."""
 
     class Named(Requantised):
-        def made(self, name: str, weight: QTensor) -> QTensor:
-            return watch.register(name, weight)
+        def made(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
+            return watch.read(name, weight, original)
 
     table = {**operations.TABLES["numpy"], "pack": watch.pack, "linear": watch.linear, "conv": watch.conv}
     operations.TABLES[NAME] = table
     try:
         with operations.using(NAME):
-            yield Sopro(path, None, lambda file: Named(file, recipe))
+            yield Sopro(path, 1, lambda file: Named(file, recipe))
     finally:
         del operations.TABLES[NAME]
 
@@ -182,6 +205,8 @@ EXPLAINED = {
     "frame asymmetric": "one scale and one zero point per frame",
     "piece symmetric": "one scale per call (a piece of the stream, whole stages offline; one row in AR)",
     "piece asymmetric": "the same with a zero point",
-    "static symmetric": "one fixed scale per matrix, from the extremes of the fp32 model on the same sentences",
+    "static symmetric": "one fixed scale per matrix, from the fp32 model's extremes on other sentences",
     "static asymmetric": "the same with a zero point",
 }
+CORRECTED = "frame symmetric, biases corrected"
+EXPLAINED[CORRECTED] = "the engine's, and what rounding a weight does to an output's mean goes into its bias"

@@ -136,7 +136,9 @@ def activations(data: Data) -> str:
         m = data[f"activations/{name}"]
         rows.append([name, *(db(m[k]) for k in MEASURES[1:]), f"{m['decoder_lsd']:.2f}", f"{m['decoder_mcd']:.2f}",
                      percent(m["voice"]), percent(m.get("wer")), meaning])  # fmt: skip
-    return table("activations|AR dB|NAR dB|decoder dB|LSD dB|MCD dB|voice %|WER %|meaning", rows)
+    few = data["watched"]
+    text = f"The first {few['scripts']} of the sentences, {few['frames']} frames, all else as in the recipe int8:\n\n"
+    return text + table("activations|AR dB|NAR dB|decoder dB|LSD dB|MCD dB|voice %|WER %|meaning", rows)
 
 
 def ranges(data: Data) -> str:
@@ -223,5 +225,5 @@ def _depth(data: Data) -> str:
             place = f" (dilation {dilations['ar' if '.ar.' in layer else 'nar'][int(layer.rsplit('.', 1)[1])]})"
         rows.append((layer.removeprefix("sopro.").removeprefix("mimi.") + place, {"int8 recipe": value}))
     known = [v["int8 recipe"] for _, v in rows if v["int8 recipe"] is not None] or [0.0]
-    unit = "dB, what leaves each layer under the int8 recipe against fp32, in order"
+    unit = "what leaves each layer, int8 against fp32, dB"
     return plots.dots("error growth with depth", unit, rows, min(known) - 2, max(known) + 2)

@@ -31,10 +31,10 @@ class Requantised(Weights):
         self.names[full] = weight.shape
         scheme = self.recipe.scheme(full)
         changed = weight if scheme == "fp32" else quant.quantize(weight.data, scheme, weight.taps)
-        return self.made(full, changed)
+        return self.made(full, changed, weight)
 
-    def made(self, name: str, weight: QTensor) -> QTensor:
-        """A matrix as the model gets it."""
+    def made(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
+        """A matrix as the model gets it, and as it was."""
         return weight
 
 
