@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sopro_np.convert.recipe import Recipe
 from sopro_np.errors import SoproError
 from tools.study import plots
-from tools.study.choose import BUDGETS, LADDER, MEASURES, decibels, noise
+from tools.study.choose import BUDGETS, LADDER, MEASURES, decibels, noise, predicted, scheme_of
 from tools.study.layers import layer_of, part_of
 from tools.study.observe import EXPLAINED
 from tools.study.requantise import stored_bytes
@@ -73,11 +74,25 @@ def recipes(data: Data) -> str:
     names.sort(key=lambda n: -data[f"recipe/{n}"]["bytes"])
     rows = []
     for n in names:
-        m = data[f"recipe/{n}"]
-        rows.append([n, f"{m['bytes'] / 1e6:.1f} MB", percent(m["voice"]), percent(m["ar"]), db(m["ar_logits_db"]),
-                     percent(m["nar"]), db(m["nar_logits_db"]), db(m["decoder_db"]), f"{m['decoder_lsd']:.2f}",
-                     f"{m['decoder_mcd']:.2f}", f"{m['chain_mcd']:.2f}", percent(m.get("wer"))])  # fmt: skip
+        m, told = data[f"recipe/{n}"], _predicted(data, n)
+        ar, nar, decoder = (f"{db(m[k])}{f' ({told[k]:.1f})' if told.get(k, 999) < 110 else ''}" for k in MEASURES[1:])
+        rows.append([n, f"{m['bytes'] / 1e6:.1f} MB", percent(m["voice"]), percent(m["ar"]), ar, percent(m["nar"]), nar,
+                     decoder, f"{m['decoder_lsd']:.2f}", f"{m['decoder_mcd']:.2f}", f"{m['chain_mcd']:.2f}",
+                     percent(m.get("wer"))])  # fmt: skip
     return table("recipe|matrices|voice %|AR %|AR dB|NAR %|NAR dB|decoder dB|LSD dB|MCD dB|chain MCD dB|WER %", rows)
+
+
+def _predicted(data: Data, name: str) -> dict[str, float]:
+    """Measure -> dB, by adding up the noise of single layers; {} for a recipe with schemes not measured alone."""
+    layers = data["layers"]
+    if name not in data["about"]["recipes"] and f"rules/{name}" not in data:
+        return {}
+    rules = data.get(f"rules/{name}") or data["about"]["recipes"][name]
+    schemes = scheme_of(layers, Recipe(name, tuple((pattern, scheme) for pattern, scheme in rules)))
+    if not set(schemes.values()) <= set(LADDER):
+        return {}
+    costs = {x: {s: noise(dict(alone(data, s, x)))} for x, s in schemes.items()}
+    return {m: decibels(power) for m, power in predicted(costs, schemes).items()}
 
 
 def parts(data: Data) -> str:
