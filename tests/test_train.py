@@ -1,0 +1,165 @@
+"""The training recipe at toy size: resuming, determinism, and its checkpoints in the ordinary converter and engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import assert_close
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from sopro_np.convert.convert import convert  # noqa: E402
+from sopro_np.convert.recipe import load_recipe  # noqa: E402
+from sopro_np.engine import load  # noqa: E402
+from tools.train import data, flite, sentences  # noqa: E402
+from tools.train.asr import errors  # noqa: E402
+from tools.train.codec import Trainer, train  # noqa: E402
+from tools.train.config import load_config  # noqa: E402
+from tools.train.crops import draw  # noqa: E402
+from tools.train.mimi import decode, encode, load_model  # noqa: E402
+from tools.train.spectra import spectral_loss  # noqa: E402
+
+needs_flite = pytest.mark.skipif(not flite.available(), reason="flite's library is not installed (Debian: flite)")
+TINY = {
+    "num_filters": 2, "hidden_size": 16, "upsample_groups": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 16, "codebook_dim": 8,
+    "vector_quantization_hidden_dimension": 8,
+}  # fmt: skip
+
+
+def tiny_config(**codec: object) -> SimpleNamespace:
+    settings = {"batch": 2, "seconds": 0.4, "unquantised_steps": 2, "warmup": 2, "steps": 4, "bfloat16": False}
+    settings |= {"weights.predict": 0.1} | {f"mimi.{k}": v for k, v in TINY.items()} | codec
+    return load_config(None, tuple(f"codec.{k}={json.dumps(v)}" for k, v in settings.items()))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder whose corpus is six chirps."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "data").mkdir()
+    time = np.arange(16000) / 16000
+    with open(folder / "data" / "index.jsonl", "w") as index:
+        for i in range(6):
+            phones = [["pau", 0.2], ["aa", 0.6], ["s", 1.0]]
+            index.write(json.dumps(vars(data.Entry("a", "rms", i * 16000, 16000, phones))) + "\n")
+    chirps = np.concatenate([np.sin(2 * np.pi * (100 + 20 * i) * time * (1 + 0.1 * time)) for i in range(6)])
+    (chirps * 8000).astype(np.int16).tofile(folder / "data" / "audio.i16")
+    np.full(6 * 200, 110, np.float16).tofile(folder / "data" / "pitch.f16")
+    return folder
+
+
+def trainer(cfg: SimpleNamespace, work: Path, folder: Path) -> Trainer:
+    return Trainer(cfg.codec, folder, data.Corpus(work / "data", cfg.data.validation_every))
+
+
+def test_resumed_training_gives_the_same_weights(work: Path, tmp_path: Path) -> None:
+    cfg = tiny_config()
+    whole = trainer(cfg, work, tmp_path / "whole")
+    for _ in range(4):
+        whole.train_step()
+    first = trainer(cfg, work, tmp_path / "cut")
+    for _ in range(3):
+        first.train_step()
+    first.checkpoints.save(first.step)
+    second = trainer(cfg, work, tmp_path / "cut")
+    assert second.step == 3
+    second.train_step()
+    for (name, a), b in zip(whole.model.state_dict().items(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_trained_codec_goes_through_the_converter(work: Path, tmp_path: Path) -> None:
+    """The saved folder: transformers computes what the trainer computes, and the engine what transformers does."""
+    cfg = tiny_config()
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "data").symlink_to(work / "data")
+    train(cfg, folder)
+    convert(tmp_path / "codec.safetensors", load_recipe("fp32"), mimi=folder / "codec" / "mimi")
+    engine = load(tmp_path / "codec.safetensors", threads=1)
+    model = load_model(folder / "codec" / "mimi").eval()
+    wave = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, (1, 1920 * 5)).astype(np.float32))
+    with torch.inference_mode():
+        z = encode(model, wave)
+        x = model.encoder_transformer(model.encoder(wave[:, None]).transpose(1, 2))[0]
+        assert_close("latents", z.numpy(), model.downsample(x.transpose(1, 2)).numpy())
+        codes = model.encode(wave[:, None]).audio_codes
+        expected = model.decode(codes).audio_values[0, 0].numpy()
+        ours = decode(model, model.quantizer.decode(codes))[0][0].numpy()
+    assert_close("trainer's waveform", ours, expected)
+    assert np.array_equal(engine.mimi.encode(wave[0].numpy()), codes[0].T.numpy())
+    assert_close("engine's waveform", engine.decode(codes[0].T.numpy()), expected)
+    other = trainer(tiny_config(init_from=str(folder / "codec" / "mimi")), work, tmp_path / "next")
+    assert other.step == 0 and other.rounding
+    assert torch.equal(other.model.upsample.conv.weight, model.upsample.conv.weight)
+
+
+def test_batches_depend_on_the_seed_alone(work: Path) -> None:
+    cfg = tiny_config()
+    corpus = data.Corpus(work / "data", 50)
+    a, b, c = (draw(corpus, corpus.train, cfg.codec, np.random.default_rng(s), 3) for s in (1, 1, 2))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not torch.equal(a.wave, c.wave)
+    assert a.wave.shape == (3, 9600) and a.phones.shape == (3, 20) and a.pitch.shape == (3, 40)
+
+
+def test_spectral_loss_and_its_gradient() -> None:
+    """Nothing for equal waves, log 2 for twice the amplitude; the handwritten gradient is the numerical one."""
+    torch.manual_seed(1)
+    wave = torch.randn(1, 640)
+    assert spectral_loss(wave, wave, 256)[0] < 1e-6
+    for loss in spectral_loss(2 * wave, wave, 256):
+        assert abs(loss.item() - np.log(2)) < 1e-3
+    x, step = wave.clone().requires_grad_(), torch.randn(1, 640)
+    spectral_loss(x, wave.roll(7), 256)[0].backward()
+    high, low = (spectral_loss(wave + e * step, wave.roll(7), 256)[0].item() for e in (1e-3, -1e-3))
+    assert abs((x.grad * step).sum().item() - (high - low) / 2e-3) < 2e-2
+
+
+def test_texts_are_deterministic_and_never_held_out() -> None:
+    cfg = load_config(None, ("data.word_lists=[]",)).data
+    texts = [sentences.sentence(i, cfg) for i in range(200)]
+    assert texts == [sentences.sentence(i, cfg) for i in range(200)]
+    assert len(set(texts)) > 180 and max(map(len, texts)) <= cfg.longest
+    forbidden = {sentences.normal(t) for t in sentences.held_out()}
+    assert len(forbidden) == 100 and not forbidden & {sentences.normal(t) for t in texts}
+    categories, templates = sentences.grammar()
+    for template in templates:
+        assert set(sentences.SLOT.findall(template)) <= set(categories), template
+    assert not forbidden & set(map(sentences.normal, templates))
+
+
+@needs_flite
+def test_interrupted_data_are_the_same_data(tmp_path: Path) -> None:
+    cfg = load_config(None, ("data.utterances=3", "data.word_lists=[]"))
+    data.make(cfg, tmp_path / "whole")
+    cfg.data.utterances = 2
+    data.make(cfg, tmp_path / "cut")
+    for name, junk in (("audio.i16", b"xx"), ("pitch.f16", b"yy"), ("index.jsonl", b'{"text": "unfin')):
+        with open(tmp_path / "cut" / name, "ab") as file:
+            file.write(junk)
+    cfg.data.utterances = 3
+    data.make(cfg, tmp_path / "cut")
+    for name in ("audio.i16", "pitch.f16", "index.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
+    corpus = data.Corpus(tmp_path / "cut", 50)
+    assert corpus.validation == [0] and corpus.train == [1, 2]
+    assert 0.005 < corpus.samples(1).std() < 0.5
+    assert 50 < np.median(corpus.pitches(1)[corpus.pitches(1) > 0]) < 300
+
+
+def test_word_errors() -> None:
+    assert errors("the cat sat.", "the cat sat") == (0, 3)
+    assert errors("the cat sat", "a cat sat down") == (2, 3)
+    assert errors("the cat", "") == (2, 2)
+
+
+def test_a_misspelt_override_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no such key"):
+        load_config(None, ("codec.stepz=3",))

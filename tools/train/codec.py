@@ -1,0 +1,170 @@
+"""Stage `codec`: encoder, quantiser and decoder trained together, first without rounding, then with.
+
+Losses: log spectra of the waveform (spectra.py); log-mel and pitch read from the decoder's transformer, which reach
+the codes by a shorter way; phones every 20 ms read from the semantic codebook; commitment; optionally the error of
+predicting the acoustic latents from the semantic codes and the speaker.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tools.train.checkpoint import Checkpoints, learning_rate
+from tools.train.crops import PHONES, Crops, draw
+from tools.train.data import Corpus
+from tools.train.mimi import decode, encode, freeze, load_model, new_model, paces
+from tools.train.quantiser import Quantised, Quantiser
+from tools.train.spectra import mel_frames, spectral_loss
+
+BANDS = 80
+
+
+class Heads(nn.Module):
+    """What is read off the codec while it is trained, and thrown away afterwards."""
+
+    def __init__(self, hidden: int, latent: int) -> None:
+        super().__init__()
+        self.phones = nn.Sequential(nn.Conv1d(hidden, 192, 3, padding=1), nn.ELU(), nn.Conv1d(192, 4 * len(PHONES), 1))
+        self.frames = nn.Linear(hidden, 4 * (BANDS + 2))
+        self.predict = nn.Sequential(
+            nn.Conv1d(hidden + latent, 192, 5, padding=2), nn.ELU(), nn.Conv1d(192, 192, 5, padding=2), nn.ELU(),
+            nn.Conv1d(192, latent, 1),
+        )  # fmt: skip
+
+    def phone_logits(self, semantic: Tensor) -> Tensor:
+        """Semantic latents (B, H, T) -> (B, 4T, phones)."""
+        return self.phones(semantic).transpose(1, 2).unflatten(2, (4, -1)).flatten(1, 2).float()
+
+    def spectrum(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoder states (B, 2T, H) -> log-mel (B, 8T, bands), voicing logits (B, 8T), log pitch (B, 8T)."""
+        frames = self.frames(hidden).unflatten(2, (4, -1)).flatten(1, 2).float()
+        return frames[..., :BANDS] - 5, frames[..., BANDS], frames[..., BANDS + 1]
+
+
+class Trainer:
+    """Model, heads and optimiser; a step is a function of their state and of the step's number."""
+
+    def __init__(self, cfg: SimpleNamespace, folder: Path, corpus: Corpus) -> None:
+        self.cfg, self.corpus = cfg, corpus
+        self.model = load_model(Path(cfg.init_from)) if cfg.init_from else new_model(cfg.mimi, cfg.seed)
+        freeze(self.model)
+        self.quantiser = Quantiser(self.model, cfg.ema, cfg.dead_usage)
+        torch.manual_seed(cfg.seed)
+        self.heads = Heads(self.model.config.hidden_size, self.model.config.codebook_dim)
+        modules = nn.ModuleList((self.model, self.heads))
+        self.parameters = [p for p in modules.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(paces(self.model, self.parameters), betas=(0.8, 0.99), fused=True)
+        self.checkpoints = Checkpoints(folder, modules, self.optimiser, cfg.save_minutes)
+        self.step = self.checkpoints.resume()
+
+    @property
+    def rounding(self) -> bool:
+        return bool(self.cfg.init_from) or self.step >= self.cfg.unquantised_steps
+
+    def losses(
+        self, crops: Crops, acoustic: Tensor, learn: Tensor | None, size: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """All losses by name, and the waveform (B, n)."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.bfloat16):
+            z = encode(self.model, crops.wave)
+            coded = self.quantiser(z, acoustic, learn) if self.rounding else self.quantiser.unquantised(z)
+            wave, hidden = decode(self.model, coded.both)
+            phones = self.heads.phone_logits(coded.semantic)
+            mel, voicing, pitch = self.heads.spectrum(hidden)
+        stft, wave_mel = spectral_loss(wave.float(), crops.wave, size)
+        voiced = (crops.pitch > 0).float()
+        log_pitch = torch.log(crops.pitch.clamp_min(40) / 120)
+        losses = {
+            "stft": stft,
+            "mel": wave_mel,
+            "hidden_mel": (mel - mel_frames(crops.wave, BANDS)).abs().mean(),
+            "pitch": F.binary_cross_entropy_with_logits(voicing, voiced)
+            + 5 * ((pitch - log_pitch).abs() * voiced).sum() / voiced.sum().clamp_min(1),
+            "phone": F.cross_entropy(phones.flatten(0, 1), crops.phones.flatten()),
+            "commit": coded.commitment,
+        }
+        if self.cfg.weights["predict"]:
+            losses["predict"] = self.predictability(z, coded)
+        accuracy = (phones.argmax(-1) == crops.phones).float().mean()
+        return losses | {"accuracy": accuracy.detach()}
+
+    def predictability(self, z: Tensor, coded: Quantised) -> Tensor:
+        """Share of the acoustic latents' variance that semantic codes and the speaker's mean do not explain."""
+        latent = self.quantiser.project(z)[1].transpose(1, 2)
+        speaker = latent.detach().mean(2, keepdim=True).expand_as(latent)
+        guess = self.heads.predict(torch.cat((coded.semantic.detach(), speaker), 1))
+        return (guess - latent).square().mean() / latent.detach().var().clamp_min(1e-6)
+
+    def train_step(self) -> dict[str, float]:
+        """One update."""
+        cfg, rng = self.cfg, np.random.default_rng([self.cfg.seed, self.step])
+        if self.step == cfg.unquantised_steps and not cfg.init_from:
+            self.initialise_codebooks(rng)
+        crops = draw(self.corpus, self.corpus.train, cfg, rng, cfg.batch)
+        acoustic = torch.from_numpy(rng.choice(len(cfg.acoustic_share), cfg.batch, p=cfg.acoustic_share))
+        learn = torch.from_numpy(rng.permutation(cfg.batch * crops.wave.shape[1] // 1920))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, cfg) * group["pace"]
+        self.model.train()
+        losses = self.losses(crops, acoustic, learn, int(rng.choice(cfg.windows)))
+        total = sum(cfg.weights[k] * v for k, v in losses.items() if k in cfg.weights)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 3.0)
+        if torch.isfinite(norm):  # a step that overflowed is left out
+            self.optimiser.step()
+        self.step += 1
+        return {k: v.item() for k, v in losses.items()} | {"norm": norm.item()}
+
+    @torch.no_grad()
+    def initialise_codebooks(self, rng: np.random.Generator) -> None:
+        """k-means on the latents of many crops."""
+        parts: list[list[Tensor]] = []
+        for _ in range(max(1, 12000 // (self.cfg.batch * 25))):
+            crops = draw(self.corpus, self.corpus.train, self.cfg, rng, self.cfg.batch)
+            parts.append([r.flatten(0, 1) for r in self.quantiser.project(encode(self.model, crops.wave))])
+        generator = torch.Generator().manual_seed(self.cfg.seed)
+        self.quantiser.initialise([torch.cat(p) for p in zip(*parts, strict=True)], generator)
+
+    @torch.no_grad()
+    def validate(self) -> str:
+        """Losses of a fixed batch of unseen utterances, with all codebooks and with the semantic one only."""
+        self.model.eval()
+        rng = np.random.default_rng(self.cfg.seed)
+        crops = draw(self.corpus, self.corpus.validation, self.cfg, rng, 32)
+        most = len(self.cfg.acoustic_share) - 1
+        full = self.losses(crops, torch.full((32,), most), None, 1024)
+        text = " ".join(f"{k} {v:.3f}" for k, v in full.items())
+        if not self.rounding:
+            return text
+        alone = self.losses(crops, torch.zeros(32, dtype=torch.long), None, 1024)
+        used = [int((book.cluster_usage > 0.1).sum()) for book in self.quantiser.books()]
+        return f"{text} | semantic only: mel {alone['mel']:.3f} | codes in use {used}"
+
+
+def train(cfg: SimpleNamespace, work: Path) -> None:
+    """Train to cfg.codec.steps; interrupted, go on from the last checkpoint. Writes work/codec/mimi."""
+    torch.set_num_threads(cfg.codec.threads)
+    corpus = Corpus(work / "data", cfg.data.validation_every)
+    trainer = Trainer(cfg.codec, work / "codec", corpus)
+    count = sum(p.numel() for p in trainer.model.parameters())
+    print(f"codec: {count / 1e6:.2f} M parameters, {len(corpus.train)} utterances, at step {trainer.step}", flush=True)
+    began = time.time()
+    while trainer.step < cfg.codec.steps:
+        losses = trainer.train_step()
+        if trainer.step % 50 == 0:
+            text = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
+            print(f"codec {trainer.step}/{cfg.codec.steps} {(time.time() - began) / 50:.2f} s/step: {text}", flush=True)
+            began = time.time()
+        if trainer.step % 500 == 0:
+            print(f"codec {trainer.step} validation: {trainer.validate()}", flush=True)
+        if trainer.checkpoints.due() or trainer.step == cfg.codec.steps:
+            trainer.checkpoints.save(trainer.step)
+            trainer.model.save_pretrained(work / "codec" / "mimi")

@@ -1,0 +1,111 @@
+"""Stage `data`: texts spoken by flite, and the reading of what was made.
+
+A corpus folder holds audio.i16 (all utterances one after the other, 16 kHz), pitch.f16 (one value per 80 samples)
+and index.jsonl (one line per utterance, written after its samples: what an interruption leaves is cut off).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from tools.train.flite import PITCH_HOP, RATE, Speech, speak
+from tools.train.sentences import sentence
+
+
+def make(cfg: SimpleNamespace, folder: Path) -> None:
+    """Fill the folder up to cfg.data.utterances, going on where it stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "index.jsonl"
+    entries = read_index(index)
+    samples = entries[-1].start + entries[-1].samples if entries else 0
+    began, first = time.time(), len(entries)
+    index.write_text("".join(json.dumps(vars(e)) + "\n" for e in entries))  # an unfinished line goes
+    with open(folder / "audio.i16", "ab") as audio, open(folder / "pitch.f16", "ab") as pitch, open(index, "a") as out:
+        audio.truncate(2 * samples)
+        pitch.truncate(2 * (samples // PITCH_HOP))
+        for i in range(first, cfg.data.utterances):
+            text, voice = sentence(i, cfg.data), voice_of(i, cfg.data)
+            speech = aligned(speak(text, voice))
+            speech.samples.tofile(audio)
+            speech.pitch.astype(np.float16).tofile(pitch)
+            audio.flush()
+            pitch.flush()
+            out.write(json.dumps(vars(Entry(text, voice, samples, len(speech.samples), speech.phones))) + "\n")
+            out.flush()
+            samples += len(speech.samples)
+            if (i + 1) % 200 == 0:
+                rate = (i + 1 - first) / (time.time() - began)
+                print(f"data: {i + 1} utterances, {samples / RATE / 3600:.2f} h, {rate:.1f} a second", flush=True)
+
+
+def voice_of(index: int, cfg: SimpleNamespace) -> str:
+    """The voice of one utterance, drawn with the configured shares."""
+    shares = np.array(list(cfg.voices.values()))
+    draw = np.random.default_rng([cfg.seed, index, 1]).random()
+    return list(cfg.voices)[int(np.searchsorted(np.cumsum(shares / shares.sum())[:-1], draw, side="right"))]
+
+
+def aligned(speech: Speech) -> Speech:
+    """The same with a whole number of pitch hops."""
+    hops = len(speech.samples) // PITCH_HOP
+    pitch = np.pad(speech.pitch, (0, max(0, hops - len(speech.pitch))))[:hops]
+    return Speech(speech.samples[: hops * PITCH_HOP], speech.phones, pitch)
+
+
+@dataclass
+class Entry:
+    """One utterance: where its samples lie in audio.i16, and its phones as [name, end in seconds]."""
+
+    text: str
+    voice: str
+    start: int
+    samples: int
+    phones: list
+
+    def phone_at(self, seconds: np.ndarray, table: dict[str, int]) -> np.ndarray:
+        """Phone ids at these times; silence (id 0) outside the utterance."""
+        ends = np.array([end for _, end in self.phones])
+        ids = np.array([table[name] for name, _ in self.phones] + [0])
+        return np.where(seconds < 0, 0, ids[np.searchsorted(ends, seconds, side="right")])
+
+
+def read_index(path: Path) -> list[Entry]:
+    """All complete lines of an index."""
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").split("\n")[:-1]
+    return [Entry(**json.loads(line)) for line in lines]
+
+
+class Corpus:
+    """A corpus folder for reading; `train` and `validation` are lists of utterance numbers."""
+
+    def __init__(self, folder: Path, validation_every: int) -> None:
+        self.entries = read_index(folder / "index.jsonl")
+        self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
+        self.pitch = np.memmap(folder / "pitch.f16", np.float16, "r")
+        numbers = range(len(self.entries))
+        self.validation = [i for i in numbers if i % validation_every == 0]
+        self.train = [i for i in numbers if i % validation_every]
+
+    def samples(self, number: int, start: int = 0, length: int | None = None) -> np.ndarray:
+        """Float samples [start, start + length) of an utterance at 16 kHz; zeros outside it."""
+        return self._cut(self.audio, number, start, length, 1).astype(np.float32) / 32768
+
+    def pitches(self, number: int, start: int = 0, length: int | None = None) -> np.ndarray:
+        """Pitch in Hz of the same stretch (start and length in samples), one value per 80 samples."""
+        return self._cut(self.pitch, number, start, length, PITCH_HOP).astype(np.float32)
+
+    def _cut(self, array: np.ndarray, number: int, start: int, length: int | None, hop: int) -> np.ndarray:
+        entry = self.entries[number]
+        length = entry.samples - start if length is None else length
+        low, high = max(start, 0) // hop, max(0, min(start + length, entry.samples)) // hop
+        before, count = max(0, -start) // hop, length // hop
+        inside = array[entry.start // hop + low : entry.start // hop + max(low, high)][:count]
+        return np.pad(inside, (before, max(0, count - before - len(inside))))[:count]
