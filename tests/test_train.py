@@ -21,7 +21,7 @@ from tools.train.asr import errors  # noqa: E402
 from tools.train.codec import Trainer, train  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.crops import draw  # noqa: E402
-from tools.train.mimi import decode, encode, load_model  # noqa: E402
+from tools.train.mimi import decode_hidden, decode_wave, encode, load_model  # noqa: E402
 from tools.train.spectra import spectral_loss  # noqa: E402
 
 needs_flite = pytest.mark.skipif(not flite.available(), reason="flite's library is not installed (Debian: flite)")
@@ -33,7 +33,7 @@ TINY = {
 
 
 def tiny_config(**codec: object) -> SimpleNamespace:
-    settings = {"batch": 2, "seconds": 0.4, "unquantised_steps": 2, "warmup": 2, "steps": 4, "bfloat16": False}
+    settings = {"batch": 2, "seconds": 0.4, "unquantised_steps": 2, "warmup": 2, "waveform_from": 1, "steps": 4, "bfloat16": False}
     settings |= {"weights.predict": 0.1} | {f"mimi.{k}": v for k, v in TINY.items()} | codec
     return load_config(None, tuple(f"codec.{k}={json.dumps(v)}" for k, v in settings.items()))
 
@@ -91,7 +91,7 @@ def test_trained_codec_goes_through_the_converter(work: Path, tmp_path: Path) ->
         assert_close("latents", z.numpy(), model.downsample(x.transpose(1, 2)).numpy())
         codes = model.encode(wave[:, None]).audio_codes
         expected = model.decode(codes).audio_values[0, 0].numpy()
-        ours = decode(model, model.quantizer.decode(codes))[0][0].numpy()
+        ours = decode_wave(model, decode_hidden(model, model.quantizer.decode(codes)))[0].numpy()
     assert_close("trainer's waveform", ours, expected)
     assert np.array_equal(engine.mimi.encode(wave[0].numpy()), codes[0].T.numpy())
     assert_close("engine's waveform", engine.decode(codes[0].T.numpy()), expected)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tools.train.checkpoint import Checkpoints, learning_rate
 from tools.train.crops import PHONES, Crops, draw
 from tools.train.data import Corpus
-from tools.train.mimi import decode, encode, freeze, load_model, new_model, paces
+from tools.train.mimi import decode_hidden, decode_wave, encode, fixed, load_model, new_model, paces
 from tools.train.quantiser import Quantised, Quantiser
 from tools.train.spectra import mel_frames, spectral_loss
 
@@ -54,13 +54,16 @@ class Trainer:
     def __init__(self, cfg: SimpleNamespace, folder: Path, corpus: Corpus) -> None:
         self.cfg, self.corpus = cfg, corpus
         self.model = load_model(Path(cfg.init_from)) if cfg.init_from else new_model(cfg.mimi, cfg.seed)
-        freeze(self.model)
+        for layer in fixed(self.model):
+            layer.requires_grad_(False)
         self.quantiser = Quantiser(self.model, cfg.ema, cfg.dead_usage)
         torch.manual_seed(cfg.seed)
         self.heads = Heads(self.model.config.hidden_size, self.model.config.codebook_dim)
         modules = nn.ModuleList((self.model, self.heads))
-        self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(paces(self.model, self.parameters), betas=(0.8, 0.99), fused=True)
+        special = paces(self.model)
+        rest = [p for p in modules.parameters() if p.requires_grad and p not in special]
+        self.groups = [{"params": rest, "pace": 1.0}, *({"params": [p], "pace": f} for p, f in special.items())]
+        self.optimiser = torch.optim.Adam(self.groups, lr=cfg.learning_rate, betas=(0.8, 0.99), fused=True)
         self.checkpoints = Checkpoints(folder, modules, self.optimiser, cfg.save_minutes)
         self.step = self.checkpoints.resume()
 
@@ -68,28 +71,31 @@ class Trainer:
     def rounding(self) -> bool:
         return bool(self.cfg.init_from) or self.step >= self.cfg.unquantised_steps
 
-    def losses(
-        self, crops: Crops, acoustic: Tensor, learn: Tensor | None, size: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """All losses by name, and the waveform (B, n)."""
+    @property
+    def waveform(self) -> bool:
+        """Whether the waveform is decoded, too: without, codes learn faster."""
+        return bool(self.cfg.init_from) or self.step >= self.cfg.waveform_from
+
+    def losses(self, crops: Crops, acoustic: Tensor, learn: Tensor | None, size: int) -> dict[str, Tensor]:
+        """All losses by name, and the phones' accuracy; `size` is the spectral loss's window."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.bfloat16):
             z = encode(self.model, crops.wave)
             coded = self.quantiser(z, acoustic, learn) if self.rounding else self.quantiser.unquantised(z)
-            wave, hidden = decode(self.model, coded.both)
+            hidden = decode_hidden(self.model, coded.both)
+            wave = decode_wave(self.model, hidden) if self.waveform else None
             phones = self.heads.phone_logits(coded.semantic)
             mel, voicing, pitch = self.heads.spectrum(hidden)
-        stft, wave_mel = spectral_loss(wave.float(), crops.wave, size)
         voiced = (crops.pitch > 0).float()
         log_pitch = torch.log(crops.pitch.clamp_min(40) / 120)
         losses = {
-            "stft": stft,
-            "mel": wave_mel,
             "hidden_mel": (mel - mel_frames(crops.wave, BANDS)).abs().mean(),
             "pitch": F.binary_cross_entropy_with_logits(voicing, voiced)
             + 5 * ((pitch - log_pitch).abs() * voiced).sum() / voiced.sum().clamp_min(1),
             "phone": F.cross_entropy(phones.flatten(0, 1), crops.phones.flatten()),
             "commit": coded.commitment,
         }
+        if wave is not None:
+            losses["stft"], losses["mel"] = spectral_loss(wave, crops.wave, size)
         if self.cfg.weights["predict"]:
             losses["predict"] = self.predictability(z, coded)
         accuracy = (phones.argmax(-1) == crops.phones).float().mean()
@@ -117,11 +123,11 @@ class Trainer:
         total = sum(cfg.weights[k] * v for k, v in losses.items() if k in cfg.weights)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, 3.0)
-        if torch.isfinite(norm):  # a step that overflowed is left out
+        norms = [nn.utils.clip_grad_norm_(group["params"], 1.0) for group in self.groups]
+        if all(map(torch.isfinite, norms)):  # a step that overflowed is left out
             self.optimiser.step()
         self.step += 1
-        return {k: v.item() for k, v in losses.items()} | {"norm": norm.item()}
+        return {k: v.item() for k, v in losses.items()} | {"norm": norms[0].item()}
 
     @torch.no_grad()
     def initialise_codebooks(self, rng: np.random.Generator) -> None:
@@ -146,7 +152,7 @@ class Trainer:
             return text
         alone = self.losses(crops, torch.zeros(32, dtype=torch.long), None, 1024)
         used = [int((book.cluster_usage > 0.1).sum()) for book in self.quantiser.books()]
-        return f"{text} | semantic only: mel {alone['mel']:.3f} | codes in use {used}"
+        return f"{text} | semantic only: mel {alone['hidden_mel']:.3f} | codes in use {used}"
 
 
 def train(cfg: SimpleNamespace, work: Path) -> None:

@@ -6,9 +6,10 @@ and index.jsonl (one line per utterance, written after its samples: what an inte
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +37,8 @@ def make(cfg: SimpleNamespace, folder: Path) -> None:
             speech.pitch.astype(np.float16).tofile(pitch)
             audio.flush()
             pitch.flush()
-            out.write(json.dumps(vars(Entry(text, voice, samples, len(speech.samples), speech.phones))) + "\n")
+            entry = Entry(text, voice, samples, len(speech.samples), speech.phones, speech.words)
+            out.write(json.dumps(vars(entry)) + "\n")
             out.flush()
             samples += len(speech.samples)
             if (i + 1) % 200 == 0:
@@ -55,18 +57,19 @@ def aligned(speech: Speech) -> Speech:
     """The same with a whole number of pitch hops."""
     hops = len(speech.samples) // PITCH_HOP
     pitch = np.pad(speech.pitch, (0, max(0, hops - len(speech.pitch))))[:hops]
-    return Speech(speech.samples[: hops * PITCH_HOP], speech.phones, pitch)
+    return dataclasses.replace(speech, samples=speech.samples[: hops * PITCH_HOP], pitch=pitch)
 
 
 @dataclass
 class Entry:
-    """One utterance: where its samples lie in audio.i16, and its phones as [name, end in seconds]."""
+    """One utterance: where its samples lie in audio.i16, its phones and words as [name, end in seconds]."""
 
     text: str
     voice: str
     start: int
     samples: int
     phones: list
+    words: list = field(default_factory=list)
 
     def phone_at(self, seconds: np.ndarray, table: dict[str, int]) -> np.ndarray:
         """Phone ids at these times; silence (id 0) outside the utterance."""

@@ -18,10 +18,11 @@ PITCH_HOP = 80  # samples between pitch values, 5 ms
 
 @dataclass(frozen=True)
 class Speech:
-    """Samples (n,) int16 at 16 kHz; phones as (name, end in seconds); pitch (n / 80,) in Hz, 0 = unvoiced."""
+    """Samples (n,) int16 at 16 kHz; phones and words as (name, end in seconds); pitch (n / 80,) in Hz, 0 = unvoiced."""
 
     samples: np.ndarray
     phones: list[tuple[str, float]]
+    words: list[tuple[str, float]]
     pitch: np.ndarray
 
 
@@ -58,6 +59,8 @@ def _library() -> c.CDLL:
         "item_next": (c.c_void_p, c.c_void_p),
         "item_feat_string": (c.c_char_p, c.c_void_p, c.c_char_p),
         "item_feat_float": (c.c_float, c.c_void_p, c.c_char_p),
+        "item_as": (c.c_void_p, c.c_void_p, c.c_char_p),
+        "item_parent": (c.c_void_p, c.c_void_p),
         "delete_utterance": (None, c.POINTER(_Utterance)),
     }
     for name, (result, *arguments) in signatures.items():
@@ -98,12 +101,24 @@ def speak(text: str, voice: str) -> Speech:
         samples = np.ctypeslib.as_array(wave.samples, (wave.length,)).copy()
         track = library.val_track(library.feat_val(utterance.contents.features, b"param_track")).contents
         pitch = np.array([track.frames[i][0] for i in range(track.length)], np.float32)
-        phones = []
+        phones, words, last = [], [], None
         segment = library.relation_head(library.utt_relation(utterance, b"Segment"))
         while segment:
-            name = library.item_feat_string(segment, b"name").decode()
-            phones.append((name, float(library.item_feat_float(segment, b"end"))))
+            end = float(library.item_feat_float(segment, b"end"))
+            phones.append((library.item_feat_string(segment, b"name").decode(), end))
+            if word := _word(library, segment):
+                if word == last:
+                    words.pop()
+                words.append((library.item_feat_string(word, b"name").decode(), end))
+            last = word
             segment = library.item_next(segment)
     finally:
         library.delete_utterance(utterance)
-    return Speech(samples, phones, pitch)
+    return Speech(samples, phones, words, pitch)
+
+
+def _word(library: c.CDLL, segment: int) -> int | None:
+    """The word that a phone belongs to; silence belongs to none."""
+    inside = library.item_as(segment, b"SylStructure")
+    syllable = library.item_parent(inside) if inside else None
+    return library.item_parent(syllable) if syllable else None

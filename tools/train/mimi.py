@@ -7,6 +7,7 @@ here is what `save_pretrained` writes, and transformers computes the same (tests
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +23,53 @@ SCALE = 0.1  # of the signal inside an ELU
 def new_model(settings: dict[str, Any], seed: int) -> MimiModel:
     """A fresh codec with the 24 kHz layers set up; settings are MimiConfig's."""
     torch.manual_seed(seed)
-    model = MimiModel(MimiConfig(sampling_rate=24000, num_residual_layers=1, use_cache=False, **settings))
+    model = MimiModel(MimiConfig(sampling_rate=24000, use_cache=False, **settings))
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    into, out = strided(model)
+    both = torch.tensor([1.0, -1.0])
     with torch.no_grad():
         hold = model.upsample.conv.weight  # (H, 1, 4): mostly repeat the newest frame
         hold.copy_(torch.tensor([0.8, 0.8, 0.2, 0.2]).expand_as(hold))
-        for layers, fast in ((model.encoder.layers, 1), (model.decoder.layers, -3)):
-            for parameter in layers[fast].parameters():  # the residual block at 24 kHz
+        for layer in fixed(model):
+            for parameter in layer.parameters():
                 parameter.zero_()
-        both = torch.tensor([1.0, -1.0])
-        first, last = model.encoder.layers[0].conv, model.decoder.layers[-1].conv
-        for conv in (first, last):
-            conv.weight.zero_()
+        model.encoder.layers[0].conv.weight[:OPEN, 0, -1] = SCALE * both
+        model.decoder.layers[-1].conv.weight[0, :OPEN, -1] = 0.5 / SCALE * both
+        filters = band_filters(*into.weight.shape[::2])
+        for conv, gain in ((into, 3 / SCALE), (out, 0.002)):
+            conv.weight[:, OPEN:] = 0
+            conv.weight[:, :OPEN] = gain * filters[:, None] * both[:, None]
             conv.bias.zero_()
-        first.weight[:OPEN, 0, -1] = SCALE * both
-        last.weight[0, :OPEN, -1] = 0.5 / SCALE * both
-        into, out = model.encoder.layers[3].conv, model.decoder.layers[-4].conv
-        into.weight[:, OPEN:] = 0
-        into.weight[:, :OPEN] = torch.randn(into.weight[:, :1].shape) * both[:, None] / SCALE
-        into.bias.zero_()
-        out.weight[:, OPEN:] = 0
-        out.weight[:, :OPEN] = torch.randn(out.weight[:, :1].shape) * both[:, None] * 0.002
-        out.bias.zero_()
     return model
+
+
+def band_filters(count: int, size: int) -> Tensor:
+    """(count, size) windowed cosines of unit energy: three phases a third of a turn apart for each mel-spaced band.
+
+    Three rectified phases add up to a band's envelope, nearly without ripple.
+    """
+    bands = -(-count // 3)
+    mel = torch.linspace(2595 * math.log10(1 + 120 / 700), 2595 * math.log10(1 + 8000 / 700), bands)
+    centres = 700 * (10 ** (mel / 2595) - 1)
+    turns = centres[:, None, None] / 24000 * torch.arange(size) + torch.arange(3)[:, None] / 3
+    filters = (2 * math.pi * turns).cos() * torch.hann_window(size)
+    filters = (filters - filters.mean(-1, keepdim=True)).flatten(0, 1)[:count]
+    return filters / filters.norm(dim=1, keepdim=True)
+
+
+def strided(model: MimiModel) -> tuple[nn.Module, nn.Module]:
+    """The encoder's convolution that leaves 24 kHz, and the decoder's that arrives there."""
+    after = model.config.num_residual_layers + 2
+    return model.encoder.layers[after].conv, model.decoder.layers[-after - 1].conv
+
+
+def fixed(model: MimiModel) -> list[nn.Module]:
+    """What stays as set up: the layers that work at 24 kHz, residual blocks included."""
+    blocks = model.config.num_residual_layers
+    inner = list(model.decoder.layers[-blocks - 2 : -2])
+    return [*model.encoder.layers[: blocks + 1], *inner, model.decoder.layers[-1]]
 
 
 def load_model(folder: Path) -> MimiModel:
@@ -54,28 +77,19 @@ def load_model(folder: Path) -> MimiModel:
     return MimiModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
 
 
-def freeze(model: MimiModel) -> None:
-    """Exclude from training what stays as set up: everything at 24 kHz and the codebooks."""
-    for layers, fixed in ((model.encoder.layers, (0, 1)), (model.decoder.layers, (-3, -1))):
-        for i in fixed:
-            layers[i].requires_grad_(False)
-
-
-def paces(model: MimiModel, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Groups for Adam, whose steps do not know a tensor's scale: weights next to 24 kHz are far from 1."""
-    groups = {model.encoder.layers[3].conv.weight: 20.0, model.decoder.layers[-4].conv.weight: 0.03}
-    rest = [p for p in parameters if p not in groups]
-    return [{"params": rest, "pace": 1.0}, *({"params": [p], "pace": pace} for p, pace in groups.items())]
+def paces(model: MimiModel) -> dict[nn.Parameter, float]:
+    """Learning rates' factors of the tensors next to 24 kHz, whose scale is far from others'."""
+    into, out = strided(model)
+    return {into.weight: 10.0, out.weight: 0.05}
 
 
 def encode(model: MimiModel, wave: Tensor) -> Tensor:
     """Waveform (B, n), n a multiple of 1920 -> latents (B, H, n / 1920) before the quantiser."""
-    layers = model.encoder.layers
-    into = layers[3].conv
+    into, stride = strided(model)[0], model.config.upsampling_ratios[-1]
     signal = F.elu(torch.stack((SCALE * wave, -SCALE * wave), 1))
-    stride, size = into.stride[0], into.weight.shape[-1]
-    x = F.conv1d(F.pad(signal, (size - stride, 0)), into.weight[:, :OPEN], into.bias, stride)
-    for layer in layers[4:]:
+    with torch.autocast("cpu", enabled=False):
+        x = F.conv1d(F.pad(signal, (stride, 0)), into.weight[:, :OPEN], into.bias, stride)
+    for layer in model.encoder.layers[model.config.num_residual_layers + 3 :]:
         x = layer(x)
     return model.downsample(transform(model.encoder_transformer, x.transpose(1, 2)).transpose(1, 2))
 
@@ -88,15 +102,17 @@ def transform(transformer: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-def decode(model: MimiModel, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantised latents (B, H, T) -> waveform (B, 1920 T), and the transformer's output (B, 2T, H)."""
-    layers = model.decoder.layers
-    hidden = transform(model.decoder_transformer, model.upsample(latents).transpose(1, 2))
+def decode_hidden(model: MimiModel, latents: Tensor) -> Tensor:
+    """Quantised latents (B, H, T) -> what the decoder's transformer makes of them (B, 2T, H)."""
+    return transform(model.decoder_transformer, model.upsample(latents).transpose(1, 2))
+
+
+def decode_wave(model: MimiModel, hidden: Tensor) -> Tensor:
+    """The transformer's output (B, 2T, H) -> waveform (B, 1920 T)."""
+    out, stride = strided(model)[1], model.config.upsampling_ratios[-1]
     x = hidden.transpose(1, 2)
-    for layer in layers[:-4]:
+    for layer in model.decoder.layers[: -model.config.num_residual_layers - 3]:
         x = layer(x)
-    out, last = layers[-4].conv, layers[-1].conv
-    stride = out.stride[0]
     with torch.autocast("cpu", enabled=False):  # quiet passages need the precision
         x = F.conv_transpose1d(x.float(), out.weight[:, :OPEN], out.bias[:OPEN], stride)[..., : x.shape[-1] * stride]
-        return (F.elu(x) * last.weight[0, :OPEN, -1:]).sum(1), hidden
+        return (F.elu(x) * model.decoder.layers[-1].conv.weight[0, :OPEN, -1:]).sum(1)

@@ -25,7 +25,8 @@ class Quantised(NamedTuple):
 
 
 class Quantiser:
-    """Wraps MimiModel's quantizer; `ema` is the moving averages' memory, `dead` the usage that restarts a code."""
+    """Wraps MimiModel's quantizer; `ema` is the moving averages' memory, `dead` the share of the mean usage
+    below which a code starts anew."""
 
     def __init__(self, model: nn.Module, ema: float, dead: float) -> None:
         split = model.quantizer
@@ -79,11 +80,11 @@ class Quantiser:
         sums = torch.zeros_like(book.embed_sum).index_add_(0, index, rest)
         book.cluster_usage.mul_(self.ema).add_(counts, alpha=1 - self.ema)
         book.embed_sum.mul_(self.ema).add_(sums, alpha=1 - self.ema)
-        dead = torch.nonzero(book.cluster_usage < self.dead)[:, 0]
+        average = book.cluster_usage.mean()
+        dead = torch.nonzero(book.cluster_usage < self.dead * average)[:, 0][: len(rest) // 16]
         fresh = rest[learn[: len(dead)] % len(rest)]
-        fair = max(self.dead * 2, len(rest) / len(book.cluster_usage) / 4)
-        book.cluster_usage[dead[: len(fresh)]] = fair
-        book.embed_sum[dead[: len(fresh)]] = fresh * fair
+        book.cluster_usage[dead] = average / 2
+        book.embed_sum[dead] = fresh * average / 2
 
     @torch.no_grad()
     def initialise(self, frames: list[Tensor], generator: torch.Generator, rounds: int = 12) -> None:
