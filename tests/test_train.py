@@ -33,7 +33,15 @@ TINY = {
 
 
 def tiny_config(**codec: object) -> SimpleNamespace:
-    settings = {"batch": 2, "seconds": 0.4, "unquantised_steps": 2, "warmup": 2, "waveform_from": 1, "steps": 4, "bfloat16": False}
+    settings = {
+        "batch": 2,
+        "seconds": 0.4,
+        "unquantised_steps": 2,
+        "warmup": 2,
+        "waveform_from": 1,
+        "steps": 4,
+        "bfloat16": False,
+    }
     settings |= {"weights.predict": 0.1} | {f"mimi.{k}": v for k, v in TINY.items()} | codec
     return load_config(None, tuple(f"codec.{k}={json.dumps(v)}" for k, v in settings.items()))
 

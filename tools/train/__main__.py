@@ -21,7 +21,7 @@ def keep_memory() -> None:
 def main() -> None:
     """Run the stage named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.train", description=__doc__)
-    parser.add_argument("stage", choices=("data", "codec", "evaluate"))
+    parser.add_argument("stage", choices=("data", "codec", "tokenizer", "codes", "sopro", "evaluate"))
     parser.add_argument("--work", type=Path, default=Path("train-work"), help="folder of everything that is made")
     parser.add_argument("--config", type=Path, help="instead of tools/train/config.toml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
@@ -36,7 +36,19 @@ def main() -> None:
         from tools.train.codec import train
 
         train(cfg, given.work)
-    elif given.stage == "evaluate":
+    elif given.stage == "tokenizer":
+        from tools.train.tokenizer import save
+
+        save(given.work / "sopro" / "tokenizer")
+    elif given.stage == "codes":
+        from tools.train.codes import make
+
+        make(cfg, given.work)
+    elif given.stage == "sopro":
+        from tools.train.sopro import train
+
+        train(cfg, given.work)
+    else:
         from tools.train.evaluate import evaluate
 
         evaluate(cfg, given.work)

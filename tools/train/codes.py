@@ -1,0 +1,121 @@
+"""Stage `codes`: the corpus as codes of the trained codec, each utterance in one speaker, and the reading of them.
+
+A speaker is a voice and a shift. work/codes holds codes.u16 (frames x codebooks, one utterance after the other) and
+index.jsonl; it is made anew when the codec has changed (its fingerprint stands in the first line).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from tools.train.crops import LEVEL, shifted
+from tools.train.data import Corpus, Entry
+from tools.train.flite import RATE as SOURCE_RATE
+from tools.train.mimi import encode, load_model
+from tools.train.quantiser import Quantiser
+
+FRAME = 0.08  # seconds
+
+
+def shift_of(number: int, cfg: SimpleNamespace) -> float:
+    """The shift in which an utterance is learnt, a function of (seed, number)."""
+    rng = np.random.default_rng([cfg.seed, number, 2])
+    return 1.0 if rng.random() < cfg.unshifted else float(rng.choice(cfg.shifts))
+
+
+@torch.inference_mode()
+def make(cfg: SimpleNamespace, work: Path) -> None:
+    """Encode every utterance, going on where an interruption stopped."""
+    torch.set_num_threads(cfg.codec.threads)
+    folder, codec = work / "codes", work / "codec" / "mimi"
+    folder.mkdir(parents=True, exist_ok=True)
+    index, data = folder / "index.jsonl", folder / "codes.u16"
+    stamp = hashlib.sha256((codec / "model.safetensors").read_bytes()).hexdigest()
+    lines = index.read_text().split("\n")[:-1] if index.exists() else []
+    if not lines or json.loads(lines[0]) != stamp:
+        lines = [json.dumps(stamp)]
+    done = [json.loads(line) for line in lines[1:]]
+    frames = sum(entry["frames"] for entry in done)
+    index.write_text("".join(line + "\n" for line in lines))
+    corpus, model = Corpus(work / "data", cfg.data.validation_every), load_model(codec).eval()
+    quantiser, books = Quantiser(model, 0, 0), model.config.num_quantizers
+    began = time.time()
+    with open(data, "ab") as out, open(index, "a") as log:
+        out.truncate(2 * books * frames)
+        for number in range(len(done), len(corpus.entries)):
+            shift = shift_of(number, cfg.sopro)
+            wave = corpus.samples(number)
+            wave = shifted(wave * (LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))), shift)
+            wave = torch.from_numpy(np.pad(wave, (0, -len(wave) % 1920)))[None]
+            codes = quantiser(encode(model, wave), torch.tensor([books - 1])).codes[0]
+            codes.numpy().astype(np.uint16).tofile(out)
+            out.flush()
+            log.write(json.dumps({"number": number, "shift": shift, "start": frames, "frames": len(codes)}) + "\n")
+            log.flush()
+            frames += len(codes)
+            if (number + 1) % 1000 == 0:
+                rate = (number + 1 - len(done)) / (time.time() - began)
+                print(f"codes: {number + 1}/{len(corpus.entries)}, {rate:.1f} utterances a second", flush=True)
+
+
+class Coded:
+    """A coded corpus: texts, codes, speakers, and where in its text each frame is."""
+
+    def __init__(self, work: Path, books: int, validation_every: int) -> None:
+        self.corpus = Corpus(work / "data", validation_every)
+        lines = (work / "codes" / "index.jsonl").read_text().split("\n")[1:-1]
+        self.entries = [json.loads(line) for line in lines]
+        self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(-1, books)
+        self.train = [i for i in self.corpus.train if i < len(self.entries)]
+        self.validation = [i for i in self.corpus.validation if i < len(self.entries)]
+        self.speakers: dict[tuple[str, float], list[int]] = {}
+        for i in self.train:
+            self.speakers.setdefault(self.speaker(i), []).append(i)
+
+    def speaker(self, number: int) -> tuple[str, float]:
+        return self.corpus.entries[number].voice, self.entries[number]["shift"]
+
+    def codes(self, number: int) -> torch.Tensor:
+        """(T, Q) int64."""
+        entry = self.entries[number]
+        rows = self.array[entry["start"] : entry["start"] + entry["frames"]]
+        return torch.from_numpy(rows.astype(np.int64))
+
+    def reference(self, number: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
+        """Codes of other utterances of the same speaker, (R, Q) with R up to `frames`."""
+        same = [i for i in self.speakers[self.speaker(number)] if i != number] or [number]
+        parts: list[torch.Tensor] = []
+        while sum(map(len, parts)) < frames and len(parts) < 4:
+            parts.append(self.codes(same[rng.integers(len(same))]))
+        return torch.cat(parts)[:frames]
+
+    def places(self, number: int) -> torch.Tensor | None:
+        """For each frame the token (with <bos> = 0) spoken then, (T,) float; None if flite's words are others."""
+        entry, coded = self.corpus.entries[number], self.entries[number]
+        times = (np.arange(coded["frames"]) + 0.5) * FRAME * coded["shift"]
+        return places(entry, times)
+
+
+def places(entry: Entry, seconds: np.ndarray) -> torch.Tensor | None:
+    """Position in the text at these times, by linear interpolation within each word."""
+    spans = [m.span() for m in re.finditer(r"[a-z']+", entry.text)]
+    if len(spans) != len(entry.words) or not spans:
+        return None
+    ends = np.array([end for _, end in entry.words])
+    silences = [end for name, end in entry.phones if name == "pau"]
+    begins = np.concatenate(([0.0], ends[:-1]))
+    for i, begin in enumerate(begins):  # a word begins when the silence before it ends
+        begins[i] = max([begin, *(s for s in silences if begin < s < ends[i])])
+    knots = np.stack((begins, ends), 1).ravel() + np.arange(2 * len(ends)) * 1e-6
+    marks = np.array(spans, float).ravel() + 1  # <bos> comes first
+    end = entry.samples / SOURCE_RATE
+    knots, marks = np.append(knots, max(end, knots[-1] + 1e-3)), np.append(marks, len(entry.text) + 1.0)
+    return torch.from_numpy(np.interp(seconds, knots, marks)).float()
