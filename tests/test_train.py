@@ -16,19 +16,27 @@ pytest.importorskip("transformers")
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import load  # noqa: E402
-from tools.train import data, flite, sentences  # noqa: E402
+from tools.train import codes, data, flite, sentences  # noqa: E402
 from tools.train.asr import errors  # noqa: E402
 from tools.train.codec import Trainer, train  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.crops import draw  # noqa: E402
 from tools.train.mimi import decode_hidden, decode_wave, encode, load_model  # noqa: E402
+from tools.train.pitch import median_pitch  # noqa: E402
+from tools.train.sopro import Trainer as SoproTrainer  # noqa: E402
+from tools.train.sopro import train as train_sopro  # noqa: E402
 from tools.train.spectra import spectral_loss  # noqa: E402
+from tools.train.tokenizer import encode as encode_text  # noqa: E402
 
 needs_flite = pytest.mark.skipif(not flite.available(), reason="flite's library is not installed (Debian: flite)")
 TINY = {
     "num_filters": 2, "hidden_size": 16, "upsample_groups": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 16, "codebook_dim": 8,
     "vector_quantization_hidden_dimension": 8,
+}  # fmt: skip
+TINY_SOPRO = {
+    "codebook_size": 16, "d_model": 16, "n_layers_text": 1, "n_layers_ar": 2, "n_layers_nar": 1, "nar_head_dim": 8,
+    "sv_student_dim": 8, "pos_emb_max": 64,
 }  # fmt: skip
 
 
@@ -106,6 +114,60 @@ def test_trained_codec_goes_through_the_converter(work: Path, tmp_path: Path) ->
     other = trainer(tiny_config(init_from=str(folder / "codec" / "mimi")), work, tmp_path / "next")
     assert other.step == 0 and other.rounding
     assert torch.equal(other.model.upsample.conv.weight, model.upsample.conv.weight)
+
+
+def test_trained_sopro_goes_through_the_converter(work: Path, tmp_path: Path) -> None:
+    """Codes, training cut in two, and a file of codec, Sopro and tokenizer that speaks."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "data").symlink_to(work / "data")
+    settings = {"steps": 2, "batch": 2, "reference_frames": [3, 6], "shifts": [0.9], "init_from": ""}
+    settings |= {f"model.{k}": v for k, v in TINY_SOPRO.items()}
+    cfg = tiny_config()
+    cfg.sopro = load_config(None, tuple(f"sopro.{k}={json.dumps(v)}" for k, v in settings.items())).sopro
+    train(cfg, folder)
+    codes.make(cfg, folder)
+    whole = (folder / "codes" / "codes.u16").read_bytes()
+    (folder / "codes" / "codes.u16").write_bytes(whole + b"junk")
+    codes.make(cfg, folder)
+    assert (folder / "codes" / "codes.u16").read_bytes() == whole
+    coded = codes.Coded(folder, 4, cfg.data.validation_every)
+    cut = SoproTrainer(cfg.sopro, tmp_path / "cut", coded)
+    cut.train_step()
+    cut.checkpoints.save(cut.step)
+    cut = SoproTrainer(cfg.sopro, tmp_path / "cut", coded)
+    cut.train_step()
+    train_sopro(cfg, folder)
+    convert(
+        tmp_path / "model.safetensors", load_recipe("int8"), folder / "sopro" / "model.safetensors",
+        folder / "codec" / "mimi", folder / "sopro" / "tokenizer",
+    )  # fmt: skip
+    trained = SoproTrainer(cfg.sopro, folder / "sopro", coded)
+    assert trained.step == 2
+    for (name, a), b in zip(trained.model.state_dict().items(), cut.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    tts = load(tmp_path / "model.safetensors", threads=1)
+    assert tts.tokenizer.encode("A cat?").tolist() == encode_text(trained.tokenizer, "A cat?")
+    voice = tts.voice_from_codes(coded.codes(1).numpy())
+    assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
+
+
+def test_places_in_the_text() -> None:
+    """Within a word the place moves evenly; in the silence before a word it waits."""
+    entry = data.Entry("a cat.", "rms", 0, 16000, [["pau", 0.2], ["ax", 0.3], ["pau", 0.5], ["k", 0.8]], [])
+    entry.words = [["a", 0.3], ["cat", 0.8]]
+    found = codes.places(entry, np.array([0.25, 0.5, 0.65, 0.8]))
+    assert np.allclose(found, [1.5, 3.0, 4.5, 6.0], atol=1e-3)
+    entry.words = [["a", 0.3]]
+    assert codes.places(entry, np.array([0.5])) is None
+
+
+def test_median_pitch() -> None:
+    time = np.arange(16000) / 16000
+    for hertz in (90.0, 200.0):
+        buzz = sum(np.sin(2 * np.pi * hertz * k * time) for k in range(1, 12))
+        assert abs(median_pitch(buzz, 16000) / hertz - 1) < 0.02
+    assert np.isnan(median_pitch(np.zeros(16000), 16000))
 
 
 def test_batches_depend_on_the_seed_alone(work: Path) -> None:

@@ -1,12 +1,13 @@
-"""Stage `evaluate`: word error rates of held-out sentences, spoken by flite and after the codec.
+"""Stage `evaluate`: word error rates of held-out sentences, as flite speaks them, after the codec, and as synthesised.
 
-The codec is computed by transformers from the saved folder, as anyone else would. Results go to work/evaluation.json;
-the sources' are kept there and not measured again.
+The codec is computed by transformers from the saved folder, as anyone else would; speech is synthesised by this
+project's engine from a converted file. Figures are added to work/evaluation.json; the sources' are measured once.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,43 +21,78 @@ from tools.train.asr import recognizer, word_error_rate
 from tools.train.crops import LEVEL, RATE, shifted
 from tools.train.flite import speak
 from tools.train.mimi import load_model
+from tools.train.pitch import median_pitch
 from tools.train.sentences import held_out
+
+Speaker = Callable[[str, str, float], np.ndarray]  # (text, voice, shift) -> waveform (n,) at 24 kHz
+REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text either
 
 
 def source(text: str, voice: str, shift: float) -> np.ndarray:
-    """A held-out sentence at 24 kHz, as loud as the training speech, and a whole number of frames long."""
+    """Flite's speech at 24 kHz, as loud as in training, and a whole number of frames long."""
     wave = shifted(speak(text, voice).samples.astype(np.float32) / 32768, shift)
     wave = wave * (LEVEL / np.sqrt(np.mean(wave**2)))
     return np.pad(wave, (0, -len(wave) % 1920)).astype(np.float32)
 
 
-@torch.inference_mode()
-def resynthesis(model: MimiModel, wave: np.ndarray, codebooks: int) -> np.ndarray:
-    """Encoded and decoded again with the first codebooks, (n,) -> (n,)."""
-    codes = model.encode(torch.from_numpy(wave)[None, None], num_quantizers=codebooks).audio_codes
-    return model.decode(codes).audio_values[0, 0].numpy()
+def resynthesis(model: MimiModel, codebooks: int) -> Speaker:
+    """Flite's speech encoded and decoded again with the first codebooks."""
+
+    @torch.inference_mode()
+    def speaker(text: str, voice: str, shift: float) -> np.ndarray:
+        wave = torch.from_numpy(source(text, voice, shift))[None, None]
+        codes = model.encode(wave, num_quantizers=codebooks).audio_codes
+        return model.decode(codes).audio_values[0, 0].numpy()
+
+    return speaker
+
+
+def synthesis(path: str, longest: int = 100) -> Speaker:
+    """The engine's speech with flite's as the reference; an utterance of `longest` frames has failed to stop."""
+    import sopro_np
+
+    tts = sopro_np.load(path)
+    voices: dict[tuple[str, float], sopro_np.Voice] = {}
+
+    def speaker(text: str, voice: str, shift: float) -> np.ndarray:
+        if (voice, shift) not in voices:
+            voices[voice, shift] = tts.voice(source(REFERENCE, voice, shift))
+        wave = tts.synthesize(text, voice=voices[voice, shift], max_frames=longest, seed=1)
+        if len(wave) >= longest * 1920:
+            print(f"evaluate: no end within {longest} frames: {text}", flush=True)
+        return wave
+
+    return speaker
+
+
+def speakers(cfg: SimpleNamespace, work: Path) -> Iterator[tuple[str, Speaker]]:
+    """What is to be measured, with its name."""
+    yield "source", source
+    folder = work / "codec" / "mimi"
+    if folder.exists():
+        model = load_model(folder).eval()
+        for books in cfg.evaluate.codebooks or [model.config.num_quantizers]:
+            yield f"codec{books}", resynthesis(model, books)
+    if cfg.evaluate.model:
+        yield "speech", synthesis(cfg.evaluate.model)
 
 
 def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     """Print a line per voice and condition; add to work/evaluation.json."""
+    torch.set_num_threads(cfg.codec.threads)
     report = work / "evaluation.json"
     known = json.loads(report.read_text()) if report.exists() else {}
-    folder = work / "codec" / "mimi"
-    model = load_model(folder).eval() if folder.exists() else None
-    books = cfg.codec.mimi["num_quantizers"]
     texts = held_out()[: cfg.evaluate.sentences]
-    for name in cfg.evaluate.recognizers:
-        recognise = recognizer(name)
+    recognise = {name: recognizer(name) for name in cfg.evaluate.recognizers}
+    for condition, speaker in speakers(cfg, work):
         for voice, shift in ((v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts):
-            for condition in ("source", *(f"codec{n}" for n in cfg.evaluate.codebooks or [books] if model)):
-                key = f"{name} {voice} {shift} {condition} {len(texts)}"
-                if condition != "source" or key not in known:
-                    pairs = []
-                    for text in texts:
-                        wave = source(text, voice, shift)
-                        if condition != "source":
-                            wave = resynthesis(model, wave, int(condition[5:]))
-                        pairs.append((text, recognise(soxr.resample(wave, RATE, ASR_RATE))))
-                    known[key] = word_error_rate(pairs)
-                print(f"{key} sentences: WER {known[key]:.3f}", flush=True)
+            key = f"{condition} {voice} {shift:g} {len(texts)}"
+            if condition != "source" or key not in known or set(known[key]) < set(recognise):
+                waves = [soxr.resample(speaker(text, voice, shift), RATE, ASR_RATE) for text in texts]
+                known[key] = {
+                    n: word_error_rate([(t, f(w)) for t, w in zip(texts, waves)]) for n, f in recognise.items()
+                }
+                known[key]["pitch"] = float(np.nanmedian([median_pitch(w, ASR_RATE) for w in waves]))
                 report.write_text(json.dumps(known, indent=1))
+            figures = " ".join(f"{n} {v:.3f}" for n, v in known[key].items())
+            print(f"{key} sentences: {figures}", flush=True)
