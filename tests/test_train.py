@@ -47,6 +47,7 @@ def tiny_config(**codec: object) -> SimpleNamespace:
         "unquantised_steps": 2,
         "warmup": 2,
         "waveform_from": 1,
+        "codes_until": 3,
         "steps": 4,
         "bfloat16": False,
     }

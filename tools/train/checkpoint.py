@@ -42,10 +42,10 @@ class Checkpoints:
         self.saved = time.time()
 
 
-def learning_rate(step: int, cfg: SimpleNamespace) -> float:
-    """Linear warm-up, then half a cosine from learning_rate to final_learning_rate."""
+def learning_rate(step: int, cfg: SimpleNamespace, until: int) -> float:
+    """Linear warm-up, then half a cosine from learning_rate to final_learning_rate, reached at step `until`."""
     if step < cfg.warmup:
         return cfg.learning_rate * (step + 1) / cfg.warmup
-    share = min(1.0, (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup))
+    share = min(1.0, (step - cfg.warmup) / max(1, until - cfg.warmup))
     span = cfg.learning_rate - cfg.final_learning_rate
     return cfg.final_learning_rate + span * (1 + math.cos(math.pi * share)) / 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,12 +61,22 @@ class Trainer:
         torch.manual_seed(cfg.seed)
         self.heads = Heads(self.model.config.hidden_size, self.model.config.codebook_dim)
         modules = nn.ModuleList((self.model, self.heads))
-        special = paces(self.model)
-        rest = [p for p in modules.parameters() if p.requires_grad and p not in special]
-        self.groups = [{"params": rest, "pace": 1.0}, *({"params": [p], "pace": f} for p, f in special.items())]
+        self.groups = self.grouped(modules)
         self.optimiser = torch.optim.Adam(self.groups, lr=cfg.learning_rate, betas=(0.8, 0.99), fused=True)
         self.checkpoints = Checkpoints(folder, modules, self.optimiser, cfg.save_minutes)
         self.step = self.checkpoints.resume()
+
+    def grouped(self, modules: nn.Module) -> list[dict[str, Any]]:
+        """Adam's groups: what makes codes stops being trained at cfg.codes_until, the rest at cfg.steps."""
+        codes = self.heads.phones, self.model.encoder, self.model.encoder_transformer, self.model.downsample
+        makers = {*nn.ModuleList((*codes, *(half.input_proj for half in self.quantiser.halves))).parameters()}
+        special, groups = paces(self.model), {}
+        for parameter in modules.parameters():
+            if parameter.requires_grad:
+                until = self.cfg.codes_until if parameter in makers else self.cfg.steps
+                key = until, special.get(parameter, 1.0)
+                groups.setdefault(key, {"params": [], "until": key[0], "pace": key[1]})["params"].append(parameter)
+        return list(groups.values())
 
     @property
     def rounding(self) -> bool:
@@ -76,11 +87,21 @@ class Trainer:
         """Whether the waveform is decoded, too: without, codes learn faster."""
         return bool(self.cfg.init_from) or self.step >= self.cfg.waveform_from
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the codes stay as they are, and only the decoder is trained: others may build on them."""
+        return self.step >= self.cfg.codes_until
+
     def losses(self, crops: Crops, acoustic: Tensor, learn: Tensor | None, size: int) -> dict[str, Tensor]:
         """All losses by name, and the phones' accuracy; `size` is the spectral loss's window."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.bfloat16):
-            z = encode(self.model, crops.wave)
-            coded = self.quantiser(z, acoustic, learn) if self.rounding else self.quantiser.unquantised(z)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                z = encode(self.model, crops.wave)
+            coded = (
+                self.quantiser(z, acoustic, None if self.frozen else learn)
+                if self.rounding
+                else self.quantiser.unquantised(z)
+            )
             hidden = decode_hidden(self.model, coded.both)
             wave = decode_wave(self.model, hidden) if self.waveform else None
             phones = self.heads.phone_logits(coded.semantic)
@@ -117,10 +138,11 @@ class Trainer:
         acoustic = torch.from_numpy(rng.choice(len(cfg.acoustic_share), cfg.batch, p=cfg.acoustic_share))
         learn = torch.from_numpy(rng.permutation(cfg.batch * crops.wave.shape[1] // 1920))
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, cfg) * group["pace"]
+            group["lr"] = learning_rate(self.step, cfg, group["until"]) * group["pace"]
         self.model.train()
         losses = self.losses(crops, acoustic, learn, int(rng.choice(cfg.windows)))
-        total = sum(cfg.weights[k] * v for k, v in losses.items() if k in cfg.weights)
+        weights = {k: w for k, w in cfg.weights.items() if not (self.frozen and k in ("phone", "commit", "predict"))}
+        total = sum(weights[k] * v for k, v in losses.items() if k in weights)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         norms = [nn.utils.clip_grad_norm_(group["params"], 1.0) for group in self.groups]

@@ -125,7 +125,7 @@ class Trainer:
         cfg, rng = self.cfg, np.random.default_rng([self.cfg.seed, self.step])
         torch.manual_seed(int(rng.integers(2**31)))  # dropout
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, cfg)
+            group["lr"] = learning_rate(self.step, cfg, cfg.steps)
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         stages, sums = list(self.model.stage_books), {}
