@@ -116,7 +116,7 @@ class Trainer:
             "commit": coded.commitment,
         }
         if wave is not None:
-            losses["stft"], losses["mel"] = spectral_loss(wave, crops.wave, size)
+            losses["stft"], losses["mel"] = spectral_loss(wave, crops.wave, size, self.cfg.quiet)
         if self.cfg.weights["predict"]:
             losses["predict"] = self.predictability(z, coded)
         accuracy = (phones.argmax(-1) == crops.phones).float().mean()

@@ -59,12 +59,13 @@ def spectrum(wave: Tensor, size: int) -> Tensor:
     return torch.fft.rfft(frames)[..., : size * 9500 // RATE]
 
 
-def spectral_loss(wave: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def spectral_loss(wave: Tensor, target: Tensor, size: int, quiet: float = FLOOR) -> tuple[Tensor, Tensor]:
     """Mean absolute differences of log spectra, by bin and by mel band: (B, n) twice -> two scalars.
 
-    One resolution only: the caller draws another window size for every step.
+    One resolution only: the caller draws another window size for every step. What is below the amplitude `quiet`
+    counts little: silence is the hardest to learn, and nobody hears it.
     """
-    floor = FLOOR**2 * 0.375 * size  # of a Hann window's energy
+    floor = quiet**2 * 0.375 * size  # of a Hann window's energy
     given = spectrum(wave, size)
     matrix = mel_matrix(size, max(20, min(80, size // 12)))[: given.shape[-1]]
     with torch.no_grad():
