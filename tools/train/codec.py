@@ -65,6 +65,8 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.groups, lr=cfg.learning_rate, betas=(0.8, 0.99), fused=True)
         self.checkpoints = Checkpoints(folder, modules, self.optimiser, cfg.save_minutes)
         self.step = self.checkpoints.resume()
+        for group, fresh in zip(self.optimiser.param_groups, self.groups, strict=True):
+            group.update(until=fresh["until"], pace=fresh["pace"])  # the configuration may have changed
 
     def grouped(self, modules: nn.Module) -> list[dict[str, Any]]:
         """Adam's groups: what makes codes stops being trained at cfg.codes_until, the rest at cfg.steps."""
