@@ -21,6 +21,7 @@ from tools.train.asr import errors  # noqa: E402
 from tools.train.codec import Trainer, train  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.crops import draw  # noqa: E402
+from tools.train.export import export  # noqa: E402
 from tools.train.mimi import decode_hidden, decode_wave, encode, load_model  # noqa: E402
 from tools.train.pitch import median_pitch  # noqa: E402
 from tools.train.sopro import Trainer as SoproTrainer  # noqa: E402
@@ -112,9 +113,12 @@ def test_trained_codec_goes_through_the_converter(work: Path, tmp_path: Path) ->
     assert_close("trainer's waveform", ours, expected)
     assert np.array_equal(engine.mimi.encode(wave[0].numpy()), codes[0].T.numpy())
     assert_close("engine's waveform", engine.decode(codes[0].T.numpy()), expected)
-    other = trainer(tiny_config(init_from=str(folder / "codec" / "mimi")), work, tmp_path / "next")
+    export(cfg, folder, tmp_path / "trained")
+    convert(tmp_path / "half.safetensors", load_recipe("fp32"), mimi=tmp_path / "trained" / "codec")
+    assert_close("half precision", load(tmp_path / "half.safetensors").decode(codes[0].T.numpy()), expected, 1e-2)
+    other = trainer(tiny_config(init_from=str(tmp_path / "trained" / "codec")), work, tmp_path / "next")
     assert other.step == 0 and other.rounding
-    assert torch.equal(other.model.upsample.conv.weight, model.upsample.conv.weight)
+    assert torch.equal(other.model.upsample.conv.weight, model.upsample.conv.weight.half().float())
 
 
 def test_trained_sopro_goes_through_the_converter(work: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def keep_memory() -> None:
 def main() -> None:
     """Run the stage named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.train", description=__doc__)
-    parser.add_argument("stage", choices=("data", "codec", "tokenizer", "codes", "sopro", "evaluate"))
+    parser.add_argument("stage", choices=("data", "codec", "tokenizer", "codes", "sopro", "evaluate", "export"))
     parser.add_argument("--work", type=Path, default=Path("train-work"), help="folder of everything that is made")
     parser.add_argument("--config", type=Path, help="instead of tools/train/config.toml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
@@ -48,6 +48,10 @@ def main() -> None:
         from tools.train.sopro import train
 
         train(cfg, given.work)
+    elif given.stage == "export":
+        from tools.train.export import export
+
+        export(cfg, given.work)
     else:
         from tools.train.evaluate import evaluate
 

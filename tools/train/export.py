@@ -1,0 +1,43 @@
+"""Stage `export`: what has been trained so far as half-precision files under tools/train/trained, to go on from.
+
+They are in upstream's own formats, so the ordinary converter takes them, too. Codebooks are written with usage 1.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from tools.train import tokenizer
+from tools.train.mimi import load_model
+from tools.train.quantiser import Quantiser, embedding
+
+TRAINED = Path(__file__).resolve().parent / "trained"
+
+
+@torch.no_grad()
+def export(cfg: SimpleNamespace, work: Path, target: Path = TRAINED) -> None:
+    """work/codec and work/sopro -> target/codec, target/sopro; what does not exist yet is left out."""
+    if (work / "codec" / "mimi").exists():
+        model = load_model(work / "codec" / "mimi")
+        for book in Quantiser(model, 0, 0).books():
+            book.embed_sum.copy_(embedding(book))
+            book.cluster_usage.fill_(1)
+        model.config.max_position_embeddings = cfg.codec.mimi["max_position_embeddings"]
+        model.half().save_pretrained(target / "codec")
+    source = work / "sopro" / "model.safetensors"
+    if source.exists():
+        (target / "sopro").mkdir(parents=True, exist_ok=True)
+        with safe_open(source, "numpy") as file:
+            tensors = {name: file.get_tensor(name).astype(np.float16) for name in file.keys()}  # noqa: SIM118
+            save_file(tensors, target / "sopro" / "model.safetensors", file.metadata())
+        tokenizer.save(target / "sopro" / "tokenizer")
+    if (work / "evaluation.json").exists():
+        figures = json.loads((work / "evaluation.json").read_text())
+        (target / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
