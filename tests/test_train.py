@@ -20,7 +20,7 @@ from tools.train import codes, data, flite, sentences  # noqa: E402
 from tools.train.asr import errors  # noqa: E402
 from tools.train.codec import Trainer, train  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
-from tools.train.crops import draw  # noqa: E402
+from tools.train.crops import Crops, delayed, draw  # noqa: E402
 from tools.train.export import export  # noqa: E402
 from tools.train.mimi import decode_hidden, decode_wave, encode, load_model  # noqa: E402
 from tools.train.pitch import median_pitch  # noqa: E402
@@ -49,6 +49,7 @@ def tiny_config(**codec: object) -> SimpleNamespace:
         "warmup": 2,
         "waveform_from": 1,
         "codes_until": 3,
+        "delay": 960,
         "steps": 4,
         "bfloat16": False,
     }
@@ -136,7 +137,7 @@ def test_trained_sopro_goes_through_the_converter(work: Path, tmp_path: Path) ->
     (folder / "codes" / "codes.u16").write_bytes(whole + b"junk")
     codes.make(cfg, folder)
     assert (folder / "codes" / "codes.u16").read_bytes() == whole
-    coded = codes.Coded(folder, 4, cfg.data.validation_every)
+    coded = codes.Coded(folder, cfg)
     cut = SoproTrainer(cfg.sopro, tmp_path / "cut", coded)
     cut.train_step()
     cut.checkpoints.save(cut.step)
@@ -182,6 +183,12 @@ def test_batches_depend_on_the_seed_alone(work: Path) -> None:
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert not torch.equal(a.wave, c.wave)
     assert a.wave.shape == (3, 9600) and a.phones.shape == (3, 20) and a.pitch.shape == (3, 40)
+
+
+def test_delay_shifts_all_targets_alike() -> None:
+    crops = Crops(torch.ones(1, 9600), torch.ones(1, 20, dtype=torch.long), torch.ones(1, 40))
+    for part, silent in zip(delayed(crops, 960), (960, 2, 4), strict=True):
+        assert not part[0, :silent].any() and part[0, silent:].all()
 
 
 def test_spectral_loss_and_its_gradient() -> None:

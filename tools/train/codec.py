@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tools.train.checkpoint import Checkpoints, learning_rate
-from tools.train.crops import PHONES, Crops, draw
+from tools.train.crops import PHONES, Crops, delayed, draw
 from tools.train.data import Corpus
 from tools.train.mimi import decode_hidden, decode_wave, encode, fixed, load_model, new_model, paces
 from tools.train.quantiser import Quantised, Quantiser
@@ -99,6 +99,7 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.bfloat16):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 z = encode(self.model, crops.wave)
+            crops = delayed(crops, self.cfg.delay)
             coded = (
                 self.quantiser(z, acoustic, None if self.frozen else learn)
                 if self.rounding

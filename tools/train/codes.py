@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from tools.train.crops import LEVEL, shifted
+from tools.train.crops import LEVEL, RATE, shifted
 from tools.train.data import Corpus, Entry
 from tools.train.flite import RATE as SOURCE_RATE
 from tools.train.mimi import encode, load_model
@@ -55,7 +55,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
             shift = shift_of(number, cfg.sopro)
             wave = corpus.samples(number)
             wave = shifted(wave * (LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))), shift)
-            wave = torch.from_numpy(np.pad(wave, (0, -len(wave) % 1920)))[None]
+            wave = torch.from_numpy(np.pad(wave, (0, -len(wave) % 1920 + 1920)))[None]
             codes = quantiser(encode(model, wave), torch.tensor([books - 1])).codes[0]
             codes.numpy().astype(np.uint16).tofile(out)
             out.flush()
@@ -79,11 +79,13 @@ def fingerprint(model: torch.nn.Module) -> str:
 class Coded:
     """A coded corpus: texts, codes, speakers, and where in its text each frame is."""
 
-    def __init__(self, work: Path, books: int, validation_every: int) -> None:
-        self.corpus = Corpus(work / "data", validation_every)
+    def __init__(self, work: Path, cfg: SimpleNamespace) -> None:
+        self.corpus, self.delay = Corpus(work / "data", cfg.data.validation_every), cfg.codec.delay / RATE
         lines = (work / "codes" / "index.jsonl").read_text().split("\n")[1:-1]
         self.entries = [json.loads(line) for line in lines]
-        self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(-1, books)
+        self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(
+            -1, cfg.codec.mimi["num_quantizers"]
+        )
         self.train = [i for i in self.corpus.train if i < len(self.entries)]
         self.validation = [i for i in self.corpus.validation if i < len(self.entries)]
         self.speakers: dict[tuple[str, float], list[int]] = {}
@@ -110,7 +112,7 @@ class Coded:
     def places(self, number: int) -> torch.Tensor | None:
         """For each frame the token (with <bos> = 0) spoken then, (T,) float; None if flite's words are others."""
         entry, coded = self.corpus.entries[number], self.entries[number]
-        times = (np.arange(coded["frames"]) + 0.5) * FRAME * coded["shift"]
+        times = ((np.arange(coded["frames"]) + 0.5) * FRAME - self.delay) * coded["shift"]
         return places(entry, times)
 
 

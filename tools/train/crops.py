@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tools.train.data import Corpus
@@ -66,3 +67,12 @@ def draw(corpus: Corpus, numbers: list[int], cfg: SimpleNamespace, rng: np.rando
         items.append(crop(corpus, number, start, length, shift))
     wave, phones, pitch = (np.stack(parts) for parts in zip(*items, strict=True))
     return Crops(torch.from_numpy(wave), torch.from_numpy(phones).long(), torch.from_numpy(pitch))
+
+
+def delayed(crops: Crops, samples: int) -> Crops:
+    """What a decoder is to say if it lags behind by so many samples (a multiple of 480): silence first."""
+    wave, phones, pitch = (
+        F.pad(part, (samples // hop, 0))[:, : part.shape[1]]
+        for part, hop in zip(crops, (1, PHONE_HOP, 240), strict=True)
+    )
+    return Crops(wave, phones, pitch)

@@ -29,10 +29,10 @@ REFERENCE = "the rainbow is a division of white light into many beautiful colour
 
 
 def source(text: str, voice: str, shift: float) -> np.ndarray:
-    """Flite's speech at 24 kHz, as loud as in training, and a whole number of frames long."""
+    """Flite's speech at 24 kHz, as loud as in training, a whole number of frames, the last of them silent."""
     wave = shifted(speak(text, voice).samples.astype(np.float32) / 32768, shift)
     wave = wave * (LEVEL / np.sqrt(np.mean(wave**2)))
-    return np.pad(wave, (0, -len(wave) % 1920)).astype(np.float32)
+    return np.pad(wave, (0, -len(wave) % 1920 + 1920)).astype(np.float32)
 
 
 def resynthesis(model: MimiModel, codebooks: int) -> Speaker:

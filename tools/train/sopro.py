@@ -160,7 +160,7 @@ class Trainer:
 def train(cfg: SimpleNamespace, work: Path) -> None:
     """Train to cfg.sopro.steps; the best state by validation is work/sopro/model.safetensors."""
     torch.set_num_threads(cfg.sopro.threads)
-    coded = Coded(work, cfg.codec.mimi["num_quantizers"], cfg.data.validation_every)
+    coded = Coded(work, cfg)
     trainer = Trainer(cfg.sopro, work / "sopro", coded)
     count = sum(p.numel() for p in trainer.parameters)
     print(f"sopro: {count / 1e6:.2f} M parameters, {len(coded.train)} utterances, at step {trainer.step}", flush=True)
