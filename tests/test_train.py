@@ -22,7 +22,8 @@ from tools.train.codec import Trainer, train  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.crops import Crops, delayed, draw  # noqa: E402
 from tools.train.export import export  # noqa: E402
-from tools.train.mimi import decode_hidden, decode_wave, encode, load_model  # noqa: E402
+from tools.train.mimi import decode_features, decode_hidden, decode_wave, encode, load_model  # noqa: E402
+from tools.train.phase import frame_phase  # noqa: E402
 from tools.train.pitch import median_pitch  # noqa: E402
 from tools.train.sopro import Trainer as SoproTrainer  # noqa: E402
 from tools.train.sopro import train as train_sopro  # noqa: E402
@@ -110,7 +111,8 @@ def test_trained_codec_goes_through_the_converter(work: Path, tmp_path: Path) ->
         assert_close("latents", z.numpy(), model.downsample(x.transpose(1, 2)).numpy())
         codes = model.encode(wave[:, None]).audio_codes
         expected = model.decode(codes).audio_values[0, 0].numpy()
-        ours = decode_wave(model, decode_hidden(model, model.quantizer.decode(codes)))[0].numpy()
+        hidden = decode_hidden(model, model.quantizer.decode(codes))
+        ours = decode_wave(model, decode_features(model, hidden))[0].numpy()
     assert_close("trainer's waveform", ours, expected)
     assert np.array_equal(engine.mimi.encode(wave[0].numpy()), codes[0].T.numpy())
     assert_close("engine's waveform", engine.decode(codes[0].T.numpy()), expected)
@@ -189,6 +191,16 @@ def test_delay_shifts_all_targets_alike() -> None:
     crops = Crops(torch.ones(1, 9600), torch.ones(1, 20, dtype=torch.long), torch.ones(1, 40))
     for part, silent in zip(delayed(crops, 960), (960, 2, 4), strict=True):
         assert not part[0, :silent].any() and part[0, silent:].all()
+
+
+def test_frame_phase_makes_whole_turns() -> None:
+    pitch = torch.tensor([[0.0] * 3 + [110.0] * 5 + [0.0] * 8])
+    wave, voiced = frame_phase(pitch)
+    turns = torch.atan2(wave[0, :40, 1], wave[0, :40, 0]).numpy() / (2 * np.pi)
+    steps = np.diff(np.unwrap(turns, period=1))
+    assert np.allclose(steps, 9 / 40, atol=1e-5)  # 110 Hz makes 8.8 periods of 80 ms: 9
+    assert abs(turns[0] - 4.5 / 40) < 1e-5  # the first one starts with the frame
+    assert voiced[0].tolist() == [0.0] * 15 + [1.0] * 25 + [0.0] * 40
 
 
 def test_spectral_loss_and_its_gradient() -> None:

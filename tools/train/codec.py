@@ -2,7 +2,8 @@
 
 Losses: log spectra of the waveform (spectra.py); log-mel and pitch read from the decoder's transformer, which reach
 the codes by a shorter way; phones every 20 ms read from the semantic codebook; commitment; optionally the error of
-predicting the acoustic latents from the semantic codes and the speaker.
+predicting the acoustic latents from the semantic codes and the speaker. A phase of the pitch (phase.py) is read from
+the decoder's last features but one, so that it learns to make periods of any length.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from tools.train.checkpoint import Checkpoints, learning_rate
 from tools.train.crops import PHONES, Crops, delayed, draw
 from tools.train.data import Corpus
-from tools.train.mimi import decode_hidden, decode_wave, encode, fixed, load_model, new_model, paces
+from tools.train.mimi import decode_features, decode_hidden, decode_wave, encode, fixed, load_model, new_model, paces
+from tools.train.phase import FINE, frame_phase
 from tools.train.quantiser import Quantised, Quantiser
 from tools.train.spectra import mel_frames, spectral_loss
 
@@ -30,8 +32,9 @@ BANDS = 80
 class Heads(nn.Module):
     """What is read off the codec while it is trained, and thrown away afterwards."""
 
-    def __init__(self, hidden: int, latent: int) -> None:
+    def __init__(self, hidden: int, latent: int, features: int) -> None:
         super().__init__()
+        self.phase = nn.Conv1d(features, 2, 1)
         self.phones = nn.Sequential(nn.Conv1d(hidden, 192, 3, padding=1), nn.ELU(), nn.Conv1d(192, 4 * len(PHONES), 1))
         self.frames = nn.Linear(hidden, 4 * (BANDS + 2))
         self.predict = nn.Sequential(
@@ -42,6 +45,12 @@ class Heads(nn.Module):
     def phone_logits(self, semantic: Tensor) -> Tensor:
         """Semantic latents (B, H, T) -> (B, 4T, phones)."""
         return self.phones(semantic).transpose(1, 2).unflatten(2, (4, -1)).flatten(1, 2).float()
+
+    def phase_error(self, features: Tensor, pitch: Tensor) -> Tensor:
+        """Distance of the features' phase from the frame's own where speech is voiced: a right angle is 1.4."""
+        wanted, voiced = frame_phase(pitch)
+        given = F.adaptive_avg_pool1d(self.phase(F.elu(features)).float(), FINE * pitch.shape[1]).transpose(1, 2)
+        return ((given - wanted).norm(dim=-1) * voiced).sum() / voiced.sum().clamp_min(1)
 
     def spectrum(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decoder states (B, 2T, H) -> log-mel (B, 8T, bands), voicing logits (B, 8T), log pitch (B, 8T)."""
@@ -59,7 +68,9 @@ class Trainer:
             layer.requires_grad_(False)
         self.quantiser = Quantiser(self.model, cfg.ema, cfg.dead_usage)
         torch.manual_seed(cfg.seed)
-        self.heads = Heads(self.model.config.hidden_size, self.model.config.codebook_dim)
+        self.heads = Heads(
+            self.model.config.hidden_size, self.model.config.codebook_dim, 2 * self.model.config.num_filters
+        )
         modules = nn.ModuleList((self.model, self.heads))
         self.groups = self.grouped(modules)
         self.optimiser = torch.optim.Adam(self.groups, lr=cfg.learning_rate, betas=(0.8, 0.99), fused=True)
@@ -106,7 +117,8 @@ class Trainer:
                 else self.quantiser.unquantised(z)
             )
             hidden = decode_hidden(self.model, coded.both)
-            wave = decode_wave(self.model, hidden) if self.waveform else None
+            features = decode_features(self.model, hidden) if self.waveform else None
+            wave = decode_wave(self.model, features) if self.waveform else None
             phones = self.heads.phone_logits(coded.semantic)
             mel, voicing, pitch = self.heads.spectrum(hidden)
         voiced = (crops.pitch > 0).float()
@@ -119,6 +131,7 @@ class Trainer:
             "commit": coded.commitment,
         }
         if wave is not None:
+            losses["phase"] = self.heads.phase_error(features, crops.pitch)
             losses["stft"], losses["mel"] = spectral_loss(wave, crops.wave, size, self.cfg.quiet)
         if self.cfg.weights["predict"]:
             losses["predict"] = self.predictability(z, coded)

@@ -107,12 +107,17 @@ def decode_hidden(model: MimiModel, latents: Tensor) -> Tensor:
     return transform(model.decoder_transformer, model.upsample(latents).transpose(1, 2))
 
 
-def decode_wave(model: MimiModel, hidden: Tensor) -> Tensor:
-    """The transformer's output (B, 2T, H) -> waveform (B, 1920 T)."""
-    out, stride = strided(model)[1], model.config.upsampling_ratios[-1]
+def decode_features(model: MimiModel, hidden: Tensor) -> Tensor:
+    """The transformer's output (B, 2T, H) -> the last features before 24 kHz (B, C, 1920 T / last ratio)."""
     x = hidden.transpose(1, 2)
     for layer in model.decoder.layers[: -model.config.num_residual_layers - 3]:
         x = layer(x)
+    return x
+
+
+def decode_wave(model: MimiModel, x: Tensor) -> Tensor:
+    """Those features -> waveform (B, 1920 T)."""
+    out, stride = strided(model)[1], model.config.upsampling_ratios[-1]
     with torch.autocast("cpu", enabled=False):  # quiet passages need the precision
         x = F.conv_transpose1d(x.float(), out.weight[:, :OPEN], out.bias[:OPEN], stride)[..., : x.shape[-1] * stride]
         return (F.elu(x) * model.decoder.layers[-1].conv.weight[0, :OPEN, -1:]).sum(1)
