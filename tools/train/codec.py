@@ -49,7 +49,7 @@ class Heads(nn.Module):
     def phase_error(self, features: Tensor, pitch: Tensor) -> Tensor:
         """Distance of the features' phase from the frame's own where speech is voiced: a right angle is 1.4."""
         wanted, voiced = frame_phase(pitch)
-        given = F.adaptive_avg_pool1d(self.phase(F.elu(features)).float(), FINE * pitch.shape[1]).transpose(1, 2)
+        given = F.adaptive_avg_pool1d(self.phase(F.elu(features.float())), FINE * pitch.shape[1]).transpose(1, 2)
         return ((given - wanted).norm(dim=-1) * voiced).sum() / voiced.sum().clamp_min(1)
 
     def spectrum(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
