@@ -79,8 +79,13 @@ def _say_that_it_is_embedded() -> None:
     )
 
 
-def find_voice(name: str | Path) -> Path:
-    """A file, or the name of a voice in the voices folder or of an embedded one."""
+def find_voice(name: str | Path | None, model: Path) -> Path:
+    """A file, or the name of a voice in the voices folder or of an embedded one. None: the embedded model's own."""
+    if name is None:
+        own = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}")
+        if model.resolve() != EMBEDDED or not own.is_file():
+            raise UsageError("whose voice? give a recording (--ref, ref=) or a saved voice (--voice, voice=)")
+        return own
     if os.path.isfile(name):
         return Path(name)
     folders = (voices_dir(), EMBEDDED.parent)
@@ -90,12 +95,6 @@ def find_voice(name: str | Path) -> Path:
                 return path
     mine, embedded = (", ".join(_voices_in(folder)) or "none" for folder in folders)
     raise UsageError(f"voice {str(name)!r} is neither a file nor in {folders[0]} (there: {mine}; embedded: {embedded})")
-
-
-def default_voice(model: Path) -> Path | None:
-    """Who speaks if nobody was named: with the embedded model its first voice, else None."""
-    path = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}")
-    return path if model.resolve() == EMBEDDED and path.is_file() else None
 
 
 def _voices_in(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from sopro_np import engine
 from sopro_np.engine import Reference, Sopro
 from sopro_np.errors import UsageError
-from sopro_np.models import default_voice, find_model, find_voice
+from sopro_np.models import find_model, find_voice
 from sopro_np.ops import current
 from sopro_np.voice import Voice
 
@@ -51,19 +51,14 @@ def synthesize(
     if ref is not None and voice is not None:
         raise UsageError("give either ref= (a recording) or voice= (a saved voice), not both")
     path = find_model(model)
-    if ref is None and voice is None:
-        voice = default_voice(path)
-        if voice is None:
-            raise UsageError("whose voice? give ref= (a recording) or voice= (a saved voice)")
+    saved = None if ref is not None or isinstance(voice, Voice) else find_voice(voice, path)  # fails before loading
     tts = _loaded(path, threads, ops)
     if ref is not None:
-        chosen = tts.voice(ref)
-    elif isinstance(voice, Voice):
-        chosen = voice
-    else:
-        assert voice is not None
-        chosen = tts.load_voice(find_voice(voice))
-    return tts.synthesize(text, chosen, **options)
+        voice = tts.voice(ref)
+    elif saved is not None:
+        voice = tts.load_voice(saved)
+    assert isinstance(voice, Voice)
+    return tts.synthesize(text, voice, **options)
 
 
 def _loaded(path: Path, threads: int | None, ops: str | None) -> Sopro:

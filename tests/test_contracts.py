@@ -22,12 +22,16 @@ from sopro_np.convert.mimi import rope_tables
 from sopro_np.engine import load
 from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, UsageError
 from sopro_np.ops.quant import QTensor
-from sopro_np.ops.threads import blas_threads
+from sopro_np.ops.threads import _controller, blas_threads
 from sopro_np.options import Options
 
 
 def blas() -> set[int]:
-    return {p["num_threads"] for p in ThreadpoolController().info() if p["user_api"] == "blas"}
+    """Threads of the BLAS that computes here (other packages bring their own, and may load it at any time)."""
+    known = {p["filepath"] for p in _controller().info()}
+    pools = [p for p in ThreadpoolController().info() if p["user_api"] == "blas" and p["filepath"] in known]
+    assert pools
+    return {p["num_threads"] for p in pools}
 
 
 def test_overlapping_limits_leave_blas_as_it_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import sopro_np
 from sopro_np import models
 from sopro_np.cli.main import main
 from sopro_np.errors import UsageError
+from sopro_np.wav import write_wav
 
 Log = pytest.LogCaptureFixture
 
@@ -46,16 +48,25 @@ def test_say_without_model_and_voice(embedded: Path, capsys: pytest.CaptureFixtu
     assert models.EMBEDDED_VOICE in capsys.readouterr().err, "the embedded voices are named"
 
 
-def test_a_recording_goes_before_the_embedded_voice(embedded: Path, tmp_path: Path) -> None:
+def test_a_recording_or_a_voice_goes_before_the_embedded_one(embedded: Path, tmp_path: Path) -> None:
+    """The codes that are spoken after are those of the recording, not of the embedded voice."""
     noise = 0.1 * np.random.default_rng(1).standard_normal(48000).astype(np.float32)
-    sopro_np.load().voice(noise).save(tmp_path / "other.voice.safetensors")
-    said = [
-        sopro_np.synthesize("Hello.", voice=voice, seed=1, max_frames=4)
-        for voice in (None, tmp_path / "other.voice.safetensors")
-    ]
-    assert said[0].shape != said[1].shape or not np.array_equal(*said)
+    write_wav(tmp_path / "me.wav", noise)
+    tts = sopro_np.load()
+    mine = tts.voice(tmp_path / "me.wav")
+    mine.save(tmp_path / "me.voice.safetensors")
+    options = {"seed": 1, "max_frames": 4}
+    wanted = tts.synthesize("Hello.", mine, **options)
+    assert np.array_equal(wanted, sopro_np.synthesize("Hello.", ref=tmp_path / "me.wav", **options))
+    assert np.array_equal(wanted, sopro_np.synthesize("Hello.", voice=tmp_path / "me.voice.safetensors", **options))
+    assert not np.array_equal(wanted, sopro_np.synthesize("Hello.", **options))
     with pytest.raises(UsageError, match="not both"):
         sopro_np.synthesize("Hello.", ref="me.wav", voice="me")
+
+
+def test_an_evaluation_needs_no_voice_either(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--count", "1", "--seeds", "1", "--max-frames", "4", "--json", "-", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["quality"]["voices"] == [models.EMBEDDED_VOICE]
 
 
 def test_other_models_go_before_it_and_have_no_voice_of_their_own(

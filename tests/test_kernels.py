@@ -21,7 +21,7 @@ from sopro_np import ops
 from sopro_np.engine import load
 from sopro_np.ops import native
 from sopro_np.ops.native import door
-from sopro_np.ops.native.arena import ALIGNMENT, Arena
+from sopro_np.ops.native.arena import ALIGNMENT, Arena, bytes_of_all
 from sopro_np.ops.native.desk import DESK, on_threads
 from sopro_np.ops.native.team import MOST_CALLS, Team
 from sopro_np.ops.quant import SCHEMES, quantize
@@ -137,14 +137,18 @@ def test_blocks_are_used_again_when_the_last_view_is_gone():
 
 
 def test_unused_blocks_go_back_to_the_system():
+    gc.collect()
+    others = bytes_of_all()
     arena = Arena()
     used, place = arena.lend((5, 7))
     used[:] = 3
     for size in (10, 1000, 1 << 20):  # the last one is mapped by itself
         arena.lend((size,))
     assert arena.nbytes >= 4 << 20
+    assert bytes_of_all() == others + arena.nbytes
     arena.trim()
     assert arena.nbytes == 256, "what `used` lies in"
+    assert bytes_of_all() == others + 256
     assert arena.lend((7, 5))[1] != place and (used == 3).all()
     del used
     assert arena.lend((5, 7))[1] == place, "still known after the trim"
@@ -258,6 +262,34 @@ def test_many_python_threads_at_once():
     with ops.using("native"), on_threads(1):
         expected = [layer(seed) for seed in range(3)]
     assert all(np.array_equal(y, expected[i % 3]) for i, y in enumerate(results))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_calls_of_one_piece_happen_once_and_in_order():
+    """They are taken together, between others that are shared out. A memory pushed twice, or too early, would show."""
+    rows, gain = normal(3, 9, 40), normal(1, 40)
+
+    def memory_after(threads: int) -> np.ndarray:
+        past = np.zeros((7, 40), np.float32)
+
+        def step(x: np.ndarray) -> np.ndarray:
+            for i in range(0, 8, 2):
+                x = ops.rms_norm(x, gain)
+                ops.remember(past, x[i : i + 1])
+                ops.remember(past, x[i + 1 : i + 2])
+                ops.remember(past, ops.sigmoid(x[i : i + 1]))
+            return x
+
+        with ops.using("native"), on_threads(threads):
+            recorded = ops.capture(step)
+            for _ in range(200):
+                recorded(rows)
+        return past
+
+    alone = memory_after(1)
+    assert len(np.unique(alone, axis=0)) == 7
+    for threads in (2, 3):
+        assert np.array_equal(memory_after(threads), alone)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -13,7 +13,7 @@ from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
 from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
-from sopro_np.evaluate.run import evaluate
+from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.models import find_model, find_voice
 from sopro_np.options import Options
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise UsageError(f"--{name} {value} must be at least {least}")
     model, against = find_model(args.model), find_model(args.against) if args.against else None
-    voices = [find_voice(v) for v in args.voice]
+    voices = [find_voice(v, model) for v in args.voice or ([] if args.ref else [None])]
     for target in filter(None, (args.json, args.html, args.listen)):
         check_target(target, (model, against, args.texts, *args.ref, *voices))
     if args.only == "fidelity" and (args.listen or args.webmushra):
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     done = evaluate(
         load(model, args.threads, args.ops),
         load(against, args.threads, args.ops) if against else None,
-        args.ref, voices, texts, range(first, first + args.seeds), options, args.only,
+        Task(args.ref, voices, texts, range(first, first + args.seeds), options), args.only,
         progress=(lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     result = done.result

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
+from sopro_np.engine import STREAM_LOOKAHEAD, load
 from sopro_np.errors import UsageError
-from sopro_np.models import default_voice, find_model, find_voice
+from sopro_np.models import find_model, find_voice
 from sopro_np.options import Options
-from sopro_np.voice import Voice
 from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
@@ -26,11 +25,13 @@ def say(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     options = Options(**given)
     model = find_model(args.model)
-    check_target(args.out, (model, args.ref, args.voice and find_voice(args.voice)))
+    saved = find_voice(args.voice, model) if args.ref is None else None
+    check_target(args.out, (model, args.ref, saved))
     tts = load(model, args.threads, args.ops)
     if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
         options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
-    session = tts.session(text, _voice(tts, args), options)
+    voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
+    session = tts.session(text, voice, options)
     started = time.perf_counter()
     chunks = _with_progress(tts.chunks(session, options), tts.sample_rate, args.quiet)
     length = None
@@ -69,15 +70,6 @@ def _read_text(text: str) -> str:
         return raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # what an editor or echo adds
     except UnicodeDecodeError as error:
         raise UsageError(f"the text on standard input is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _voice(tts: Sopro, args: argparse.Namespace) -> Voice:
-    if args.ref is not None:
-        return tts.voice(args.ref)
-    voice = find_voice(args.voice) if args.voice is not None else default_voice(tts.path)
-    if voice is None:
-        raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
-    return tts.load_voice(voice)
 
 
 def _with_progress(chunks: Iterator[np.ndarray], sample_rate: int, quiet: bool) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@ an awkward sentence is awkward under every seed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Interval:
     count: int
 
     def as_dict(self) -> dict[str, float]:
-        return {"mean": self.mean, "low": self.low, "high": self.high, "count": self.count}
+        return asdict(self)
 
 
 def interval(

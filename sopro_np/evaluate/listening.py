@@ -18,6 +18,7 @@ import numpy as np
 from sopro_np.errors import UsageError
 from sopro_np.evaluate.picture import audio_uri
 from sopro_np.wav import write_wav
+from sopro_np.weights import replacing
 
 LOUDNESS = 0.05  # root mean square to which all stimuli are brought: louder must not mean better
 
@@ -120,7 +121,8 @@ def write_webmushra(folder: Path, stimuli: Sequence[Stimulus], rate: int) -> Non
         "remoteService": "service/write.php",
         "pages": [["random", *pages], last],
     }
-    (folder / "sopro.yaml").write_text(yaml(experiment), "utf-8")
+    with replacing(folder / "sopro.yaml", UsageError) as f:
+        f.write(yaml(experiment).encode("utf-8"))
 
 
 def yaml(value: object, indent: str = "") -> str:

@@ -27,6 +27,11 @@ def compare(reference: np.ndarray, actual: np.ndarray) -> dict[str, float]:
     }
 
 
+def median(f0: np.ndarray) -> float:
+    """Of the voiced frames, in Hz; nan without any."""
+    return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else float("nan")
+
+
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson's r of two series; nan for fewer than two values or a constant one."""
     x, y = x - x.mean() if len(x) else x, y - y.mean() if len(y) else y

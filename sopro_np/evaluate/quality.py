@@ -44,6 +44,14 @@ class Speaker:
     wav: np.ndarray
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What is known of a speaker's own recording: embedding (256,) or None, median F0 in Hz (nan: not known)."""
+
+    embedding: np.ndarray | None
+    pitch: float
+
+
 @dataclass
 class Utterance:
     """One text in one voice under one seed, and everything found out about it."""
@@ -111,17 +119,26 @@ def speak(
     return spoken
 
 
+def listen(speakers: Sequence[Speaker], rate: int, tools: Tools) -> dict[str, Heard]:
+    """Every speaker's own recording, once for all systems."""
+    return {
+        s.name: Heard(
+            tools.embed(s.wav, rate) if tools.embed else None,
+            pitch.median(world.pitch_track(s.wav, rate)) if tools.world else float("nan"),
+        )
+        for s in speakers
+    }
+
+
 def measure(
     spoken: list[Utterance],
     rate: int,
-    speakers: Sequence[Speaker],
+    speakers: dict[str, Heard],
     recording: Callable[[Utterance], np.ndarray | None],
     tools: Tools,
 ) -> None:
     """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None."""
     pace = failures.median_pace([u.text for u in spoken], [u.seconds for u in spoken])
-    embedded = {s.name: tools.embed(s.wav, rate) for s in speakers} if tools.embed else {}
-    pitches = {s.name: _median_pitch(world.pitch_track(s.wav, rate)) for s in speakers} if tools.world else {}
     recorded: dict[int, world.Analysis] = {}
     for u in spoken:
         m = u.measures
@@ -132,19 +149,15 @@ def measure(
             m |= {"characters": e.characters, "character_errors": e.character_errors}
         u.failed = failures.classify(u.text, u.wav, u.seconds, pace, u.finish_reason, u.heard)
         if tools.embed:
-            m["similarity"] = speaker.similarity(embedded[u.voice], tools.embed(u.wav, rate))
+            m["similarity"] = speaker.similarity(speakers[u.voice].embedding, tools.embed(u.wav, rate))
         if tools.world and len(u.wav):
             own, reference = world.analyse(u.wav, rate), recording(u)
-            m["f0_offset_cents"] = 1200 * float(np.log2(_median_pitch(own.f0) / pitches[u.voice]))
+            m["f0_offset_cents"] = 1200 * float(np.log2(pitch.median(own.f0) / speakers[u.voice].pitch))
             if reference is not None:
                 key = id(reference)
                 if key not in recorded:
                     recorded[key] = world.analyse(reference, rate)
                 m |= world.compare_aligned(recorded[key], own)
-
-
-def _median_pitch(f0: np.ndarray) -> float:
-    return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else float("nan")
 
 
 def summarise(spoken: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
@@ -193,15 +206,13 @@ def _single(u: Utterance, name: str) -> float:
     return u.seconds if name == "seconds" else m.get(name, float("nan"))
 
 
-def pitch_across(spoken: Sequence[Utterance], speakers: Sequence[Speaker], rate: int) -> float:
+def pitch_across(spoken: Sequence[Utterance], speakers: dict[str, Heard]) -> float:
     """Correlation over speakers of the log median F0 of their recording and of their speech; nan for fewer than 3."""
     if len(speakers) < 3:
         return float("nan")
-    offsets = {
-        s.name: [u.measures.get("f0_offset_cents", np.nan) for u in spoken if u.voice == s.name] for s in speakers
-    }
-    heard = np.array([np.log2(_median_pitch(world.pitch_track(s.wav, rate))) for s in speakers])
-    said = heard + np.array([np.nanmean(offsets[s.name]) / 1200 if offsets[s.name] else np.nan for s in speakers])
+    offsets = [[u.measures.get("f0_offset_cents", np.nan) for u in spoken if u.voice == name] for name in speakers]
+    heard = np.log2([s.pitch for s in speakers.values()])
+    said = heard + np.array([np.nanmean(cents) / 1200 if cents else np.nan for cents in offsets])
     known = np.isfinite(heard) & np.isfinite(said)
     return pitch.correlation(heard[known], said[known])
 

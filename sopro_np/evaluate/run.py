@@ -16,6 +16,7 @@ from sopro_np.evaluate import fidelity, quality
 from sopro_np.evaluate.fidelity import Script
 from sopro_np.evaluate.listening import Stimulus
 from sopro_np.evaluate.quality import Speaker, Tools, Utterance, clean
+from sopro_np.evaluate.signals import mean_db
 from sopro_np.evaluate.texts import Text
 from sopro_np.evaluate.world import analyse
 from sopro_np.options import Options
@@ -55,20 +56,22 @@ class Evaluation:
         ]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is to be said: texts, under which seeds and options (without a seed), in the voices of recordings (`refs`)
+    and in saved ones (`voices`), which take turns."""
+
+    refs: Sequence[str | Path]
+    voices: Sequence[str | Path]
+    texts: Sequence[Text]
+    seeds: Sequence[int]
+    options: dict[str, Any]
+
+
 def evaluate(
-    tts: Sopro,
-    against: Sopro | None,
-    refs: Sequence[str | Path],
-    voices: Sequence[str | Path],
-    texts: Sequence[Text],
-    seeds: Sequence[int],
-    options: dict[str, Any],
-    only: str | None = None,
-    progress: Progress = lambda line: None,
+    tts: Sopro, against: Sopro | None, task: Task, only: str | None = None, progress: Progress = lambda line: None
 ) -> Evaluation:
     """All that can be found out about `tts`, and about `against` beside it."""
-    if not refs and not voices:
-        raise UsageError("whose voice? give --ref RECORDING or --voice FILE")
     same = against is not None and against.fingerprints == tts.fingerprints
     if only == "fidelity" and not same:
         raise UsageError(
@@ -85,12 +88,12 @@ def evaluate(
     if against is not None and only != "quality":
         if same:
             progress("fidelity")
-            result["fidelity"] = compare_models(against, tts, refs, voices, texts[:SCRIPTS], seeds[0], options, tools)
+            result["fidelity"] = compare_models(against, tts, task, tools)
             result["definitions"] += [f"{k}: {v}" for k, v in fidelity.DEFINITIONS.items()]
         else:
             result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
     if only != "fidelity":
-        result["quality"] = judge(done, tts, against, refs, voices, texts, seeds, options, tools, progress)
+        result["quality"] = judge(done, tts, against, task, tools, progress)
         result["definitions"] += quality.definitions(rate)
     result["missing"] |= tools.missing
     return done
@@ -107,13 +110,13 @@ def facts(tts: Sopro) -> dict[str, Any]:
     }
 
 
-def speakers_of(tts: Sopro, refs: Sequence[str | Path], voices: Sequence[str | Path]) -> list[Speaker]:
+def speakers_of(tts: Sopro, task: Task) -> list[Speaker]:
     """Voices of recordings, and saved ones (which sound as the codec renders their codes). Names are file names."""
     config, found = tts.model.config, []
-    for ref in refs:
+    for ref in task.refs:
         wav = read_reference(ref, tts.sample_rate, config.reference_seconds, config.frame_rate)
         found.append(Speaker(Path(ref).stem, tts.voice(wav), wav))
-    for file in voices:
+    for file in task.voices:
         voice = tts.load_voice(file)
         name = Path(file).name.removesuffix(".safetensors").removesuffix(".voice")
         found.append(Speaker(name, voice, tts.decode(voice.codes.astype(np.int64))))
@@ -123,23 +126,18 @@ def speakers_of(tts: Sopro, refs: Sequence[str | Path], voices: Sequence[str | P
     return found
 
 
-def compare_models(
-    reference: Sopro,
-    actual: Sopro,
-    refs: Sequence[str | Path],
-    voices: Sequence[str | Path],
-    texts: Sequence[Text],
-    seed: int,
-    options: dict[str, Any],
-    tools: Tools,
-) -> dict[str, Any]:
+def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools) -> dict[str, Any]:
     """Fidelity of `actual`: mean and worst of every measure over scripts that `reference` wrote."""
-    o = Options(**{**options, "seed": seed})
-    people, rows, frames = speakers_of(reference, refs, voices), [], 0
-    for i, text in enumerate(texts):
+    o = Options(**{**task.options, "seed": task.seeds[0]})
+    people, rows, frames = speakers_of(reference, task), [], 0
+    for i, text in enumerate(task.texts[:SCRIPTS]):
         who = people[i % len(people)]
         script: Script = fidelity.write(
-            reference, text.text, who.wav if i % len(people) < len(refs) else None, who.voice.codes.astype(np.int64), o
+            reference,
+            text.text,
+            who.wav if i % len(people) < len(task.refs) else None,
+            who.voice.codes.astype(np.int64),
+            o,
         )
         r, a = (fidelity.play(tts, script) for tts in (reference, actual))
         row = fidelity.compare(r, a)
@@ -158,35 +156,24 @@ def _over(rows: Sequence[dict[str, float]], name: str) -> dict[str, float | None
     if not len(values):
         return {"mean": None, "worst": None}
     worst = values.max() if name.endswith(("_lsd", "_mcd")) else values.min()
-    mean = (
-        -10 * np.log10(np.mean(10 ** (-values / 10))) if name.endswith("_db") and np.isfinite(worst) else values.mean()
-    )
-    return {"mean": clean(float(mean)), "worst": clean(float(worst))}
+    mean = mean_db(values) if name.endswith("_db") else float(values.mean())
+    return {"mean": clean(mean), "worst": clean(float(worst))}
 
 
 def judge(
-    done: Evaluation,
-    tts: Sopro,
-    against: Sopro | None,
-    refs: Sequence[str | Path],
-    voices: Sequence[str | Path],
-    texts: Sequence[Text],
-    seeds: Sequence[int],
-    options: dict[str, Any],
-    tools: Tools,
-    progress: Progress,
+    done: Evaluation, tts: Sopro, against: Sopro | None, task: Task, tools: Tools, progress: Progress
 ) -> dict[str, Any]:
     """Quality of one or two systems. Without recordings of the texts, MCD and F0 compare with what `against` says."""
     rate, systems = tts.sample_rate, {"model": tts} | ({"against": against} if against is not None else {})
-    config = tts.model.config
+    config, texts = tts.model.config, task.texts
     done.recordings = {
         t.text: read_reference(t.recording, rate, LONGEST, config.frame_rate) for t in texts if t.recording
     }
     people: list[Speaker] = []
     for name, system in systems.items():
-        people = speakers_of(system, refs, voices)
-        progress(f"{name}: {len(texts)} texts x {len(seeds)} seeds")
-        done.spoken[name] = quality.speak(system, texts, people, seeds, options)
+        people = speakers_of(system, task)
+        progress(f"{name}: {len(texts)} texts x {len(task.seeds)} seeds")
+        done.spoken[name] = quality.speak(system, texts, people, task.seeds, task.options)
         _failed_everywhere(done.spoken[name], name)
     if done.recordings:
         done.spoken[RECORDING] = [
@@ -196,6 +183,7 @@ def judge(
         ]
     other = {(u.group, u.seed): u.wav for u in done.spoken.get("against", ()) if len(u.wav)}
     by_model = not done.recordings and bool(other)
+    own = quality.listen(people, rate, tools)
     summary: dict[str, Any] = {}
     for name in done.spoken:
         progress(f"{name}: measuring")
@@ -205,17 +193,17 @@ def judge(
                 return other.get((u.group, u.seed)) if name == "model" else None
             return None if name == RECORDING else done.recordings.get(u.text)
 
-        quality.measure(done.spoken[name], rate, people, recording, tools)
+        quality.measure(done.spoken[name], rate, own, recording, tools)
         summary[name] = {
             "summary": quality.summarise(done.spoken[name]),
             "utterances": [u.as_dict() for u in done.spoken[name]],
         }
         if tools.world and len(people) > 2:
-            summary[name]["f0_across_voices"] = clean(quality.pitch_across(done.spoken[name], people, rate))
+            summary[name]["f0_across_voices"] = clean(quality.pitch_across(done.spoken[name], own))
     compared = "the recording of the text" if done.recordings else "what `against` said" if by_model else "nothing"
     result = {
-        "texts": len(texts), "seeds": len(seeds), "voices": [p.name for p in people], "systems": summary,
-        "mcd_and_f0_against": compared, "options": options,
+        "texts": len(texts), "seeds": len(task.seeds), "voices": [p.name for p in people], "systems": summary,
+        "mcd_and_f0_against": compared, "options": task.options,
     }  # fmt: skip
     if against is not None:
         result["difference"] = quality.differences(done.spoken["against"], done.spoken["model"])

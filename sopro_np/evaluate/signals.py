@@ -21,6 +21,12 @@ def snr(reference: np.ndarray, actual: np.ndarray) -> float:
     return 10 * float(np.log10(signal / noise)) if signal > 0 else float("nan")
 
 
+def mean_db(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Average of SNRs by their noise power: one silent script must not decide, as it would among decibels."""
+    with np.errstate(divide="ignore"):
+        return float(-10 * np.log10(np.average(10 ** (-np.asarray(values) / 10), weights=weights)))
+
+
 def spectrogram(wav: np.ndarray, fft: int = FFT, hop: int = HOP) -> np.ndarray:
     """Magnitudes |STFT|, Hann window, of a wav (n,) padded with zeros to whole windows -> (T, fft/2 + 1) float64."""
     wav = np.asarray(wav, np.float64)

@@ -12,6 +12,7 @@ from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.fidelity import Answers, Script
 from sopro_np.evaluate.recogniser import Recogniser
+from sopro_np.evaluate.signals import mean_db
 from sopro_np.evaluate.words import errors
 from sopro_np.evaluate.world import Analysis, analyse
 from sopro_np.options import Options
@@ -50,11 +51,9 @@ class Bench:
         means = {}
         for name in rows[0]:
             column = np.array([row[name] for row in rows])
-            if name.endswith("_db"):  # of the noise power, not of decibels: one silent script must not decide
-                with np.errstate(divide="ignore"):
-                    means[name] = float(-10 * np.log10(np.average(10 ** (-column / 10), weights=weights)))
-            else:
-                means[name] = float(np.average(column, weights=weights))
+            means[name] = (
+                mean_db(column, weights) if name.endswith("_db") else float(np.average(column, weights=weights))
+            )
         if self.recognise:
             means["wer"] = self.wer(answers)
         return means
