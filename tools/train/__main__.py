@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import sys
 from pathlib import Path
 
 from tools.train.config import load_config
+
+STAGES = {  # name -> (module, function of the configuration and the work folder)
+    "data": ("data", "make"),
+    "codec": ("codec", "train"),
+    "codes": ("codes", "make"),
+    "sopro": ("sopro", "train"),
+    "evaluate": ("evaluate", "evaluate"),
+    "export": ("export", "export"),
+}
 
 
 def keep_memory() -> None:
@@ -21,41 +31,15 @@ def keep_memory() -> None:
 def main() -> None:
     """Run the stage named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.train", description=__doc__)
-    parser.add_argument("stage", choices=("data", "codec", "tokenizer", "codes", "sopro", "evaluate", "export"))
+    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--work", type=Path, default=Path("train-work"), help="folder of everything that is made")
     parser.add_argument("--config", type=Path, help="instead of tools/train/config.toml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
     given = parser.parse_args()
     keep_memory()
     cfg = load_config(given.config, tuple(given.overrides))
-    if given.stage == "data":
-        from tools.train.data import make
-
-        make(cfg, given.work / "data")
-    elif given.stage == "codec":
-        from tools.train.codec import train
-
-        train(cfg, given.work)
-    elif given.stage == "tokenizer":
-        from tools.train.tokenizer import save
-
-        save(given.work / "sopro" / "tokenizer")
-    elif given.stage == "codes":
-        from tools.train.codes import make
-
-        make(cfg, given.work)
-    elif given.stage == "sopro":
-        from tools.train.sopro import train
-
-        train(cfg, given.work)
-    elif given.stage == "export":
-        from tools.train.export import export
-
-        export(cfg, given.work)
-    else:
-        from tools.train.evaluate import evaluate
-
-        evaluate(cfg, given.work)
+    module, function = STAGES[given.stage]
+    getattr(importlib.import_module(f"tools.train.{module}"), function)(cfg, given.work)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from tools.train.crops import LEVEL, RATE, shifted
+from tools.train.crops import RATE, gain, shifted
 from tools.train.data import Corpus, Entry
 from tools.train.flite import RATE as SOURCE_RATE
 from tools.train.mimi import encode, load_model
@@ -54,7 +54,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
         for number in range(len(done), len(corpus.entries)):
             shift = shift_of(number, cfg.sopro)
             wave = corpus.samples(number)
-            wave = shifted(wave * (LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))), shift)
+            wave = shifted(wave * gain(wave), shift)
             wave = torch.from_numpy(np.pad(wave, (0, -len(wave) % 1920 + 1920)))[None]
             codes = quantiser(encode(model, wave), torch.tensor([books - 1])).codes[0]
             codes.numpy().astype(np.uint16).tofile(out)

@@ -40,13 +40,17 @@ def shifted(samples: np.ndarray, shift: float) -> np.ndarray:
     return soxr.resample(samples, SOURCE_RATE * shift, RATE, quality="MQ")
 
 
+def gain(wave: np.ndarray) -> float:
+    """What brings an utterance (n,) to LEVEL."""
+    return LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))
+
+
 def crop(corpus: Corpus, number: int, start: int, length: int, shift: float) -> tuple[np.ndarray, ...]:
     """One crop of `length` samples (24 kHz) that begins at sample `start` (16 kHz) of an utterance."""
     entry = corpus.entries[number]
     needed = int(np.ceil(length / RATE * shift * SOURCE_RATE / PITCH_HOP) + 2) * PITCH_HOP
     wave = shifted(corpus.samples(number, start, needed), shift)[:length]
-    whole = corpus.samples(number)
-    wave = wave * (LEVEL / max(1e-3, float(np.sqrt(np.mean(whole**2)))))
+    wave = wave * gain(corpus.samples(number))
     seconds = (np.arange(length // PHONE_HOP) + 0.5) * PHONE_HOP / RATE * shift + start / SOURCE_RATE
     phones = entry.phone_at(seconds, PHONE_IDS)
     at = ((np.arange(length // 240) + 0.5) * 240 / RATE * shift * SOURCE_RATE / PITCH_HOP).astype(int)

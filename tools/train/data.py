@@ -19,8 +19,9 @@ from tools.train.flite import PITCH_HOP, RATE, Speech, speak
 from tools.train.sentences import sentence
 
 
-def make(cfg: SimpleNamespace, folder: Path) -> None:
-    """Fill the folder up to cfg.data.utterances, going on where it stopped."""
+def make(cfg: SimpleNamespace, work: Path) -> None:
+    """Fill work/data up to cfg.data.utterances, going on where it stopped."""
+    folder = work / "data"
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.jsonl"
     entries = read_index(index)

@@ -12,16 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import soxr
 import torch
 from transformers import MimiModel
 
-from tools.train.asr import RATE as ASR_RATE
-from tools.train.asr import recognizer, word_error_rate
-from tools.train.crops import LEVEL, RATE, shifted
+from sopro_np.evaluate import pitch
+from sopro_np.evaluate.world import pitch_track
+from tools.train.asr import RECOGNISERS, word_error_rate
+from tools.train.crops import RATE, gain, shifted
 from tools.train.flite import speak
 from tools.train.mimi import load_model
-from tools.train.pitch import median_pitch
 from tools.train.sentences import held_out
 
 Speaker = Callable[[str, str, float], np.ndarray]  # (text, voice, shift) -> waveform (n,) at 24 kHz
@@ -31,7 +30,7 @@ REFERENCE = "the rainbow is a division of white light into many beautiful colour
 def source(text: str, voice: str, shift: float) -> np.ndarray:
     """Flite's speech at 24 kHz, as loud as in training, a whole number of frames, the last of them silent."""
     wave = shifted(speak(text, voice).samples.astype(np.float32) / 32768, shift)
-    wave = wave * (LEVEL / np.sqrt(np.mean(wave**2)))
+    wave = wave * gain(wave)
     return np.pad(wave, (0, -len(wave) % 1920 + 1920)).astype(np.float32)
 
 
@@ -83,16 +82,16 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     report = work / "evaluation.json"
     known = json.loads(report.read_text()) if report.exists() else {}
     texts = held_out()[: cfg.evaluate.sentences]
-    recognise = {name: recognizer(name) for name in cfg.evaluate.recognizers}
+    recognise = {name: RECOGNISERS[name]() for name in cfg.evaluate.recognisers}
     for condition, speaker in speakers(cfg, work):
         for voice, shift in ((v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts):
             key = f"{condition} {voice} {shift:g} {len(texts)}"
             if condition != "source" or key not in known or set(known[key]) < set(recognise):
-                waves = [soxr.resample(speaker(text, voice, shift), RATE, ASR_RATE) for text in texts]
+                waves = [speaker(text, voice, shift) for text in texts]
                 known[key] = {
-                    n: word_error_rate([(t, f(w)) for t, w in zip(texts, waves)]) for n, f in recognise.items()
+                    n: word_error_rate([(t, f(w, RATE)) for t, w in zip(texts, waves)]) for n, f in recognise.items()
                 }
-                known[key]["pitch"] = float(np.nanmedian([median_pitch(w, ASR_RATE) for w in waves]))
+                known[key]["pitch"] = float(np.nanmedian([pitch.median(pitch_track(w, RATE)) for w in waves]))
                 report.write_text(json.dumps(known, indent=1))
             figures = " ".join(f"{n} {v:.3f}" for n, v in known[key].items())
             print(f"{key} sentences: {figures}", flush=True)

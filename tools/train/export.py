@@ -1,4 +1,4 @@
-"""Stage `export`: what has been trained so far as half-precision files under tools/train/trained, to go on from.
+"""Stage `export`: what has been trained so far as half-precision files under work/export, to go on from elsewhere.
 
 They are in upstream's own formats, so the ordinary converter takes them, too. Codebooks are written with usage 1.
 """
@@ -18,12 +18,11 @@ from tools.train import tokenizer
 from tools.train.mimi import load_model
 from tools.train.quantiser import Quantiser, embedding
 
-TRAINED = Path(__file__).resolve().parent / "trained"
-
 
 @torch.no_grad()
-def export(cfg: SimpleNamespace, work: Path, target: Path = TRAINED) -> None:
-    """work/codec and work/sopro -> target/codec, target/sopro; what does not exist yet is left out."""
+def export(cfg: SimpleNamespace, work: Path) -> None:
+    """work/codec and work/sopro -> work/export/codec, work/export/sopro; what does not exist yet is left out."""
+    target = work / "export"
     if (work / "codec" / "mimi").exists():
         model = load_model(work / "codec" / "mimi")
         for book in Quantiser(model, 0, 0).books():

@@ -9,20 +9,23 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sopro_np.evaluate.words import normalise
+
 HERE = Path(__file__).resolve().parent
 SCOWL = Path("/usr/share/dict/scowl")
 SLOT = re.compile(r"\{(\w+)\}")
-
-
-def normal(text: str) -> str:
-    """Lower case, letters and single blanks only: what two equal sentences have in common."""
-    return " ".join(re.sub(r"[^a-z']", " ", text.lower()).split())
 
 
 @cache
 def held_out() -> tuple[str, ...]:
     """The sentences that every figure is measured on."""
     return tuple((HERE / "heldout.txt").read_text("utf-8").splitlines())
+
+
+@cache
+def forbidden() -> frozenset[str]:
+    """The same, as no training text may be."""
+    return frozenset(map(normalise, held_out()))
 
 
 @cache
@@ -52,7 +55,6 @@ def fill(template: str, rng: np.random.Generator) -> str:
 def sentence(index: int, cfg: SimpleNamespace) -> str:
     """The text of one utterance, a function of (cfg.seed, index) alone; never a held-out one."""
     rng = np.random.default_rng([cfg.seed, index])
-    forbidden = {normal(text) for text in held_out()}
     while True:
         if cfg.word_lists and rng.random() < cfg.word_list_share:
             # the shorter the list, the commoner its words: each list counts the same
@@ -60,5 +62,5 @@ def sentence(index: int, cfg: SimpleNamespace) -> str:
             text = (", " if rng.random() < 0.2 else " ").join(chosen) + "."
         else:
             text = fill(str(rng.choice(grammar()[1])), rng)
-        if len(text) <= cfg.longest and normal(text) not in forbidden:
+        if len(text) <= cfg.longest and normalise(text) not in forbidden():
             return text
