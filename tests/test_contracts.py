@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from conftest import on_kernels
 from threadpoolctl import ThreadpoolController
 
 import sopro_np
@@ -146,6 +147,16 @@ def test_blas_gets_the_threads_of_the_model(monkeypatch: pytest.MonkeyPatch) -> 
         wishes.clear()
         tts.decode(codes)
         assert set(wishes) == {threads}
+
+
+@on_kernels
+def test_blas_gets_one_thread_beside_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its idle threads go on turning for a while after a product, on the cores that are to speak next."""
+    wishes: list[int | None] = []
+    monkeypatch.setattr("sopro_np.ops.native.rows.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
+    tts = load(tiny.model_file("v1.5"), 3, "native")
+    tts.voice(0.1 * np.random.default_rng(1).standard_normal(4 * tts.mimi.config.hop).astype(np.float32))
+    assert wishes == [1] * tts.mimi.config.codebooks
 
 
 def test_a_default_chosen_later_is_for_later_models(monkeypatch: pytest.MonkeyPatch) -> None:

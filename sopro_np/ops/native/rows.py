@@ -12,6 +12,7 @@ from sopro_np.ops.abi import ATTENTION_ROWS, MAPS, TABLES
 from sopro_np.ops.native.desk import DESK
 from sopro_np.ops.native.products import address, expect, plain, row_pieces
 from sopro_np.ops.quant import QTensor
+from sopro_np.ops.threads import blas_threads
 
 
 def real(value: float) -> int:
@@ -202,4 +203,11 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, first: in
     return y
 
 
-nearest = reference.nearest  # only when a voice is made, and dominated by one large product
+def nearest(x: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """NumPy's: only when a voice is made, and dominated by one large product.
+
+    On one thread: after a product BLAS's others would turn in circles for tens of milliseconds, on cores that the team
+    needs to speak.
+    """
+    with blas_threads(1):
+        return reference.nearest(x, table)
