@@ -22,17 +22,17 @@ class KernelPacks(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         sys.path.insert(0, self.root)
         asked = os.environ.get("SOPRO_NP_BUILD_MACHINE")
-        try:
-            from sopro_np.kernels.build import ToolMissing, build, targets_of
-            from sopro_np.ops.native.door import PACKS, machine, supported
+        from sopro_np.kernels.build import ToolMissing, build, targets_of
+        from sopro_np.ops.native.door import PACKS, machine, supported
 
+        try:
             if not (asked or supported()):
                 raise ToolMissing("native kernels are for 64-bit Linux on x86_64 or aarch64")
             where = asked or machine()
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             jobs = min(os.cpu_count() or 1, memory // COMPILER + 1)
             packs = list(build(targets_of(where), PACKS, jobs))
-        except (ImportError, ToolMissing) as error:
+        except ToolMissing as error:
             if asked:
                 raise
             self.app.display_warning(

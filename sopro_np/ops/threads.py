@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
-
 _lock = threading.Lock()
 _wishes: list[int] = []
 _original: Any = None
 
 
 @functools.cache
-def _controller() -> ThreadpoolController:
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController  # here: the kernels' builder has NumPy alone
+
     return ThreadpoolController()
 
 
