@@ -1,6 +1,7 @@
 """The building blocks of both Sopro generations as torch modules, one utterance at a time.
 
-Everything is time-major and unbatched: x is (T, D), a speaker vector (S,), tokens (T,) or (T, Q) int64.
+Everything is time-major: x is (T, D), a speaker vector (S,), tokens (T,) or (T, Q) int64. Most take several of one
+length as well, in leading axes (tools/train does).
 Parameter names are those of the published checkpoints, so `load_state_dict(strict=True)` needs no renaming.
 """
 
@@ -82,7 +83,7 @@ class DepthwiseConv1d(nn.Module):
         self.padding = (left, self.history - left)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dw(F.pad(x.T, self.padding)).T
+        return self.dw(F.pad(x.mT, self.padding)).mT
 
     def start(self) -> Tensor:
         """The streaming state before the first frame: (history, D) zeros."""
@@ -144,10 +145,10 @@ class AttentiveStatsPool(nn.Module):
         if length is not None:
             beyond = torch.arange(len(h))[:, None] >= length
             scores = scores.masked_fill(beyond, -1e9)
-        weights = scores.softmax(0)
-        mean = (weights * h).sum(0)
-        variance = (weights * (h - mean).square()).sum(0).clamp_min(1e-6)
-        return torch.cat((mean, variance.sqrt()))
+        weights = scores.softmax(-2)
+        mean = (weights * h).sum(-2)
+        variance = (weights * (h - mean.unsqueeze(-2)).square()).sum(-2).clamp_min(1e-6)
+        return torch.cat((mean, variance.sqrt()), -1)
 
 
 class CodebookEmbedding(nn.Module):
@@ -189,7 +190,7 @@ class Token2SV(nn.Module):
 
     def mix(self, tokens: Tensor) -> Tensor:
         """Weighted sum of the codebooks' embeddings, (R, Q) -> (R, 192)."""
-        rows = self.emb(tokens + torch.arange(tokens.shape[1]) * self.values)
+        rows = self.emb(tokens + torch.arange(tokens.shape[-1]) * self.values)
         return weigh(self.cb_weights.softmax(0), rows)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -197,12 +198,12 @@ class Token2SV(nn.Module):
 
     def unit(self, pooled: Tensor) -> Tensor:
         vector = self.proj(pooled)
-        return vector / vector.norm().clamp_min(1e-6)
+        return vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-6)
 
 
 def weigh(weights: Tensor, rows: Tensor) -> Tensor:
     """Sum over codebooks: weights (Q,), rows (T, Q, D) -> (T, D)."""
-    return (weights[:, None] * rows).sum(1)
+    return (weights[:, None] * rows).sum(-2)
 
 
 class SpeakerFiLM(nn.Module):
@@ -214,7 +215,7 @@ class SpeakerFiLM(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, speaker: Tensor, strength: float) -> Tensor:
-        scale, shift = self.mlp(speaker).tanh().chunk(2)
+        scale, shift = self.mlp(speaker).tanh().unsqueeze(-2).chunk(2, -1)
         return self.norm(x) * (1 + strength * scale) + strength * shift
 
 

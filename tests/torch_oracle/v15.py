@@ -42,7 +42,7 @@ class CrossAttention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(T, D) -> (H, T, D/H)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
     def kv(self, context: Tensor) -> KV:
         """Context (S, D) -> keys and values, each (H, S, D/H)."""
@@ -52,7 +52,7 @@ class CrossAttention(nn.Module):
     def attend(self, x: Tensor, kv: KV) -> Tensor:
         """Queries from x (T, D) -> the heads' concatenated values (T, D), before the output projection."""
         query = self.split(self.q_proj(self.nq(x)))
-        return F.scaled_dot_product_attention(query, *kv).transpose(0, 1).flatten(1)
+        return F.scaled_dot_product_attention(query, *kv).transpose(-3, -2).flatten(-2)
 
 
 class TextXAttnBlock(CrossAttention):
@@ -141,7 +141,7 @@ class NARStageAdapter(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 2 * width))
 
     def forward(self, x: Tensor, stage: Tensor) -> Tensor:
-        gain, shift = self.mlp(stage).tanh().chunk(2)
+        gain, shift = self.mlp(stage).tanh().chunk(2, -1)
         return self.norm(x) * (1 + gain) + shift
 
 

@@ -12,7 +12,11 @@ from tools.train.config import load_config
 
 STAGES = {  # name -> (module, function of the configuration and the work folder)
     "data": ("data", "make"),
-    "codec": ("codec", "train"),
+    "render": ("render", "make"),
+    "codebooks": ("codebooks", "make"),
+    "encoder": ("encoder", "train"),
+    "decoder": ("decoder", "train"),
+    "codec": ("codec", "assemble"),
     "codes": ("codes", "make"),
     "sopro": ("sopro", "train"),
     "evaluate": ("evaluate", "evaluate"),

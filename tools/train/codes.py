@@ -1,7 +1,9 @@
-"""Stage `codes`: the corpus as codes of the trained codec, each utterance in one speaker, and the reading of them.
+"""Stage `codes`: the corpus as codes, each utterance in one speaker, and the reading of them.
 
-A speaker is a voice and a shift. work/codes holds codes.u16 (frames x codebooks, one utterance after the other) and
-index.jsonl; it is made anew when the codec has changed (its fingerprint stands in the first line).
+A speaker is a voice and a shift. Codes are those of the true parameters, which the codec's encoder only estimates:
+they are a function of the text and the speaker, as far as anything is. work/codes holds codes.u16 (frames x codebooks,
+one utterance after the other) and index.jsonl; it is made anew when the codebooks have changed (their hash stands in
+the first line).
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from tools.train.crops import RATE, gain, shifted
+from tools.train.codebooks import Codebooks
 from tools.train.data import Corpus, Entry
+from tools.train.features import vectors
 from tools.train.flite import RATE as SOURCE_RATE
-from tools.train.mimi import encode, load_model
-from tools.train.quantiser import Quantiser
+from tools.train.render import frames_of, parameters_of
 
 FRAME = 0.08  # seconds
 
@@ -31,56 +33,43 @@ def shift_of(number: int, cfg: SimpleNamespace) -> float:
     return 1.0 if rng.random() < cfg.unshifted else float(rng.choice(cfg.shifts))
 
 
-@torch.inference_mode()
 def make(cfg: SimpleNamespace, work: Path) -> None:
-    """Encode every utterance, going on where an interruption stopped."""
+    """Code every utterance, going on where an interruption stopped."""
     torch.set_num_threads(cfg.codec.threads)
-    folder, codec = work / "codes", work / "codec" / "mimi"
+    folder = work / "codes"
     folder.mkdir(parents=True, exist_ok=True)
-    index, data = folder / "index.jsonl", folder / "codes.u16"
-    model = load_model(codec).eval()
-    stamp = fingerprint(model)
+    index, data, books = folder / "index.jsonl", folder / "codes.u16", Codebooks.load(work)
+    stamp = hashlib.sha256((work / "codebooks.npz").read_bytes()).hexdigest()
     lines = index.read_text().split("\n")[:-1] if index.exists() else []
     if not lines or json.loads(lines[0]) != stamp:
         lines = [json.dumps(stamp)]
     done = [json.loads(line) for line in lines[1:]]
-    frames = sum(entry["frames"] for entry in done)
+    total = sum(entry["frames"] for entry in done)
     index.write_text("".join(line + "\n" for line in lines))
     corpus = Corpus(work / "data", cfg.data.validation_every)
-    quantiser, books = Quantiser(model, 0, 0), model.config.num_quantizers
     began = time.time()
     with open(data, "ab") as out, open(index, "a") as log:
-        out.truncate(2 * books * frames)
+        out.truncate(2 * len(books.books) * total)
         for number in range(len(done), len(corpus.entries)):
             shift = shift_of(number, cfg.sopro)
-            wave = corpus.samples(number)
-            wave = shifted(wave * gain(wave), shift)
-            wave = torch.from_numpy(np.pad(wave, (0, -len(wave) % 1920 + 1920)))[None]
-            codes = quantiser(encode(model, wave), torch.tensor([books - 1])).codes[0]
+            frames = frames_of(corpus.entries[number].samples / SOURCE_RATE / shift)
+            rows = vectors(parameters_of(corpus, number, shift, cfg.codec.lag, frames), shift)
+            codes = books.codes(books.components(torch.from_numpy(rows)))
             codes.numpy().astype(np.uint16).tofile(out)
             out.flush()
-            log.write(json.dumps({"number": number, "shift": shift, "start": frames, "frames": len(codes)}) + "\n")
+            log.write(json.dumps({"number": number, "shift": shift, "start": total, "frames": frames}) + "\n")
             log.flush()
-            frames += len(codes)
+            total += frames
             if (number + 1) % 1000 == 0:
                 rate = (number + 1 - len(done)) / (time.time() - began)
                 print(f"codes: {number + 1}/{len(corpus.entries)}, {rate:.1f} utterances a second", flush=True)
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Of the weights that make codes: the decoder may change."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(("decoder", "upsample")) and "output_proj" not in name:
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
 
 
 class Coded:
     """A coded corpus: texts, codes, speakers, and where in its text each frame is."""
 
     def __init__(self, work: Path, cfg: SimpleNamespace) -> None:
-        self.corpus, self.delay = Corpus(work / "data", cfg.data.validation_every), cfg.codec.delay / RATE
+        self.corpus, self.delay = Corpus(work / "data", cfg.data.validation_every), cfg.codec.lag
         lines = (work / "codes" / "index.jsonl").read_text().split("\n")[1:-1]
         self.entries = [json.loads(line) for line in lines]
         self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(

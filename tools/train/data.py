@@ -1,7 +1,7 @@
 """Stage `data`: texts spoken by flite, and the reading of what was made.
 
-A corpus folder holds audio.i16 (all utterances one after the other, 16 kHz), pitch.f16 (one value per 80 samples)
-and index.jsonl (one line per utterance, written after its samples: what an interruption leaves is cut off).
+A corpus folder holds audio.i16 (all utterances one after the other, 16 kHz), track.f16 (flite.Speech's, a row per
+80 samples) and index.jsonl (one line per utterance, written after its samples: what an interruption leaves is cut off).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tools.train.flite import PITCH_HOP, RATE, Speech, speak
+from tools.train.flite import HOP, RATE, WIDTH, Speech, speak
 from tools.train.sentences import sentence
 
 
@@ -28,16 +28,16 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     samples = entries[-1].start + entries[-1].samples if entries else 0
     began, first = time.time(), len(entries)
     index.write_text("".join(json.dumps(vars(e)) + "\n" for e in entries))  # an unfinished line goes
-    with open(folder / "audio.i16", "ab") as audio, open(folder / "pitch.f16", "ab") as pitch, open(index, "a") as out:
+    with open(folder / "audio.i16", "ab") as audio, open(folder / "track.f16", "ab") as track, open(index, "a") as out:
         audio.truncate(2 * samples)
-        pitch.truncate(2 * (samples // PITCH_HOP))
+        track.truncate(2 * WIDTH * (samples // HOP))
         for i in range(first, cfg.data.utterances):
             text, voice = sentence(i, cfg.data), voice_of(i, cfg.data)
             speech = aligned(speak(text, voice))
             speech.samples.tofile(audio)
-            speech.pitch.astype(np.float16).tofile(pitch)
+            speech.track.astype(np.float16).tofile(track)
             audio.flush()
-            pitch.flush()
+            track.flush()
             entry = Entry(text, voice, samples, len(speech.samples), speech.phones, speech.words)
             out.write(json.dumps(vars(entry)) + "\n")
             out.flush()
@@ -55,10 +55,9 @@ def voice_of(index: int, cfg: SimpleNamespace) -> str:
 
 
 def aligned(speech: Speech) -> Speech:
-    """The same with a whole number of pitch hops."""
-    hops = len(speech.samples) // PITCH_HOP
-    pitch = np.pad(speech.pitch, (0, max(0, hops - len(speech.pitch))))[:hops]
-    return dataclasses.replace(speech, samples=speech.samples[: hops * PITCH_HOP], pitch=pitch)
+    """The same with a whole number of hops."""
+    hops = min(len(speech.samples) // HOP, len(speech.track))
+    return dataclasses.replace(speech, samples=speech.samples[: hops * HOP], track=speech.track[:hops])
 
 
 @dataclass
@@ -93,23 +92,21 @@ class Corpus:
     def __init__(self, folder: Path, validation_every: int) -> None:
         self.entries = read_index(folder / "index.jsonl")
         self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
-        self.pitch = np.memmap(folder / "pitch.f16", np.float16, "r")
+        self.tracks = np.memmap(folder / "track.f16", np.float16, "r").reshape(-1, WIDTH)
         numbers = range(len(self.entries))
         self.validation = [i for i in numbers if i % validation_every == 0]
         self.train = [i for i in numbers if i % validation_every]
 
     def samples(self, number: int, start: int = 0, length: int | None = None) -> np.ndarray:
         """Float samples [start, start + length) of an utterance at 16 kHz; zeros outside it."""
-        return self._cut(self.audio, number, start, length, 1).astype(np.float32) / 32768
-
-    def pitches(self, number: int, start: int = 0, length: int | None = None) -> np.ndarray:
-        """Pitch in Hz of the same stretch (start and length in samples), one value per 80 samples."""
-        return self._cut(self.pitch, number, start, length, PITCH_HOP).astype(np.float32)
-
-    def _cut(self, array: np.ndarray, number: int, start: int, length: int | None, hop: int) -> np.ndarray:
         entry = self.entries[number]
         length = entry.samples - start if length is None else length
-        low, high = max(start, 0) // hop, max(0, min(start + length, entry.samples)) // hop
-        before, count = max(0, -start) // hop, length // hop
-        inside = array[entry.start // hop + low : entry.start // hop + max(low, high)][:count]
-        return np.pad(inside, (before, max(0, count - before - len(inside))))[:count]
+        low, high = max(start, 0), max(0, min(start + length, entry.samples))
+        inside = self.audio[entry.start + low : entry.start + max(low, high)].astype(np.float32) / 32768
+        before = min(length, max(0, -start))
+        return np.pad(inside, (before, length - before - len(inside)))
+
+    def track(self, number: int) -> np.ndarray:
+        """(hops, WIDTH) float: flite.Speech's track of an utterance."""
+        entry = self.entries[number]
+        return self.tracks[entry.start // HOP : (entry.start + entry.samples) // HOP].astype(np.float32)

@@ -1,4 +1,8 @@
-"""Stage `evaluate`: word error rates of held-out sentences, as flite speaks them, after the codec, and as synthesised.
+"""Stage `evaluate`: word error rates of held-out sentences at every step of the way from flite's speech to our own.
+
+`source` is flite's speech; `vocoder` the same parameters as the codec is taught to say them; `codes` the codes of these
+parameters, said by the vocoder; `decoder` the same codes, said by the decoder; `codec` the source encoded and decoded;
+`speech` synthesised from text.
 
 The codec is computed by transformers from the saved folder, as anyone else would; speech is synthesised by this
 project's engine from a converted file. Figures are added to work/evaluation.json; the sources' are measured once.
@@ -18,10 +22,15 @@ from transformers import MimiModel
 from sopro_np.evaluate import pitch
 from sopro_np.evaluate.world import pitch_track
 from tools.train.asr import RECOGNISERS, word_error_rate
-from tools.train.crops import RATE, gain, shifted
+from tools.train.codebooks import Codebooks
+from tools.train.data import aligned
+from tools.train.features import at_times, heard, vectors
+from tools.train.flite import RATE as SOURCE_RATE
 from tools.train.flite import speak
 from tools.train.mimi import load_model
+from tools.train.render import frames_of, gain, hop_times, shifted
 from tools.train.sentences import held_out
+from tools.train.vocoder import RATE, speech
 
 Speaker = Callable[[str, str, float], np.ndarray]  # (text, voice, shift) -> waveform (n,) at 24 kHz
 REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text either
@@ -32,6 +41,27 @@ def source(text: str, voice: str, shift: float) -> np.ndarray:
     wave = shifted(speak(text, voice).samples.astype(np.float32) / 32768, shift)
     wave = wave * gain(wave)
     return np.pad(wave, (0, -len(wave) % 1920 + 1920)).astype(np.float32)
+
+
+def rendered(lag: float, books: Codebooks | None, model: MimiModel | None = None) -> Speaker:
+    """The vocoder's rendering of flite's parameters; with codebooks, of the codes for them; or a codec's of these."""
+
+    @torch.inference_mode()
+    def speaker(text: str, voice: str, shift: float) -> np.ndarray:
+        original = aligned(speak(text, voice))
+        level = gain(original.samples / 32768) / 32768
+        times = hop_times(frames_of(len(original.samples) / SOURCE_RATE / shift + lag), lag)
+        found = at_times(original.track, level, times, shift)
+        if books is None:
+            return speech(found.spectrum(shift), found.voiced, found.strengths, found.turns, shift)
+        x = books.components(torch.from_numpy(vectors(found, shift)))
+        codes = books.codes(x)[None]
+        if model is not None:
+            return model.decode(codes.mT).audio_values[0, 0].numpy()
+        rows = books.rows(codes)[1][0]
+        return speech(*heard((rows @ books.basis.T + books.mean).numpy()), 1.0)
+
+    return speaker
 
 
 def resynthesis(model: MimiModel, codebooks: int) -> Speaker:
@@ -67,11 +97,16 @@ def synthesis(path: str, longest: int = 100) -> Speaker:
 def speakers(cfg: SimpleNamespace, work: Path) -> Iterator[tuple[str, Speaker]]:
     """What is to be measured, with its name."""
     yield "source", source
+    yield "vocoder", rendered(cfg.codec.lag, None)
     folder = work / "codec" / "mimi"
+    if (work / "codebooks.npz").exists():
+        books = Codebooks.load(work)
+        yield "codes", rendered(cfg.codec.lag, books)
     if folder.exists():
         model = load_model(folder).eval()
-        for books in cfg.evaluate.codebooks or [model.config.num_quantizers]:
-            yield f"codec{books}", resynthesis(model, books)
+        yield "decoder", rendered(cfg.codec.lag, books, model)
+        for count in cfg.evaluate.codebooks or [model.config.num_quantizers]:
+            yield f"codec{count}", resynthesis(model, count)
     if cfg.evaluate.model:
         yield "speech", synthesis(cfg.evaluate.model)
 
@@ -86,7 +121,7 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     for condition, speaker in speakers(cfg, work):
         for voice, shift in ((v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts):
             key = f"{condition} {voice} {shift:g} {len(texts)}"
-            if condition != "source" or key not in known or set(known[key]) < set(recognise):
+            if condition not in ("source", "vocoder") or key not in known or set(known[key]) < set(recognise):
                 waves = [speaker(text, voice, shift) for text in texts]
                 known[key] = {
                     n: word_error_rate([(t, f(w, RATE)) for t, w in zip(texts, waves)]) for n, f in recognise.items()

@@ -1,6 +1,6 @@
 """Stage `export`: what has been trained so far as half-precision files under work/export, to go on from elsewhere.
 
-They are in upstream's own formats, so the ordinary converter takes them, too. Codebooks are written with usage 1.
+They are in upstream's own formats, so the ordinary converter takes them, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from safetensors.numpy import save_file
 
 from tools.train import tokenizer
 from tools.train.mimi import load_model
-from tools.train.quantiser import Quantiser, embedding
 
 
 @torch.no_grad()
@@ -25,9 +24,6 @@ def export(cfg: SimpleNamespace, work: Path) -> None:
     target = work / "export"
     if (work / "codec" / "mimi").exists():
         model = load_model(work / "codec" / "mimi")
-        for book in Quantiser(model, 0, 0).books():
-            book.embed_sum.copy_(embedding(book))
-            book.cluster_usage.fill_(1)
         model.config.max_position_embeddings = cfg.codec.mimi["max_position_embeddings"]
         model.half().save_pretrained(target / "codec")
     source = work / "sopro" / "model.safetensors"

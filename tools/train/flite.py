@@ -1,4 +1,4 @@
-"""Flite's statistical voices through its C library: speech, phones and pitch of a sentence, in this process.
+"""Flite's statistical voices through its C library: speech, phones and parameters of a sentence, in this process.
 
 CMU Flite 2.2 and its voices rms, slt and awb are free software (docs/TRAINING.md has the licences).
 """
@@ -11,19 +11,25 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solveh_banded
 
 RATE = 16000  # samples a second of every voice here
-PITCH_HOP = 80  # samples between pitch values, 5 ms
+HOP = 80  # samples between parameters, 5 ms
+STRENGTHS, CEPSTRA = 5, 25
+WIDTH = 1 + STRENGTHS + CEPSTRA
 
 
 @dataclass(frozen=True)
 class Speech:
-    """Samples (n,) int16 at 16 kHz; phones and words as (name, end in seconds); pitch (n / 80,) in Hz, 0 = unvoiced."""
+    """Samples (n,) int16 at 16 kHz; phones and words as (name, end in seconds); what the samples were made from.
+
+    track (n / 80, 31): pitch in Hz (0 = unvoiced), how much of five bands is voiced, mel-cepstrum.
+    """
 
     samples: np.ndarray
     phones: list[tuple[str, float]]
     words: list[tuple[str, float]]
-    pitch: np.ndarray
+    track: np.ndarray
 
 
 class _Wave(c.Structure):
@@ -99,8 +105,8 @@ def speak(text: str, voice: str) -> Speech:
         if wave.rate != RATE:
             raise RuntimeError(f"voice {voice} speaks at {wave.rate} Hz instead of {RATE}")
         samples = np.ctypeslib.as_array(wave.samples, (wave.length,)).copy()
-        track = library.val_track(library.feat_val(utterance.contents.features, b"param_track")).contents
-        pitch = np.array([track.frames[i][0] for i in range(track.length)], np.float32)
+        features = utterance.contents.features
+        parts = [_track(library, features, name) for name in (b"param_track", b"str_track")]
         phones, words, last = [], [], None
         segment = library.relation_head(library.utt_relation(utterance, b"Segment"))
         while segment:
@@ -114,7 +120,40 @@ def speak(text: str, voice: str) -> Speech:
             segment = library.item_next(segment)
     finally:
         library.delete_utterance(utterance)
-    return Speech(samples, phones, words, pitch)
+    main, strengths = parts
+    statistics = main[:, 2:].reshape(len(main), -1, 2)[:, : 2 * CEPSTRA]  # pitch and its deviation come first
+    pitch = np.where(main[:, :1] < 600, main[:, :1], 0)  # one frame in a million has an infinite one
+    return Speech(samples, phones, words, np.concatenate((pitch, strengths, trajectories(statistics)), 1))
+
+
+def trajectories(statistics: np.ndarray) -> np.ndarray:
+    """The likeliest cepstra (n, 25) given means and deviations (n, 50, 2) of their values, then of their slopes.
+
+    Tokuda et al., Speech parameter generation algorithms for HMM-based speech synthesis (2000): flite does it, too,
+    but does not keep the result. Then its postfilter: deeper formants.
+    """
+    means, precisions = statistics[..., 0].astype(float), 1 / np.maximum(statistics[..., 1].astype(float), 1e-3) ** 2
+    out = np.empty((len(means), CEPSTRA))
+    for k in range(CEPSTRA):
+        value, slope = precisions[:, k], precisions[:, CEPSTRA + k].copy()
+        slope[[0, -1]] = 0  # a slope is half the difference of the neighbours
+        bands = np.zeros((3, len(means)))
+        bands[0] = value
+        bands[0, 1:] += slope[:-1] / 4
+        bands[0, :-1] += slope[1:] / 4
+        bands[2, :-2] = -slope[1:-1] / 4
+        right = value * means[:, k]
+        right[1:] += (slope * means[:, CEPSTRA + k])[:-1] / 2
+        right[:-1] -= (slope * means[:, CEPSTRA + k])[1:] / 2
+        out[:, k] = solveh_banded(bands, right, lower=True)
+    out[:, 2:] *= 1.4
+    return out
+
+
+def _track(library: c.CDLL, features: int, name: bytes) -> np.ndarray:
+    """One of an utterance's tracks, (frames, channels)."""
+    track = library.val_track(library.feat_val(features, name)).contents
+    return np.array([track.frames[i][: track.channels] for i in range(track.length)], np.float32)
 
 
 def _word(library: c.CDLL, segment: int) -> int | None:

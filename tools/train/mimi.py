@@ -72,15 +72,39 @@ def fixed(model: MimiModel) -> list[nn.Module]:
     return [*model.encoder.layers[: blocks + 1], *inner, model.decoder.layers[-1]]
 
 
+def quantiser_halves(model: MimiModel) -> tuple[nn.Module, nn.Module]:
+    """Its semantic and its acoustic chain of codebooks."""
+    split = model.quantizer
+    return split.semantic_residual_vector_quantizer, split.acoustic_residual_vector_quantizer
+
+
+def encoder_parts(model: MimiModel, head: nn.Linear) -> nn.ModuleList:
+    """What is trained to find components; `head` makes them of the latents."""
+    return nn.ModuleList([model.encoder, model.encoder_transformer, model.downsample, head])
+
+
+def decoder_parts(model: MimiModel) -> nn.ModuleList:
+    """What is trained to say codes."""
+    projections = nn.ModuleList(half.output_proj for half in quantiser_halves(model))
+    return nn.ModuleList([projections, model.upsample, model.decoder_transformer, model.decoder])
+
+
 def load_model(folder: Path) -> MimiModel:
     """A codec saved in transformers' format, in float32."""
     return MimiModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
 
 
-def paces(model: MimiModel) -> dict[nn.Parameter, float]:
-    """Learning rates' factors of the tensors next to 24 kHz, whose scale is far from others'."""
+def groups(model: MimiModel, parts: nn.ModuleList) -> list[dict[str, Any]]:
+    """The optimiser's groups of some parts: the weights next to 24 kHz, whose scale is far from others', apart."""
+    for layer in fixed(model):
+        layer.requires_grad_(False)
     into, out = strided(model)
-    return {into.weight: 10.0, out.weight: 0.05}
+    special = {into.weight: 10.0, out.weight: 0.05}
+    found: dict[float, list[nn.Parameter]] = {}
+    for parameter in parts.parameters():
+        if parameter.requires_grad:
+            found.setdefault(special.get(parameter, 1.0), []).append(parameter)
+    return [{"params": parameters, "pace": pace} for pace, parameters in found.items()]
 
 
 def encode(model: MimiModel, wave: Tensor) -> Tensor:

@@ -1,0 +1,113 @@
+"""Stage `codebooks`: principal components of the frames' vectors, and the codes for them, by k-means.
+
+Mimi quantises the same latents twice, side by side: one semantic codebook, and a chain of acoustic ones that each
+code what is left over. Here the semantic codebook stands for envelopes and voicing (what is said), the acoustic
+chain for all of it, pitch too. Nothing is trained by gradients: codebooks are found in minutes, before any network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tools.train.render import Renderings
+
+
+class Codebooks:
+    """mean (W,) and basis (W, D) of the components; semantic (D, D) their part that the first codebook sees; books."""
+
+    def __init__(self, mean: Tensor, basis: Tensor, semantic: Tensor, books: list[Tensor]) -> None:
+        self.mean, self.basis, self.semantic, self.books = mean, basis, semantic, books
+
+    @classmethod
+    def load(cls, work: Path) -> Codebooks:
+        with np.load(work / "codebooks.npz") as file:
+            tensors = {name: torch.from_numpy(file[name]) for name in file.files}
+        return cls(tensors["mean"], tensors["basis"], tensors["semantic"], list(tensors["books"]))
+
+    def save(self, work: Path) -> None:
+        books = torch.stack(self.books)
+        np.savez(work / "codebooks.npz", mean=self.mean, basis=self.basis, semantic=self.semantic, books=books)
+
+    def components(self, vectors: Tensor) -> Tensor:
+        """(..., W) -> (..., D)."""
+        return (vectors - self.mean) @ self.basis
+
+    def codes(self, components: Tensor) -> Tensor:
+        """(..., D) -> (..., Q) codes, the semantic one first."""
+        found, rest = [nearest(components @ self.semantic, self.books[0])], components
+        for book in self.books[1:]:
+            found.append(nearest(rest, book))
+            rest = rest - book[found[-1]]
+        return torch.stack(found, -1)
+
+    def rows(self, codes: Tensor, acoustic: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Codes (B, T, Q) -> semantic and acoustic sums (B, T, D); acoustic (B,): how many of its books to add."""
+        parts = [book[codes[..., 1 + i]] for i, book in enumerate(self.books[1:])]
+        if acoustic is not None:
+            parts = [part * (acoustic > i)[:, None, None] for i, part in enumerate(parts)]
+        return self.books[0][codes[..., 0]], torch.stack(parts).sum(0)
+
+
+def nearest(x: Tensor, rows: Tensor) -> Tensor:
+    """Number of the nearest row: (..., D), (V, D) -> (...)."""
+    return (rows.square().sum(1) - 2 * (x @ rows.T)).argmin(-1)
+
+
+def kmeans(x: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
+    """Centres (count, D) of x (N, D), from random members; empty clusters jump to random members."""
+    centres = x[torch.randperm(len(x), generator=generator)[:count]]
+    for _ in range(rounds):
+        index = nearest(x, centres)
+        counts = torch.bincount(index, minlength=count).float()
+        centres = torch.zeros_like(centres).index_add_(0, index, x) / counts.clamp_min(1)[:, None]
+        empty = torch.nonzero(counts == 0)[:, 0]
+        centres[empty] = x[torch.randint(len(x), (len(empty),), generator=generator)]
+    return centres
+
+
+def principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean (W,) and the `count` strongest components (W, count) of x (N, W)."""
+    mean = x.mean(0)
+    return mean, torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))[1].flip(1)[:, :count].contiguous()
+
+
+def build(vectors: Tensor, size: int, values: int, count: int, semantic: int, seed: int, rounds: int = 15) -> Codebooks:
+    """Codebooks (`count` of `values` rows of `size` components) of frames (N, W); the semantic one sees `semantic`."""
+    generator = torch.Generator().manual_seed(seed)
+    mean, basis = principal(vectors, size)
+    x = (vectors - mean) @ basis
+    without_pitch = (x @ basis.T)[:, :-1] @ basis[:-1]  # the pitch is a vector's last value
+    axes = principal(without_pitch, semantic)[1]
+    projection = basis[:-1].T @ basis[:-1] @ axes @ axes.T
+    books = [kmeans(x @ projection, values, rounds, generator)]
+    rest = x.clone()
+    for _ in range(count - 1):
+        books.append(kmeans(rest, values, rounds, generator))
+        rest -= books[-1][nearest(rest, books[-1])]
+    return Codebooks(mean, basis, projection, books)
+
+
+def make(cfg: SimpleNamespace, work: Path) -> None:
+    """work/render -> work/codebooks.npz."""
+    torch.set_num_threads(cfg.codec.threads)
+    held, mimi = Renderings(work, cfg.data.validation_every), cfg.codec.mimi
+    rng = np.random.default_rng(cfg.codec.seed)
+    chosen = np.sort(rng.permutation(len(held.vectors))[: cfg.codec.clustered])
+    found = build(
+        torch.from_numpy(held.vectors[chosen].astype(np.float32)), mimi["codebook_dim"], mimi["codebook_size"],
+        mimi["num_quantizers"], cfg.codec.semantic, cfg.codec.seed,
+    )  # fmt: skip
+    found.save(work)
+    unseen = torch.from_numpy(held.vectors[-3000:].astype(np.float32))
+    x = found.components(unseen)
+    total = (unseen - found.mean).square().sum(1).mean()
+    lost = [("components", total - x.square().sum(1).mean())]
+    for used in range(mimi["num_quantizers"]):
+        acoustic = found.rows(found.codes(x)[None], torch.tensor([used]))[1][0]
+        lost.append((f"{used} acoustic", (x - acoustic).square().sum(1).mean()))
+    print("codebooks: lost of the variance: " + ", ".join(f"{k} {v / total:.3f}" for k, v in lost), flush=True)

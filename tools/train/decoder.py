@@ -1,0 +1,78 @@
+"""Stage `decoder`: Mimi's decoder learns to say codes, as the vocoder would (vocoder.py).
+
+What it is to say is determined by the codes, phases included, so the waveform itself is compared: complex spectra in
+proportion to the speech's envelope, and levels of mel bands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tools.train.codebooks import Codebooks
+from tools.train.mimi import decode_features, decode_hidden, decode_wave, decoder_parts, groups, new_model
+from tools.train.render import Renderings
+from tools.train.spectra import spectral_loss
+from tools.train.training import Trainer, stacked
+
+WARM_UP = 2  # frames at a crop's beginning that are not counted, since their past was cut off
+FRAME = 1920
+
+
+class DecoderTrainer(Trainer):
+    """The decoder's half of a MimiModel, and the quantiser's output projections."""
+
+    name = "decoder"
+
+    def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
+        self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
+        self.frames, self.folder, self.bfloat16 = cfg.codec.frames, work / "decoder", cfg.codec.bfloat16
+        self.model = new_model(cfg.codec.mimi, cfg.decoder.seed)
+        self.modules = decoder_parts(self.model)
+        self.scale = float(self.books.rows(self.codes_of_some())[1].square().mean().sqrt())
+        for projection in self.modules[0]:  # so that what enters is of the order of 1
+            nn.init.normal_(projection.weight, std=self.model.config.codebook_dim**-0.5 / self.scale)
+        super().__init__(cfg.decoder, work / "decoder", groups(self.model, self.modules))
+
+    def codes_of_some(self) -> Tensor:
+        """(1, 4000, Q) of the first frames."""
+        rows = torch.from_numpy(self.held.vectors[:4000].astype(np.float32))
+        return self.books.codes(self.books.components(rows))[None]
+
+    def speak(self, rows: tuple[Tensor, Tensor]) -> Tensor:
+        """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            latents = sum(p(r.transpose(1, 2)) for p, r in zip(self.modules[0], rows, strict=True))
+            return decode_wave(self.model, decode_features(self.model, decode_hidden(self.model, latents)))
+
+    def losses(self, positions: list[int], rng: np.random.Generator, batch: int) -> dict[str, Tensor]:
+        """Losses of a batch, at a window size drawn for it."""
+        crops = [self.held.draw(positions, self.frames, rng) for _ in range(batch)]
+        codes = self.books.codes(self.books.components(stacked([c.vectors for c in crops])))
+        acoustic = torch.from_numpy(rng.choice(len(self.cfg.acoustic_share), batch, p=self.cfg.acoustic_share))
+        wave, wanted = self.speak(self.books.rows(codes, acoustic)), stacked([c.wanted for c in crops])
+        skip = WARM_UP * FRAME
+        complex_, mel = spectral_loss(wave[:, skip:], wanted[:, skip:], int(rng.choice(self.cfg.windows)))
+        return {"mel": mel, "complex": complex_}
+
+    def learn(self, rng: np.random.Generator) -> dict[str, float]:
+        losses = self.losses(self.held.train, rng, self.cfg.batch)
+        sum(self.cfg.weights[k] * v for k, v in losses.items()).backward()
+        return {k: v.item() for k, v in losses.items()}
+
+    def validate(self) -> dict[str, float]:
+        sums = [self.losses(self.held.validation, np.random.default_rng(i), 16) for i in range(3)]
+        return {k: float(np.mean([s[k].item() for s in sums])) for k in sums[0]}
+
+    def export(self) -> None:
+        torch.save(self.modules.state_dict(), self.folder / "weights.pt")
+
+
+def train(cfg: SimpleNamespace, work: Path) -> None:
+    """Train to cfg.decoder.steps; writes work/decoder/weights.pt."""
+    torch.set_num_threads(cfg.codec.threads)
+    DecoderTrainer(cfg, work).run()

@@ -1,0 +1,143 @@
+"""Stage `render`: every utterance as the codec is to say it (vocoder.py), in one shift, with its frames' vectors.
+
+work/render holds audio.i16 (24 kHz), vectors.f16 (features.WIDTH values a frame) and index.jsonl. The originals stay
+where they are: what the encoder listens to is resampled from them crop by crop.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+
+from tools.train.data import Corpus
+from tools.train.features import WIDTH, Parameters, at_times, vectors
+from tools.train.flite import RATE as SOURCE_RATE
+from tools.train.vocoder import FRAME, HOP, RATE, speech
+
+LEVEL = 0.07  # RMS of every utterance
+
+
+@dataclass
+class Rendering:
+    """One utterance: its speaker's shift, seconds of silence before it, first frame in the files, number of frames."""
+
+    number: int
+    shift: float
+    onset: float
+    start: int
+    frames: int
+
+
+def shifted(samples: np.ndarray, shift: float) -> np.ndarray:
+    """16 kHz -> 24 kHz with pitch and formants times `shift`, and as much faster."""
+    return soxr.resample(samples, SOURCE_RATE * shift, RATE, quality="MQ")
+
+
+def gain(wave: np.ndarray) -> float:
+    """What brings an utterance (n,) to LEVEL."""
+    return LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))
+
+
+def frames_of(seconds: float) -> int:
+    """Frames of an utterance of that length, the last one silent."""
+    return int(np.ceil(seconds / 0.08)) + 1
+
+
+def hop_times(frames: int, before: float) -> np.ndarray:
+    """Middles (16 frames,) of all hops in seconds, counted from `before` seconds after the beginning."""
+    return (np.arange(frames * FRAME // HOP) + 0.5) * HOP / RATE - before
+
+
+def parameters_of(corpus: Corpus, number: int, shift: float, before: float, frames: int) -> Parameters:
+    """An utterance's parameters at that many frames' hops, beginning after `before` seconds."""
+    level = gain(corpus.samples(number)) / 32768
+    return at_times(corpus.track(number), level, hop_times(frames, before), shift)
+
+
+def make(cfg: SimpleNamespace, work: Path) -> None:
+    """Render utterance after utterance, going on where an interruption stopped."""
+    folder = work / "render"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "index.jsonl"
+    lines = index.read_text().split("\n")[:-1] if index.exists() else []
+    index.write_text("".join(line + "\n" for line in lines))
+    done = [Rendering(**json.loads(line)) for line in lines]
+    total = done[-1].start + done[-1].frames if done else 0
+    began, first = time.time(), len(done)
+    with (
+        open(folder / "audio.i16", "ab") as audio,
+        open(folder / "vectors.f16", "ab") as rows,
+        open(index, "a") as out,
+    ):
+        audio.truncate(2 * total * FRAME)
+        rows.truncate(2 * total * WIDTH)
+        corpus = Corpus(work / "data", cfg.data.validation_every)
+        for number in range(first, len(corpus.entries)):
+            rng = np.random.default_rng([cfg.codec.seed, number])
+            shift = 1.0 if rng.random() < cfg.codec.unshifted else float(rng.uniform(*cfg.codec.shifts))
+            onset = float(rng.uniform(0, 0.08))
+            before = onset + cfg.codec.lag
+            frames = frames_of(corpus.entries[number].samples / SOURCE_RATE / shift + before)
+            found = parameters_of(corpus, number, shift, before, frames)
+            wave = speech(found.spectrum(shift), found.voiced, found.strengths, found.turns, shift)
+            (wave * 32767).clip(-32768, 32767).astype(np.int16).tofile(audio)
+            vectors(found, shift).astype(np.float16).tofile(rows)
+            audio.flush()
+            rows.flush()
+            out.write(json.dumps(asdict(Rendering(number, shift, onset, total, frames))) + "\n")
+            out.flush()
+            total += frames
+            if (number + 1) % 200 == 0:
+                rate = (number + 1 - first) / (time.time() - began)
+                print(f"render: {number + 1} utterances, {rate:.1f} a second", flush=True)
+
+
+class Crop(NamedTuple):
+    """original and wanted (n,) at 24 kHz, vectors (n / 1920, WIDTH), whether it begins with its utterance."""
+
+    original: np.ndarray
+    wanted: np.ndarray
+    vectors: np.ndarray
+    begins: bool
+
+
+class Renderings:
+    """The folder for reading; `train` and `validation` are lists of positions in it."""
+
+    def __init__(self, work: Path, validation_every: int) -> None:
+        folder = work / "render"
+        self.corpus = Corpus(work / "data", validation_every)
+        lines = (folder / "index.jsonl").read_text().split("\n")[:-1]
+        self.entries = [Rendering(**json.loads(line)) for line in lines]
+        self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
+        self.vectors = np.memmap(folder / "vectors.f16", np.float16, "r")
+        self.vectors = self.vectors[: len(self.vectors) // WIDTH * WIDTH].reshape(-1, WIDTH)
+        self.train = [i for i, e in enumerate(self.entries) if e.number % validation_every]
+        self.validation = [i for i, e in enumerate(self.entries) if e.number % validation_every == 0]
+
+    def crop(self, position: int, first: int, frames: int) -> Crop:
+        """Frames [first, first + frames) of an utterance; silence beyond its end."""
+        entry = self.entries[position]
+        stop = min(first + frames, entry.frames)
+        rows = self.vectors[entry.start + first : entry.start + stop].astype(np.float32)
+        wanted = self.audio[(entry.start + first) * FRAME : (entry.start + stop) * FRAME].astype(np.float32) / 32768
+        rows = np.pad(rows, ((0, frames - len(rows)), (0, 0)), mode="edge")
+        wanted = np.pad(wanted, (0, frames * FRAME - len(wanted)))
+        start = round((first * FRAME / RATE - entry.onset) * entry.shift * SOURCE_RATE)
+        needed = int(np.ceil((frames * FRAME / RATE + 0.02) * entry.shift * SOURCE_RATE))
+        original = shifted(self.corpus.samples(entry.number, start, needed), entry.shift)[: frames * FRAME]
+        return Crop(original * gain(self.corpus.samples(entry.number)), wanted, rows, first == 0)
+
+    def draw(self, positions: list[int], frames: int, rng: np.random.Generator) -> Crop:
+        """A random crop; every fourth begins with its utterance, as a codec always does."""
+        position = positions[rng.integers(len(positions))]
+        spare = self.entries[position].frames - frames
+        first = 0 if spare <= 0 or rng.random() < 0.25 else int(rng.integers(spare + 1))
+        return self.crop(position, first, frames)
