@@ -301,15 +301,19 @@ def test_batches_depend_on_the_seed_alone(work: Path) -> None:
 
 
 def test_spectral_loss_knows_phase_and_level() -> None:
-    """Nothing for equal waves; log 2 between levels at twice the amplitude; about 1 and much for silence."""
+    """Nothing for equal waves; log 2 between levels at twice the amplitude; phase counts where speech is tonal."""
     torch.manual_seed(1)
-    wave = 0.1 * torch.randn(1, 4096)
-    complex_, level = spectral_loss(wave, wave, 256)
+    wave, tonal = 0.1 * torch.randn(1, 4800), torch.ones(1, 40)
+    complex_, level = spectral_loss(wave, wave, tonal, 256)
     assert complex_ < 0.02 and level < 1e-6
-    complex_, level = spectral_loss(2 * wave, wave, 256)
+    complex_, level = spectral_loss(2 * wave, wave, tonal, 256)
     assert 0.7 < complex_ < 1.1 and abs(level.item() - np.log(2)) < 1e-2
-    assert spectral_loss(-wave, wave, 256)[1] < 1e-6 and spectral_loss(-wave, wave, 256)[0] > 1.4
-    assert spectral_loss(0 * wave, wave, 256)[1] > 3
+    complex_, level = spectral_loss(-wave, wave, tonal, 256)
+    assert complex_ > 1.4 and level < 1e-6
+    assert spectral_loss(0 * wave, wave, tonal, 256)[1] > 3
+    tonal[:, 20:] = 0
+    half = torch.cat((wave[:, :2400], -wave[:, 2400:]), 1)
+    assert spectral_loss(half, wave, tonal, 256)[0] < 0.2 < 1 < spectral_loss(half, wave, 1 - tonal, 256)[0]
 
 
 def test_texts_are_deterministic_and_never_held_out() -> None:

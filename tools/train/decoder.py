@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from tools.train.codebooks import Codebooks
+from tools.train.features import voicing
 from tools.train.mimi import decode_features, decode_hidden, decode_wave, decoder_parts, groups, new_model
 from tools.train.render import Renderings
 from tools.train.spectra import spectral_loss
 from tools.train.training import Trainer, stacked
+from tools.train.vocoder import FRAME, HOPS
 
 WARM_UP = 2  # frames at a crop's beginning that are not counted, since their past was cut off
-FRAME = 1920
 
 
 class DecoderTrainer(Trainer):
@@ -55,8 +56,10 @@ class DecoderTrainer(Trainer):
         codes = self.books.codes(self.books.components(stacked([c.vectors for c in crops])))
         acoustic = torch.from_numpy(rng.choice(len(self.cfg.acoustic_share), batch, p=self.cfg.acoustic_share))
         wave, wanted = self.speak(self.books.rows(codes, acoustic)), stacked([c.wanted for c in crops])
-        skip = WARM_UP * FRAME
-        complex_, mel = spectral_loss(wave[:, skip:], wanted[:, skip:], int(rng.choice(self.cfg.windows)))
+        tonal = torch.from_numpy(np.stack([voicing(c.vectors).max(1) > 0.2 for c in crops])).float()
+        size = int(rng.choice(self.cfg.windows))
+        counted = [a[:, WARM_UP * n :] for a, n in ((wave, FRAME), (wanted, FRAME), (tonal, HOPS))]
+        complex_, mel = spectral_loss(*counted, size)
         return {"mel": mel, "complex": complex_}
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:

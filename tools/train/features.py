@@ -99,8 +99,8 @@ def vectors(parameters: Parameters, shift: float) -> np.ndarray:
     levels = parameters.spectrum(shift).real @ sampling()
     levels = 0.5 * np.log(np.exp(2 * levels) + FLOOR**2)
     basis, weights = cosines()
-    voicing = parameters.strengths * parameters.voiced[:, None] * VOICING
-    hops = np.concatenate((levels @ basis * weights, voicing), 1).reshape(-1, HOPS * (COSINES + 5))
+    strengths = parameters.strengths * parameters.voiced[:, None] * VOICING
+    hops = np.concatenate((levels @ basis * weights, strengths), 1).reshape(-1, HOPS * (COSINES + 5))
     return np.concatenate((hops, PITCH * np.log(parameters.turns)[:, None]), 1).astype(np.float32)
 
 
@@ -114,11 +114,15 @@ def minimum_phase(levels: np.ndarray) -> np.ndarray:
     return np.fft.rfft(cepstrum, axis=1)
 
 
+def voicing(vectors: np.ndarray) -> np.ndarray:
+    """Strengths of the bands' voicing (t, 5), 0 to 1, in vectors (t / HOPS, WIDTH)."""
+    return np.clip(vectors[:, :-1].reshape(-1, COSINES + 5)[:, COSINES:] / VOICING, 0, 1)
+
+
 def heard(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What vocoder.speech takes, of vectors (T, WIDTH): the way back, to listen to what codes keep."""
     hops = vectors[:, :-1].reshape(-1, COSINES + 5)
     basis, weights = cosines()
     levels = (hops[:, :COSINES] / weights) @ basis.T
-    strengths = np.clip(hops[:, COSINES:] / VOICING, 0, 1)
     turns = np.maximum(2, np.round(np.exp(vectors[:, -1] / PITCH)))
-    return minimum_phase(levels), np.ones(len(hops)), strengths, turns
+    return minimum_phase(levels), np.ones(len(hops)), voicing(vectors), turns

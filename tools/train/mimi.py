@@ -99,7 +99,7 @@ def groups(model: MimiModel, parts: nn.ModuleList) -> list[dict[str, Any]]:
     for layer in fixed(model):
         layer.requires_grad_(False)
     into, out = strided(model)
-    special = {into.weight: 10.0, out.weight: 0.05}
+    special = {into.weight: 10.0, out.weight: 0.003}
     found: dict[float, list[nn.Parameter]] = {}
     for parameter in parts.parameters():
         if parameter.requires_grad:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 RATE = 24000
+HOP = 120  # samples between values of `tonal`
 QUIET = 1e-3, 4e-3  # amplitudes of levels and of single bins below which little counts; speech has an RMS of 0.07
 
 
@@ -34,12 +35,12 @@ def spectrum(wave: Tensor, size: int) -> Tensor:
     return torch.fft.rfft(frames)[..., : size * 9500 // RATE]
 
 
-def spectral_loss(wave: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Distances of complex spectra and of log mel bands: (B, n) twice -> two scalars.
+def spectral_loss(wave: Tensor, target: Tensor, tonal: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Distances of complex spectra and of log mel bands: waves (B, n), tonal (B, n / 120) -> two scalars.
 
-    A complex spectrum's error counts in proportion to the level of the target around it: saying nothing costs about 1.
-    One resolution only: the caller draws another window size for every step. What is below QUIET counts little:
-    silence is the hardest to learn, and nobody hears it.
+    A complex spectrum's error counts in proportion to the level of the target around it (saying nothing costs about
+    1), and where speech is tonal: of noise only the level matters. One resolution only: the caller draws another
+    window size for every step. What is below QUIET counts little: silence is the hardest to learn, and nobody hears it.
     """
     floor, single = (quiet**2 * 0.375 * size for quiet in QUIET)  # of a Hann window's energy
     given = spectrum(wave, size)
@@ -50,7 +51,10 @@ def spectral_loss(wave: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tens
         share = matrix.sum(1)
         weight = (levels @ (matrix / share.clamp_min(1e-9)[:, None]).T + single).rsqrt() * (share > 0)
         wanted_mel = 0.5 * torch.log(levels)
+        middles = (torch.arange(given.shape[1]) * (size // 4) + size // 2) // HOP
+        counted = tonal[:, middles.clamp_max(tonal.shape[1] - 1)]
     error = torch.view_as_real(given - wanted) * weight[..., None]
     bands = (given.real.square() + given.imag.square()) @ matrix
     mel = (0.5 * torch.log(bands + floor) - wanted_mel).abs().mean()
-    return (error.square().sum(-1) + 1e-4).sqrt().mean(), mel
+    complex_ = ((error.square().sum(-1) + 1e-4).sqrt().mean(-1) * counted).sum() / counted.sum().clamp_min(1)
+    return complex_, mel

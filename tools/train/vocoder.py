@@ -26,6 +26,7 @@ HOPS = FRAME // HOP
 SIZE = 512  # samples of an impulse response, 21 ms: speech's filters have died away
 ALPHA = 0.42  # bilinear warping of flite's mel-cepstra at 16 kHz
 SOURCE_RATE = 16000
+TONAL = 1.7  # times a band's strength of voicing is its share of pulses: a decoder learns pulses, noise it only copies
 BAND_EDGES = (0, 1000, 2000, 4000, 6000, 8000)  # Hz, of flite's strengths of voicing
 
 
@@ -100,7 +101,7 @@ def speech(
         phase = phase + natural.random()
     hiss = np.tile(frame_noise(), len(turns)) if natural is None else natural.standard_normal(count)
     response = np.exp(spectrum) * passed(shift)
-    tonal = (strengths * voiced[:, None]) @ band_weights(shift)
+    tonal = (np.minimum(1, TONAL * strengths) * voiced[:, None]) @ band_weights(shift)
     out = np.zeros(count + 2 * SIZE, np.float32)
     times, periods = pulses(phase)
     whole = times.astype(int)
