@@ -17,6 +17,7 @@ from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
+from sopro_np.models import find_voice
 from sopro_np.ops import current, using
 from sopro_np.ops.context import computing
 from sopro_np.options import Options
@@ -145,8 +146,9 @@ class Sopro:
         with self._making_voice():
             return make_voice(self.model, codes, self.fingerprints)
 
-    def load_voice(self, path: str | Path) -> Voice:
-        """A file written by `Voice.save`."""
+    def load_voice(self, name: str | Path) -> Voice:
+        """A file written by `Voice.save`, or the name of one in the voices folder or of an embedded voice."""
+        path = find_voice(name, self.path)
         with self._making_voice():
             return load_voice(path, self.model, self.fingerprints)
 

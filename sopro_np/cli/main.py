@@ -12,6 +12,8 @@ from contextlib import suppress
 from sopro_np.errors import SoproError
 from sopro_np.version import __version__
 
+DEFAULT_MODEL = "default: SOPRO_NP_MODEL, else the embedded demo voice"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options. Words may be joined by - or _ (upstream's spelling)."""
@@ -23,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("text", metavar="TEXT|-", help="what to say; - reads standard input")
     who = say.add_mutually_exclusive_group()
     who.add_argument("--ref", "-r", "--ref-audio", metavar="FILE", help="recording of the voice to speak in")
-    who.add_argument("--voice", "-v", metavar="FILE|NAME", help="saved voice")
+    who.add_argument("--voice", "-v", metavar="FILE|NAME", help="saved voice, or an embedded one's name")
     _add_model(say)
     say.add_argument("-o", "--out", default="sopro.wav", metavar="FILE|-", help="default sopro.wav; - is stdout")
     say.add_argument("--raw", action="store_true", help="16-bit little-endian samples without a header")
@@ -38,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(voice)
 
     info = commands.add_parser("info", help="what is in a model or voice file")
-    info.add_argument("file", metavar="FILE|NAME")
+    info.add_argument("file", nargs="?", metavar="FILE|NAME", help=DEFAULT_MODEL)
     info.add_argument("--json", action="store_true")
 
     doctor = commands.add_parser("doctor", help="what this machine offers, and what is missing")
@@ -65,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
 
     evaluate = commands.add_parser("eval", help="how well does a model speak, and how far is it from another one?")
-    evaluate.add_argument("model", nargs="?", metavar="MODEL", help="FILE or NAME; default: SOPRO_NP_MODEL")
+    evaluate.add_argument("model", nargs="?", metavar="FILE|NAME", help=DEFAULT_MODEL)
     evaluate.add_argument("--against", metavar="FILE|NAME", help="the model to compare with, e.g. the same one in fp32")
     evaluate.add_argument("--ref", "-r", action="append", default=[], metavar="FILE", help="recordings of voices")
     evaluate.add_argument("--voice", "-v", action="append", default=[], metavar="FILE|NAME", help="saved voices")
@@ -86,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", "-m", metavar="FILE|NAME", help="default: SOPRO_NP_MODEL")
+    parser.add_argument("--model", "-m", metavar="FILE|NAME", help=DEFAULT_MODEL)
     _add_computing(parser)
 
 
