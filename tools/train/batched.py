@@ -98,19 +98,21 @@ class Batched:
                 x = x + attention.gate.tanh() * attention.out_proj(values)
         return m.ar.head(m.ar.norm(x)).float(), weights
 
-    def nar(self, cond: Tensor, known: Tensor, stages: list[str], inside: Tensor) -> list[list[Tensor]]:
-        """For each item one stage: conditioning (B, T, D), codes (B, T, Q) -> each head's logits (T, V)."""
-        m, inputs = self.model, []
-        before = {s: [0] + [b for t, books in m.stage_books.items() if t < s for b in books] for s in m.stage_books}
-        for i, stage in enumerate(stages):
-            share = m.nar.mix[stage].softmax(0)
-            prev = m.previous_codes(known[i][:, before[stage]], before[stage])
-            mixed = share[0] * cond[i] + share[1] * prev
+    def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
+        """For each item one stage, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's logits."""
+        m, inputs, before = self.model, [], [0]
+        for stage, books in m.stage_books.items():
+            share, items = m.nar.mix[stage].softmax(0), groups[stage]
+            prev = m.previous_codes(known[items][..., before], before)
+            mixed = share[0] * cond[items] + share[1] * prev
             inputs.append(m.nar.adapter(mixed, m.nar.stage_emb.weight[m.nar.row[stage]]))
+            before = before + books
         with self.masked(inside):
-            z = m.nar.pre(m.nar.norm(run_stack(m.nar.blocks, torch.stack(inputs))))
-        rows = {stage: m.nar.head_id_emb[stage].weight for stage in m.stage_books}
-        return [
-            [head(z[i] + row).float() for head, row in zip(m.nar.heads[stage], rows[stage], strict=True)]
-            for i, stage in enumerate(stages)
-        ]
+            z = m.nar.pre(m.nar.norm(run_stack(m.nar.blocks, torch.cat(inputs))))
+        return {
+            stage: [
+                head(z[items] + row).float()
+                for head, row in zip(m.nar.heads[stage], m.nar.head_id_emb[stage].weight, strict=True)
+            ]
+            for stage, items in groups.items()
+        }

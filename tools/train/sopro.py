@@ -45,6 +45,7 @@ class SoproTrainer(Trainer):
         self.tokenizer = character_tokenizer()
         self.batched = Batched(cfg.model, self.tokenizer.get_vocab_size(), cfg.seed, cfg.dropout)
         self.model = self.modules = self.batched.model
+        self.values = self.model.cfg.codebook_size
         if cfg.init_from:
             self.model.load_state_dict(SoproV15.from_checkpoint(cfg.init_from).state_dict())
         self.by_length = sorted(coded.train, key=lambda i: (coded.entries[i]["frames"], i))
@@ -63,55 +64,58 @@ class SoproTrainer(Trainer):
             torch.stack([self.coded.reference(i, length, rng) for i in numbers]), padded(places, torch.nan),
         )  # fmt: skip
 
-    def losses(self, batch: Batch, stages: list[str], corruption: Tensor) -> dict[str, Tensor]:
-        """Losses and accuracies; corruption (B,) is the share of wrong codes in what the model is given."""
-        model, inside = self.model, batch.inside
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.bfloat16):
-            text, pool = self.batched.text(batch)
-            ref = corrupt(batch.ref, corruption, model.cfg.codebook_size)
-            cond = self.batched.condition(pool, ref, inside.shape[1] + 1)
-            given = corrupt(batch.codes, corruption, model.cfg.codebook_size)
-            logits, attention = self.batched.ar(cond, given[..., 0], text, batch.spoken)
-            heads = self.batched.nar(cond[:, :-1], given, stages, inside)
+    def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor) -> dict[str, Tensor]:
+        """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given."""
+        model, inside, hits, errors = self.model, batch.inside, {}, []
+        text, pool = self.batched.text(batch)
+        cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1] + 1)
+        given = corrupt(batch.codes, corruption, self.values)
+        logits, attention = self.batched.ar(cond, given[..., 0], text, batch.spoken)
         target = F.pad(batch.codes[..., 0], (0, 1)).scatter(1, batch.frames[:, None], model.eos)
         counted = F.pad(inside, (1, 0), value=True)
+        hits["hit_0"] = (logits.argmax(-1) == target)[counted].float().mean()
         losses = {"ar": F.cross_entropy(logits[counted], target[counted], label_smoothing=self.cfg.label_smoothing)}
         distance = (torch.arange(batch.ids.shape[1]) - batch.places[..., None]) / REACH
         known = inside & ~batch.places.isnan()
         cost = (1 - torch.exp(-0.5 * distance.square()))[known]
         losses["guide"] = sum((w.mean(1)[:, :-1][known] * cost).sum(-1).mean() for w in attention) / len(attention)
-        errors, hits = [], {}
-        for i, stage in enumerate(stages):
-            n = int(batch.frames[i])
-            for book, head in zip(model.stage_books[stage], heads[i], strict=True):
-                errors.append(F.cross_entropy(head[:n], batch.codes[i, :n, book]))
-                hits.setdefault(f"hit_{book}", []).append(
-                    (head[:n].argmax(-1) == batch.codes[i, :n, book]).float().mean()
-                )
+        for stage, heads in self.batched.nar(cond[:, :-1], given, groups, inside).items():
+            items = groups[stage]
+            if items.start == items.stop:  # fewer items than stages
+                continue
+            for book, head in zip(model.stage_books[stage], heads, strict=True):
+                found, wanted = head[inside[items]], batch.codes[items][..., book][inside[items]]
+                errors.append(F.cross_entropy(found, wanted))
+                hits[f"hit_{book}"] = (found.argmax(-1) == wanted).float().mean()
         losses["nar"] = torch.stack(errors).mean()
-        losses["hit_0"] = (logits.argmax(-1) == target)[counted].float().mean().detach()
-        return losses | {name: torch.stack(values).mean().detach() for name, values in sorted(hits.items())}
+        return losses | {name: value.detach() for name, value in sorted(hits.items())}
+
+    def shares(self, size: int) -> dict[str, slice]:
+        """An equal share of a batch's items for every stage, in the stages' order."""
+        stages = list(self.model.stage_books)
+        edges = np.linspace(0, size, len(stages) + 1).astype(int)
+        return {stage: slice(a, b) for stage, a, b in zip(stages, edges[:-1], edges[1:], strict=True)}
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:
-        size, stages = self.cfg.batch, list(self.model.stage_books)
+        size = self.cfg.batch
         start = int(rng.integers(max(1, len(self.by_length) - NEIGHBOURS * size)))
         near = self.by_length[start : start + NEIGHBOURS * size]
         numbers = [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
-        chosen = [stages[(i + self.step) % len(stages)] for i in range(size)]
         corruption = torch.from_numpy(rng.uniform(*self.cfg.corruption, size)).float()
-        losses = self.losses(self.batch(numbers, rng), chosen, corruption)
+        losses = self.losses(self.batch(numbers, rng), self.shares(size), corruption)
         sum(weight * losses[name] for name, weight in self.cfg.weights.items()).backward()
         return {name: value.item() for name, value in losses.items()}
 
     def validate(self, count: int = 128, size: int = 16) -> dict[str, float]:
         """Over unseen utterances, every stage, uncorrupted. The weights are kept if the first is the best so far."""
-        rng, sums, stages = np.random.default_rng(self.cfg.seed), {}, list(self.model.stage_books)
+        rng, sums, turns = np.random.default_rng(self.cfg.seed), {}, len(self.model.stage_books)
         chosen = self.unseen[:: max(1, len(self.unseen) // count)]
         for first in range(0, len(chosen), size):
-            batch = self.batch(chosen[first : first + size], rng)
-            for shift in range(len(stages)):
-                order = [stages[(i + shift) % len(stages)] for i in range(len(batch.ids))]
-                for name, value in self.losses(batch, order, torch.zeros(len(batch.ids))).items():
+            numbers = chosen[first : first + size]
+            for turn in range(turns):
+                turned = np.roll(numbers, turn * len(numbers) // turns).tolist()
+                batch, groups = self.batch(turned, rng), self.shares(len(turned))
+                for name, value in self.losses(batch, groups, torch.zeros(len(turned))).items():
                     sums.setdefault(name, []).append(value.item())
         found = {name: float(np.mean(values)) for name, values in sums.items()}
         found = {"ar+nar": found["ar"] + found["nar"], **found}
