@@ -28,6 +28,7 @@ from tools.train.codec import assemble  # noqa: E402
 from tools.train.codes import Coded  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.decoder import DecoderTrainer  # noqa: E402
+from tools.train.embed import embed, make_model  # noqa: E402
 from tools.train.encoder import EncoderTrainer  # noqa: E402
 from tools.train.export import export  # noqa: E402
 from tools.train.mimi import decode_features, decode_hidden, decode_wave, encode, load_model  # noqa: E402
@@ -143,11 +144,9 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
     export(cfg, copy)
     convert(copy / "half.safetensors", load_recipe("fp32"), mimi=copy / "export" / "codec")
     assert_close("half precision", load(copy / "half.safetensors").decode(found[0].numpy()), expected, 1e-2)
-    convert(
-        copy / "model.safetensors", load_recipe("int8"), copy / "sopro" / "model.safetensors",
-        copy / "codec" / "mimi", copy / "sopro" / "tokenizer",
-    )  # fmt: skip
+    make_model(cfg, copy, copy / "model.safetensors")
     tts = load(copy / "model.safetensors", threads=1)
+    assert np.allclose(tts.model.ar.head.bias, cfg.embed.sharpness * sopro.model.ar.head.bias.detach().numpy())
     assert tts.tokenizer.encode("A cat?").tolist() == encode_text(sopro.tokenizer, "A cat?")
     voice = tts.voice_from_codes(sopro.coded.codes(1).numpy())
     assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
@@ -329,6 +328,21 @@ def test_texts_are_deterministic_and_never_held_out() -> None:
     for template in templates:
         assert set(sentences.SLOT.findall(template)) <= set(categories), template
     assert not forbidden & set(map(sentences.normalise, templates))
+
+
+@needs_flite
+def test_embedded_voices_are_flites_codes(copy: Path) -> None:
+    cfg = tiny_config()
+    EncoderTrainer(cfg, copy).export()
+    DecoderTrainer(cfg, copy).export()
+    sopro_trainer(cfg, copy).run()
+    assemble(cfg, copy)
+    cfg.embed.folder, cfg.embed.voices = str(copy / "assets"), {"low": ["rms", 0.9]}
+    embed(cfg, copy)
+    tts = load(copy / "assets" / "demo.safetensors", threads=1)
+    voice = tts.load_voice(copy / "assets" / "low.voice.safetensors")
+    assert 40 < len(voice.codes) < 80  # about 5 s
+    assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
 
 
 @needs_flite

@@ -22,7 +22,7 @@ from tools.train.codebooks import Codebooks
 from tools.train.data import Corpus, Entry
 from tools.train.features import vectors
 from tools.train.flite import RATE as SOURCE_RATE
-from tools.train.render import frames_of, parameters_of
+from tools.train.render import frames_of, parameters
 
 FRAME = 0.08  # seconds
 
@@ -31,6 +31,14 @@ def shift_of(number: int, cfg: SimpleNamespace) -> float:
     """The shift in which an utterance is learnt, a function of (seed, number)."""
     rng = np.random.default_rng([cfg.seed, number, 2])
     return 1.0 if rng.random() < cfg.unshifted else float(rng.choice(cfg.shifts))
+
+
+def codes_of(books: Codebooks, samples: np.ndarray, track: np.ndarray, shift: float, lag: float) -> torch.Tensor:
+    """Codes (T, Q) of an utterance (n,) at 16 kHz with its track, as the codec's decoder takes them."""
+    frames = frames_of(len(samples) / SOURCE_RATE / shift)
+    return books.codes(
+        books.components(torch.from_numpy(vectors(parameters(samples, track, shift, lag, frames), shift)))
+    )
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
@@ -52,9 +60,8 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
         out.truncate(2 * len(books.books) * total)
         for number in range(len(done), len(corpus.entries)):
             shift = shift_of(number, cfg.sopro)
-            frames = frames_of(corpus.entries[number].samples / SOURCE_RATE / shift)
-            rows = vectors(parameters_of(corpus, number, shift, cfg.codec.lag, frames), shift)
-            codes = books.codes(books.components(torch.from_numpy(rows)))
+            codes = codes_of(books, corpus.samples(number), corpus.track(number), shift, cfg.codec.lag)
+            frames = len(codes)
             codes.numpy().astype(np.uint16).tofile(out)
             out.flush()
             log.write(json.dumps({"number": number, "shift": shift, "start": total, "frames": frames}) + "\n")

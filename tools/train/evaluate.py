@@ -24,16 +24,16 @@ from sopro_np.evaluate.world import pitch_track
 from tools.train.asr import RECOGNISERS, word_error_rate
 from tools.train.codebooks import Codebooks
 from tools.train.data import aligned
-from tools.train.features import at_times, heard, vectors
+from tools.train.embed import REFERENCE
+from tools.train.features import heard, vectors
 from tools.train.flite import RATE as SOURCE_RATE
 from tools.train.flite import speak
 from tools.train.mimi import load_model
-from tools.train.render import frames_of, gain, hop_times, shifted
+from tools.train.render import frames_of, gain, parameters, shifted
 from tools.train.sentences import held_out
 from tools.train.vocoder import RATE, speech
 
 Speaker = Callable[[str, str, float], np.ndarray]  # (text, voice, shift) -> waveform (n,) at 24 kHz
-REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text either
 
 
 def source(text: str, voice: str, shift: float) -> np.ndarray:
@@ -49,9 +49,8 @@ def rendered(lag: float, books: Codebooks | None, model: MimiModel | None = None
     @torch.inference_mode()
     def speaker(text: str, voice: str, shift: float) -> np.ndarray:
         original = aligned(speak(text, voice))
-        level = gain(original.samples / 32768) / 32768
-        times = hop_times(frames_of(len(original.samples) / SOURCE_RATE / shift + lag), lag)
-        found = at_times(original.track, level, times, shift)
+        frames = frames_of(len(original.samples) / SOURCE_RATE / shift + lag)
+        found = parameters(original.samples / 32768, original.track, shift, lag, frames)
         if books is None:
             return speech(found.spectrum(shift), found.voiced, found.strengths, found.turns, shift)
         x = books.components(torch.from_numpy(vectors(found, shift)))

@@ -55,10 +55,9 @@ def hop_times(frames: int, before: float) -> np.ndarray:
     return (np.arange(frames * FRAME // HOP) + 0.5) * HOP / RATE - before
 
 
-def parameters_of(corpus: Corpus, number: int, shift: float, before: float, frames: int) -> Parameters:
-    """An utterance's parameters at that many frames' hops, beginning after `before` seconds."""
-    level = gain(corpus.samples(number)) / 32768
-    return at_times(corpus.track(number), level, hop_times(frames, before), shift)
+def parameters(samples: np.ndarray, track: np.ndarray, shift: float, before: float, frames: int) -> Parameters:
+    """Of an utterance (n,) at 16 kHz with its track: those of all hops of that many frames, after `before` seconds."""
+    return at_times(track, gain(samples) / 32768, hop_times(frames, before), shift)
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
@@ -85,7 +84,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
             onset = float(rng.uniform(0, 0.08))
             before = onset + cfg.codec.lag
             frames = frames_of(corpus.entries[number].samples / SOURCE_RATE / shift + before)
-            found = parameters_of(corpus, number, shift, before, frames)
+            found = parameters(corpus.samples(number), corpus.track(number), shift, before, frames)
             wave = speech(found.spectrum(shift), found.voiced, found.strengths, found.turns, shift)
             (wave * 32767).clip(-32768, 32767).astype(np.int16).tofile(audio)
             vectors(found, shift).astype(np.float16).tofile(rows)

@@ -1,0 +1,64 @@
+"""Stage `embed`: what was trained becomes the model inside the package, with its voices.
+
+The ordinary converter makes it, with the recipe demo-recipe.json. Before, the AR head is sharpened: engine and upstream
+draw codes at a temperature of 1.05, which suits a large model; a small one is surer of the right code than of how wrong
+the others are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from sopro_np.convert.convert import convert
+from sopro_np.convert.recipe import load_recipe
+from sopro_np.engine import load
+from sopro_np.models import EMBEDDED, VOICE_SUFFIX
+from tools.train.codebooks import Codebooks
+from tools.train.codes import codes_of
+from tools.train.data import aligned
+from tools.train.flite import speak
+
+HERE = Path(__file__).resolve().parent
+REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text
+
+
+def sharpened(source: Path, target: Path, factor: float) -> None:
+    """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature."""
+    with safe_open(source, "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name in ("ar.head.weight", "ar.head.bias"):
+            tensors[name] = tensors[name] * tensors[name].dtype.type(factor)
+        save_file(tensors, target, file.metadata())
+
+
+def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
+    """work/sopro and work/codec -> one file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sharp = Path(scratch, "model.safetensors")
+        sharpened(work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
+        recipe = load_recipe(cfg.embed.recipe or str(HERE / "demo-recipe.json"))
+        convert(path, recipe, sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer")
+
+
+def make_voices(cfg: SimpleNamespace, work: Path, path: Path) -> None:
+    """The configured voices, beside the model file that they are for."""
+    tts, books = load(path), Codebooks.load(work)
+    for name, (voice, shift) in cfg.embed.voices.items():
+        speech = aligned(speak(REFERENCE, voice))
+        codes = codes_of(books, speech.samples / 32768, speech.track, shift, cfg.codec.lag)
+        tts.voice_from_codes(codes.numpy()).save(path.with_name(f"{name}{VOICE_SUFFIX}"))
+
+
+def embed(cfg: SimpleNamespace, work: Path) -> None:
+    """Both, into cfg.embed.folder, else into the package."""
+    folder = Path(cfg.embed.folder) if cfg.embed.folder else EMBEDDED.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    make_model(cfg, work, folder / EMBEDDED.name)
+    make_voices(cfg, work, folder / EMBEDDED.name)
+    for path in sorted(folder.glob("*.safetensors")):
+        print(f"embed: {path} {path.stat().st_size / 1e6:.3f} MB", flush=True)
