@@ -229,6 +229,7 @@ def test_failures(arguments: list[str], code: int, word: str, run: Run, voice: P
 
 def test_without_any_model(run: Run, voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOPRO_NP_MODEL")
+    monkeypatch.setattr("sopro_np.models.EMBEDDED", Path("nowhere"))
     code, out, err = run("say", "hello", "--voice", voice)
     assert (code, out) == (2, b"")
     for word in ("--model", "SOPRO_NP_MODEL", "download"):

@@ -87,23 +87,18 @@ def pulses(phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def speech(
-    spectrum: np.ndarray, voiced: np.ndarray, strengths: np.ndarray, turns: np.ndarray, shift: float,
-    natural: np.random.Generator | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Waveform (16 t,) samples of parameters every 5 ms; t a multiple of HOPS.
+    spectrum: np.ndarray, voiced: np.ndarray, strengths: np.ndarray, turns: np.ndarray, shift: float
+) -> np.ndarray:
+    """Waveform of parameters every 5 ms, (HOP t,) samples; t a multiple of HOPS.
 
     spectrum (t, SIZE / 2 + 1) complex log spectra of minimum phase; voiced (t,) 0 to 1; strengths (t, 5): how much of
-    each band is voiced; turns (t / HOPS,). With `natural`, any phase and noise, as recordings have them.
+    each band is voiced; turns (t / HOPS,).
     """
     count = len(spectrum) * HOP
-    phase = turns_within(turns)
-    if natural is not None:
-        phase = phase + natural.random()
-    hiss = np.tile(frame_noise(), len(turns)) if natural is None else natural.standard_normal(count)
     response = np.exp(spectrum) * passed(shift)
     tonal = (np.minimum(1, TONAL * strengths) * voiced[:, None]) @ band_weights(shift)
     out = np.zeros(count + 2 * SIZE, np.float32)
-    times, periods = pulses(phase)
+    times, periods = pulses(turns_within(turns))
     whole = times.astype(int)
     at = np.minimum(whole // HOP, len(spectrum) - 1)
     late = np.exp(-2j * np.pi * np.fft.rfftfreq(SIZE) * (times - whole)[:, None])
@@ -111,7 +106,8 @@ def speech(
     for position, kernel in zip(whole, kernels.astype(np.float32), strict=True):
         out[position : position + SIZE] += kernel
     window = np.hanning(2 * HOP + 1)[:-1]
-    pieces = np.lib.stride_tricks.sliding_window_view(np.pad(hiss, HOP), 2 * HOP)[::HOP][: len(spectrum)]
+    hiss = np.pad(np.tile(frame_noise(), len(turns)), HOP)
+    pieces = np.lib.stride_tricks.sliding_window_view(hiss, 2 * HOP)[::HOP][: len(spectrum)]
     noise = np.fft.rfft(pieces * window, SIZE)
     grains = np.fft.irfft(noise * response * (1 - tonal), axis=1).astype(np.float32)
     for t, grain in enumerate(grains):
