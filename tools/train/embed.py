@@ -10,9 +10,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-from safetensors import safe_open
-from safetensors.numpy import save_file
+import torch
 
 from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
@@ -22,25 +22,28 @@ from tools.train.codebooks import Codebooks
 from tools.train.codes import codes_of
 from tools.train.data import aligned
 from tools.train.flite import speak
+from tools.train.oracle import ConfigV15, SoproV15, save_checkpoint
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text
 
 
-def sharpened(source: Path, target: Path, factor: float) -> None:
-    """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature."""
-    with safe_open(source, "numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name in ("ar.head.weight", "ar.head.bias"):
-            tensors[name] = tensors[name] * tensors[name].dtype.type(factor)
-        save_file(tensors, target, file.metadata())
+def sharpened(settings: dict[str, Any], source: Path, target: Path, factor: float) -> None:
+    """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature; tables as the settings say."""
+    trained = SoproV15.from_checkpoint(source)
+    model = SoproV15(ConfigV15.from_dict(settings), len(trained.text_enc.embed.emb.weight))
+    model.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        for parameter in model.ar.head.parameters():
+            parameter.mul_(factor)
+    save_checkpoint(model, target)
 
 
 def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
     """work/sopro and work/codec -> one file."""
     with tempfile.TemporaryDirectory() as scratch:
         sharp = Path(scratch, "model.safetensors")
-        sharpened(work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
+        sharpened(cfg.sopro.model, work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
         recipe = load_recipe(cfg.embed.recipe or str(HERE / "demo-recipe.json"))
         convert(path, recipe, sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer")
 
