@@ -284,6 +284,13 @@ def test_codebooks_leave_less_and_less() -> None:
     assert (pitch @ books.basis @ books.semantic).norm() < 0.3 * (pitch @ books.basis).norm()
 
 
+def test_references_are_as_long_as_asked(work: Path) -> None:
+    """However short the speaker's utterances are."""
+    coded = Coded(work, tiny_config())
+    for frames in (1, 40, 300):
+        assert coded.reference(1, frames, np.random.default_rng(frames)).shape == (frames, 4)
+
+
 def test_places_in_the_text() -> None:
     """Within a word the place moves evenly; in the silence before a word it waits."""
     entry = data.Entry("a cat.", "rms", 0, 16000, [["pau", 0.2], ["ax", 0.3], ["pau", 0.5], ["k", 0.8]], [])

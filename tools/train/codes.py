@@ -98,10 +98,10 @@ class Coded:
         return torch.from_numpy(rows.astype(np.int64))
 
     def reference(self, number: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
-        """Codes of other utterances of the same speaker, (R, Q) with R up to `frames`."""
+        """Codes of other utterances of the same speaker, one after the other, (frames, Q)."""
         same = [i for i in self.speakers[self.speaker(number)] if i != number] or [number]
         parts: list[torch.Tensor] = []
-        while sum(map(len, parts)) < frames and len(parts) < 4:
+        while sum(map(len, parts)) < frames:
             parts.append(self.codes(same[rng.integers(len(same))]))
         return torch.cat(parts)[:frames]
 
