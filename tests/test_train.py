@@ -146,6 +146,7 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
     assert_close("half precision", load(copy / "half.safetensors").decode(found[0].numpy()), expected, 1e-2)
     make_model(cfg, copy, copy / "model.safetensors")
     tts = load(copy / "model.safetensors", threads=1)
+    assert set(tts.file.json("licenses").values()) == {"Apache-2.0"}
     assert np.allclose(tts.model.ar.head.bias, cfg.embed.sharpness * sopro.model.ar.head.bias.detach().numpy())
     assert tts.tokenizer.encode("A cat?").tolist() == encode_text(sopro.tokenizer, "A cat?")
     voice = tts.voice_from_codes(sopro.coded.codes(1).numpy())

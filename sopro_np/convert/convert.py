@@ -22,6 +22,7 @@ from sopro_np.errors import ConvertError
 from sopro_np.version import __version__
 
 FORMAT_VERSION = "1"
+# Of the published parts; another one's stands in `origin`.
 LICENSES = {"sopro": "Apache-2.0", "mimi": "CC-BY-4.0", "tokenizer": "its own, see the source"}
 
 
@@ -60,7 +61,8 @@ def convert(
 ) -> Report:
     """Convert any subset of the three parts into one file.
 
-    `origin` adds what a downloader knows (repository, revision) to the sources recorded in the file.
+    `origin` adds what a downloader or a trainer knows (repository, revision, license) to the sources recorded in the
+    file, part by part.
     """
     if any(p is not None and _same(p, output) for p in (sopro, mimi, tokenizer)):
         raise ConvertError(f"{output}: is a source of this conversion; name another output")
@@ -131,7 +133,7 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         "recipe": json.dumps({"name": recipe.name, "rules": recipe.rules}),
         "quantization_config": json.dumps(quantization_config(recipe)),
         "sources": json.dumps(sources),
-        "licenses": json.dumps({p.prefix: LICENSES[p.prefix] for p in parts}),
+        "licenses": json.dumps({p.prefix: sources[p.prefix].get("license", LICENSES[p.prefix]) for p in parts}),
         "dropped": json.dumps([n for p in parts for n in p.dropped]),
     }
     if "sopro" in original:

@@ -20,6 +20,7 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "codes": ("codes", "make"),
     "sopro": ("sopro", "train"),
     "evaluate": ("evaluate", "evaluate"),
+    "predict": ("predict", "make"),
     "embed": ("embed", "embed"),
     "export": ("export", "export"),
 }

@@ -35,6 +35,7 @@ def assembled(settings: dict, books: Codebooks, encoder: dict | None, decoder: d
 
 def assemble(cfg: SimpleNamespace, work: Path) -> None:
     """work/codebooks.npz, work/encoder, work/decoder -> work/codec/mimi."""
-    halves = [torch.load(work / half / "weights.pt", weights_only=True) for half in ("encoder", "decoder")]
+    folders = "encoder", cfg.decoder.folder
+    halves = [torch.load(work / half / "weights.pt", weights_only=True) for half in folders]
     assembled(cfg.codec.mimi, Codebooks.load(work), *halves).save_pretrained(work / "codec" / "mimi")
     print(f"codec: {work / 'codec' / 'mimi'}", flush=True)

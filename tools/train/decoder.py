@@ -31,13 +31,18 @@ class DecoderTrainer(Trainer):
 
     def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
         self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
-        self.frames, self.folder, self.bfloat16 = cfg.codec.frames, work / "decoder", cfg.codec.bfloat16
+        self.frames, self.folder, self.bfloat16 = cfg.codec.frames, work / cfg.decoder.folder, cfg.codec.bfloat16
+        self.predicted = None
+        if cfg.decoder.predicted:
+            self.predicted = np.memmap(work / "predicted.u16", np.uint16, "r").reshape(-1, len(self.books.books))
         self.model = new_model(cfg.codec.mimi, cfg.decoder.seed)
         self.modules = decoder_parts(self.model)
         self.scale = float(self.books.rows(self.codes_of_some())[1].square().mean().sqrt())
         for projection in self.modules[0]:  # so that what enters is of the order of 1
             nn.init.normal_(projection.weight, std=self.model.config.codebook_dim**-0.5 / self.scale)
-        super().__init__(cfg.decoder, work / "decoder", groups(self.model, self.modules))
+        if cfg.decoder.init_from:
+            self.modules.load_state_dict(torch.load(work / cfg.decoder.init_from / "weights.pt", weights_only=True))
+        super().__init__(cfg.decoder, self.folder, groups(self.model, self.modules))
 
     def codes_of_some(self) -> Tensor:
         """(1, 4000, Q) of the first frames."""
@@ -54,6 +59,9 @@ class DecoderTrainer(Trainer):
         """Losses of a batch, at a window size drawn for it."""
         crops = [self.held.draw(positions, self.frames, rng) for _ in range(batch)]
         codes = self.books.codes(self.books.components(stacked([c.vectors for c in crops])))
+        if self.predicted is not None:
+            found = torch.from_numpy(np.stack([self.predicted[c.rows] for c in crops]).astype(np.int64))
+            codes = torch.where(torch.from_numpy(rng.random((batch, 1, 1)) < self.cfg.predicted), found, codes)
         acoustic = torch.from_numpy(rng.choice(len(self.cfg.acoustic_share), batch, p=self.cfg.acoustic_share))
         wave, wanted = self.speak(self.books.rows(codes, acoustic)), stacked([c.wanted for c in crops])
         tonal = torch.from_numpy(np.stack([voicing(c.vectors).max(1) > 0.2 for c in crops])).float()
@@ -76,6 +84,6 @@ class DecoderTrainer(Trainer):
 
 
 def train(cfg: SimpleNamespace, work: Path) -> None:
-    """Train to cfg.decoder.steps; writes work/decoder/weights.pt."""
+    """Train to cfg.decoder.steps; writes weights.pt into work/decoder, or another folder (decoder.folder)."""
     torch.set_num_threads(cfg.codec.threads)
     DecoderTrainer(cfg, work).run()

@@ -27,6 +27,8 @@ from tools.train.oracle import ConfigV15, SoproV15, save_checkpoint
 HERE = Path(__file__).resolve().parent
 REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text
 
+ORIGIN = {"license": "Apache-2.0", "made_by": "tools/train"}
+
 
 def sharpened(settings: dict[str, Any], source: Path, target: Path, factor: float) -> None:
     """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature; tables as the settings say."""
@@ -45,7 +47,8 @@ def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
         sharp = Path(scratch, "model.safetensors")
         sharpened(cfg.sopro.model, work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
         recipe = load_recipe(cfg.embed.recipe or str(HERE / "demo-recipe.json"))
-        convert(path, recipe, sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer")
+        parts = sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer"
+        convert(path, recipe, *parts, origin=dict.fromkeys(("sopro", "mimi", "tokenizer"), ORIGIN))
 
 
 def make_voices(cfg: SimpleNamespace, work: Path, path: Path) -> None:

@@ -99,11 +99,13 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
 
 
 class Crop(NamedTuple):
-    """original and wanted (n,) at 24 kHz, vectors (n / 1920, WIDTH), whether it begins with its utterance."""
+    """original and wanted (n,) at 24 kHz, vectors (n / 1920, WIDTH), rows (n / 1920,) in the folder's files, whether
+    it begins with its utterance."""
 
     original: np.ndarray
     wanted: np.ndarray
     vectors: np.ndarray
+    rows: np.ndarray
     begins: bool
 
 
@@ -125,14 +127,14 @@ class Renderings:
         """Frames [first, first + frames) of an utterance; silence beyond its end."""
         entry = self.entries[position]
         stop = min(first + frames, entry.frames)
-        rows = self.vectors[entry.start + first : entry.start + stop].astype(np.float32)
+        rows = np.minimum(np.arange(first, first + frames), entry.frames - 1) + entry.start
         wanted = self.audio[(entry.start + first) * FRAME : (entry.start + stop) * FRAME].astype(np.float32) / 32768
-        rows = np.pad(rows, ((0, frames - len(rows)), (0, 0)), mode="edge")
         wanted = np.pad(wanted, (0, frames * FRAME - len(wanted)))
         start = round((first * FRAME / RATE - entry.onset) * entry.shift * SOURCE_RATE)
         needed = int(np.ceil((frames * FRAME / RATE + 0.02) * entry.shift * SOURCE_RATE))
         original = shifted(self.corpus.samples(entry.number, start, needed), entry.shift)[: frames * FRAME]
-        return Crop(original * gain(self.corpus.samples(entry.number)), wanted, rows, first == 0)
+        original = original * gain(self.corpus.samples(entry.number))
+        return Crop(original, wanted, self.vectors[rows].astype(np.float32), rows, first == 0)
 
     def draw(self, positions: list[int], frames: int, rng: np.random.Generator) -> Crop:
         """A random crop; every fourth begins with its utterance, as a codec always does."""
