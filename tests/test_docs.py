@@ -80,7 +80,7 @@ def test_blocks_run(page: Path, scratch: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_files_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    paths = set(re.findall(r"\b((?:sopro_np|tests|tools|docs)/[\w/]*\w(?:\.\w+)?)", text))
+    paths = set(re.findall(r"\b((?:sopro_np|tests|tools|docs)/[\w/-]*\w(?:\.\w+)?)", text))
     missing = [p for p in sorted(paths) if not (ROOT / p).exists()]
     assert not missing
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
