@@ -147,8 +147,8 @@ class Sopro:
             return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, name: str | Path) -> Voice:
-        """A file written by `Voice.save`, or the name of one in the voices folder or of an embedded voice."""
-        path = find_voice(name, self.path)
+        """A file written by `Voice.save`, or (without any folder) the name of a kept or an embedded voice."""
+        path = find_voice(name, self.path) if Path(name).name == str(name) else name
         with self._making_voice():
             return load_voice(path, self.model, self.fingerprints)
 

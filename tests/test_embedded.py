@@ -82,6 +82,19 @@ def test_other_models_go_before_it_and_have_no_voice_of_their_own(
     assert "another sopro checkpoint" in capsys.readouterr().err
 
 
+def test_what_is_shipped() -> None:
+    """Small, complete, and it ends its sentences by itself, at a pace of speech, in every voice."""
+    assert models.EMBEDDED.stat().st_size <= 8e6
+    tts, text = sopro_np.load(models.EMBEDDED), "the cat sat on the mat."
+    names = models._voices_in(models.EMBEDDED.parent)
+    assert models.EMBEDDED_VOICE in names and 2 <= len(names) <= 4
+    spoken = {name: tts.synthesize(text, tts.load_voice(name), seed=1, max_frames=100) for name in names}
+    for name, wav in spoken.items():
+        assert 0.8 < len(wav) / tts.sample_rate < 4, name
+        assert 0.01 < wav.std() < 0.3, name
+    assert len({wav.tobytes() for wav in spoken.values()}) == len(names)
+
+
 def test_without_it_the_error_says_how_to_get_a_model(embedded: Path) -> None:
     embedded.unlink()
     with pytest.raises(UsageError, match="download"):

@@ -20,7 +20,7 @@ pytest.importorskip("transformers")
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import load  # noqa: E402
-from tools.train import codebooks, codes, data, features, flite, render, sentences, vocoder  # noqa: E402
+from tools.train import codebooks, codes, data, features, flite, predict, render, sentences, vocoder  # noqa: E402
 from tools.train.__main__ import STAGES  # noqa: E402
 from tools.train.asr import word_error_rate  # noqa: E402
 from tools.train.batched import Batch  # noqa: E402
@@ -31,6 +31,7 @@ from tools.train.decoder import DecoderTrainer  # noqa: E402
 from tools.train.embed import embed, make_model  # noqa: E402
 from tools.train.encoder import EncoderTrainer  # noqa: E402
 from tools.train.export import export  # noqa: E402
+from tools.train.growing import Column, Growing  # noqa: E402
 from tools.train.mimi import decode_features, decode_hidden, decode_wave, encode, load_model  # noqa: E402
 from tools.train.sopro import SoproTrainer, padded  # noqa: E402
 from tools.train.spectra import spectral_loss  # noqa: E402
@@ -105,8 +106,11 @@ def test_resumed_training_gives_the_same_weights(
 ) -> None:
     cfg = tiny_config()
     first = kind(cfg, copy)
+    untrained = {name: tensor.clone() for name, tensor in first.modules.state_dict().items()}
     for _ in range(2):
-        first.train_step()
+        assert all(np.isfinite(value) for value in first.train_step().values())
+    changed = [name for name, tensor in first.modules.state_dict().items() if not torch.equal(tensor, untrained[name])]
+    assert len(changed) > len(untrained) / 3  # what works at 24 kHz stays
     first.checkpoints.save(first.step)
     first.train_step()
     second = kind(cfg, copy)
@@ -192,7 +196,7 @@ def test_interrupted_renderings_and_codes_are_the_same(work: Path, copy: Path) -
         (copy / folder).unlink()
         (copy / folder).mkdir()
         index = (work / folder / "index.jsonl").read_text()
-        kept = 2 if folder == "render" else 3
+        kept = 2
         (copy / folder / "index.jsonl").write_text("".join(index.splitlines(True)[:kept]) + '{"numb')
         for name in names:
             whole = (work / folder / name).read_bytes()
@@ -336,6 +340,44 @@ def test_texts_are_deterministic_and_never_held_out() -> None:
     for template in templates:
         assert set(sentences.SLOT.findall(template)) <= set(categories), template
     assert not forbidden & set(map(sentences.normalise, templates))
+
+
+def test_the_decoder_can_be_tuned_on_predicted_codes(copy: Path) -> None:
+    """`predict` computes what Sopro finds, whatever interrupted it; the second leg says that instead of the data."""
+    cfg = tiny_config()
+    sopro_trainer(cfg, copy).run()
+    DecoderTrainer(cfg, copy).export()
+    predict.make(cfg, copy)
+    path = copy / "predicted" / "codes.u16"
+    whole = path.read_bytes()
+    index = copy / "predicted" / "index.jsonl"
+    index.write_text("".join(index.read_text().splitlines(True)[:2]))
+    path.write_bytes(whole[:100])
+    predict.make(cfg, copy)
+    assert path.read_bytes() == whole
+    first, entry = DecoderTrainer(cfg, copy), render.Renderings(copy, 3).entries[2]
+    cfg.decoder.folder, cfg.decoder.init_from, cfg.decoder.predicted = "tuned", "decoder", 1.0
+    tuned = DecoderTrainer(cfg, copy)
+    assert tuned.predicted is not None and len(tuned.predicted) == tuned.held.frames
+    rows = torch.from_numpy(tuned.held.vectors[entry.start : entry.start + entry.frames].astype(np.float32))
+    true, found = tuned.books.codes(tuned.books.components(rows)), tuned.predicted[entry.start :][: entry.frames]
+    assert np.array_equal(found[:, 0], true[:, 0]) and not np.array_equal(found, true)  # the first codebook is given
+    assert torch.equal(tuned.modules[0][0].weight, first.modules[0][0].weight)
+    asked = [t.losses(t.held.train, np.random.default_rng(1), 2)["mel"].item() for t in (first, tuned)]
+    assert asked[0] != asked[1]
+    path.write_bytes(whole[:-40])
+    with pytest.raises(SystemExit, match="predict"):
+        DecoderTrainer(cfg, copy)
+
+
+def test_what_was_made_from_something_else_is_made_anew(tmp_path: Path) -> None:
+    column = Column("a.u16", np.uint16, 2)
+    for source, expected in (("one", 3), ("one", 6), ("two", 3)):
+        with Growing(tmp_path, "n", column, source=source) as files:
+            for _ in range(3):
+                files.add({"n": 1}, np.full(2, files.count))
+            assert files.count == files.total == expected
+        assert np.fromfile(tmp_path / "a.u16", np.uint16).tolist() == [i for i in range(expected) for _ in range(2)]
 
 
 @needs_flite

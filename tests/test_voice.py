@@ -96,7 +96,7 @@ def test_waveforms_that_cannot_be(wav: np.ndarray) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     tts, folder = tiny.model("v1"), tiny.checkpoint("v1")
     for path in (folder / "ref.wav", tiny.model_file("v1"), tiny.sopro_file("v1"), folder, tmp_path / "none"):
-        with pytest.raises(SoproError, match=path.name):
+        with pytest.raises(VoiceError, match=path.name):
             tts.load_voice(path)
     tiny.voice("v1").save(tmp_path / "v")
     with pytest.raises(FormatError, match="not one made by"):

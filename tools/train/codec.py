@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,14 +15,12 @@ from tools.train.mimi import decoder_parts, encoder_parts, new_model, quantiser_
 
 
 @torch.no_grad()
-def assembled(settings: dict, books: Codebooks, encoder: dict | None, decoder: dict | None) -> MimiModel:
-    """A MimiModel with these codebooks and the stages' weights; None leaves a half untrained."""
+def assembled(settings: dict[str, Any], books: Codebooks, encoder: dict, decoder: dict) -> MimiModel:
+    """A MimiModel with these codebooks and the stages' weights."""
     model = new_model(settings, 0)
     head = nn.Linear(model.config.hidden_size, model.config.codebook_dim, bias=False)
-    if encoder:
-        encoder_parts(model, head).load_state_dict(encoder)
-    if decoder:
-        decoder_parts(model).load_state_dict(decoder)
+    encoder_parts(model, head).load_state_dict(encoder)
+    decoder_parts(model).load_state_dict(decoder)
     semantic, acoustic = quantiser_halves(model)
     semantic.input_proj.weight[..., 0] = books.semantic.T @ head.weight
     acoustic.input_proj.weight[..., 0] = head.weight

@@ -1,17 +1,14 @@
 """Stage `codes`: the corpus as codes, each utterance in one speaker, and the reading of them.
 
 A speaker is a voice and a shift. Codes are those of the true parameters, which the codec's encoder only estimates:
-they are a function of the text and the speaker, as far as anything is. work/codes holds codes.u16 (frames x codebooks,
-one utterance after the other) and index.jsonl; it is made anew when the codebooks have changed (their hash stands in
-the first line).
+they are a function of the text and the speaker, as far as anything is. work/codes (growing.py) holds codes.u16 with a
+row of codes for every frame; it is made anew when the codebooks have changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +19,9 @@ from tools.train.codebooks import Codebooks
 from tools.train.data import Corpus, Entry
 from tools.train.features import vectors
 from tools.train.flite import RATE as SOURCE_RATE
+from tools.train.growing import Column, Growing, read_index
 from tools.train.render import frames_of, parameters
-
-FRAME = 0.08  # seconds
+from tools.train.vocoder import FRAME, RATE
 
 
 def shift_of(number: int, cfg: SimpleNamespace) -> float:
@@ -44,32 +41,13 @@ def codes_of(books: Codebooks, samples: np.ndarray, track: np.ndarray, shift: fl
 def make(cfg: SimpleNamespace, work: Path) -> None:
     """Code every utterance, going on where an interruption stopped."""
     torch.set_num_threads(cfg.codec.threads)
-    folder = work / "codes"
-    folder.mkdir(parents=True, exist_ok=True)
-    index, data, books = folder / "index.jsonl", folder / "codes.u16", Codebooks.load(work)
-    stamp = hashlib.sha256((work / "codebooks.npz").read_bytes()).hexdigest()
-    lines = index.read_text().split("\n")[:-1] if index.exists() else []
-    if not lines or json.loads(lines[0]) != stamp:
-        lines = [json.dumps(stamp)]
-    done = [json.loads(line) for line in lines[1:]]
-    total = sum(entry["frames"] for entry in done)
-    index.write_text("".join(line + "\n" for line in lines))
-    corpus = Corpus(work / "data", cfg.data.validation_every)
-    began = time.time()
-    with open(data, "ab") as out, open(index, "a") as log:
-        out.truncate(2 * len(books.books) * total)
-        for number in range(len(done), len(corpus.entries)):
+    books, corpus = Codebooks.load(work), Corpus(work / "data", cfg.data.validation_every)
+    source = hashlib.sha256((work / "codebooks.npz").read_bytes()).hexdigest()
+    with Growing(work / "codes", "frames", Column("codes.u16", np.uint16, len(books.books)), source=source) as files:
+        for number in range(files.count, len(corpus.entries)):
             shift = shift_of(number, cfg.sopro)
             codes = codes_of(books, corpus.samples(number), corpus.track(number), shift, cfg.codec.lag)
-            frames = len(codes)
-            codes.numpy().astype(np.uint16).tofile(out)
-            out.flush()
-            log.write(json.dumps({"number": number, "shift": shift, "start": total, "frames": frames}) + "\n")
-            log.flush()
-            total += frames
-            if (number + 1) % 1000 == 0:
-                rate = (number + 1 - len(done)) / (time.time() - began)
-                print(f"codes: {number + 1}/{len(corpus.entries)}, {rate:.1f} utterances a second", flush=True)
+            files.add({"number": number, "shift": shift, "frames": len(codes)}, codes.numpy())
 
 
 class Coded:
@@ -77,8 +55,7 @@ class Coded:
 
     def __init__(self, work: Path, cfg: SimpleNamespace) -> None:
         self.corpus, self.delay = Corpus(work / "data", cfg.data.validation_every), cfg.codec.lag
-        lines = (work / "codes" / "index.jsonl").read_text().split("\n")[1:-1]
-        self.entries = [json.loads(line) for line in lines]
+        self.entries = read_index(work / "codes")
         self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(
             -1, cfg.codec.mimi["num_quantizers"]
         )
@@ -108,7 +85,7 @@ class Coded:
     def places(self, number: int) -> torch.Tensor | None:
         """For each frame the token (with <bos> = 0) spoken then, (T,) float; None if flite's words are others."""
         entry, coded = self.corpus.entries[number], self.entries[number]
-        times = ((np.arange(coded["frames"]) + 0.5) * FRAME - self.delay) * coded["shift"]
+        times = ((np.arange(coded["frames"]) + 0.5) * FRAME / RATE - self.delay) * coded["shift"]
         return places(entry, times)
 
 

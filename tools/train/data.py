@@ -1,50 +1,33 @@
 """Stage `data`: texts spoken by flite, and the reading of what was made.
 
-A corpus folder holds audio.i16 (all utterances one after the other, 16 kHz), track.f16 (flite.Speech's, a row per
-80 samples) and index.jsonl (one line per utterance, written after its samples: what an interruption leaves is cut off).
+A corpus folder (growing.py) holds audio.i16 (all utterances one after the other, 16 kHz), track.f16 (flite.Speech's, a
+row per 80 samples) and index.jsonl (one line per utterance).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from tools.train.flite import HOP, RATE, WIDTH, Speech, speak
+from tools.train.flite import HOP, WIDTH, Speech, speak
+from tools.train.growing import Column, Growing, read_index
 from tools.train.sentences import sentence
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
     """Fill work/data up to cfg.data.utterances, going on where it stopped."""
-    folder = work / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    index = folder / "index.jsonl"
-    entries = read_index(index)
-    samples = entries[-1].start + entries[-1].samples if entries else 0
-    began, first = time.time(), len(entries)
-    index.write_text("".join(json.dumps(vars(e)) + "\n" for e in entries))  # an unfinished line goes
-    with open(folder / "audio.i16", "ab") as audio, open(folder / "track.f16", "ab") as track, open(index, "a") as out:
-        audio.truncate(2 * samples)
-        track.truncate(2 * WIDTH * (samples // HOP))
-        for i in range(first, cfg.data.utterances):
+    columns = Column("audio.i16", np.int16, 1), Column("track.f16", np.float16, Fraction(WIDTH, HOP))
+    with Growing(work / "data", "samples", *columns) as files:
+        for i in range(files.count, cfg.data.utterances):
             text, voice = sentence(i, cfg.data), voice_of(i, cfg.data)
             speech = aligned(speak(text, voice))
-            speech.samples.tofile(audio)
-            speech.track.astype(np.float16).tofile(track)
-            audio.flush()
-            track.flush()
-            entry = Entry(text, voice, samples, len(speech.samples), speech.phones, speech.words)
-            out.write(json.dumps(vars(entry)) + "\n")
-            out.flush()
-            samples += len(speech.samples)
-            if (i + 1) % 200 == 0:
-                rate = (i + 1 - first) / (time.time() - began)
-                print(f"data: {i + 1} utterances, {samples / RATE / 3600:.2f} h, {rate:.1f} a second", flush=True)
+            entry = Entry(text, voice, 0, len(speech.samples), speech.phones, speech.words)
+            files.add(vars(entry), speech.samples, speech.track)
 
 
 def voice_of(index: int, cfg: SimpleNamespace) -> str:
@@ -78,19 +61,11 @@ class Entry:
         return np.where(seconds < 0, 0, ids[np.searchsorted(ends, seconds, side="right")])
 
 
-def read_index(path: Path) -> list[Entry]:
-    """All complete lines of an index."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    return [Entry(**json.loads(line)) for line in lines]
-
-
 class Corpus:
     """A corpus folder for reading; `train` and `validation` are lists of utterance numbers."""
 
     def __init__(self, folder: Path, validation_every: int) -> None:
-        self.entries = read_index(folder / "index.jsonl")
+        self.entries = [Entry(**record) for record in read_index(folder)]
         self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
         self.tracks = np.memmap(folder / "track.f16", np.float16, "r").reshape(-1, WIDTH)
         numbers = range(len(self.entries))

@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from tools.train.codebooks import Codebooks
 from tools.train.features import voicing
 from tools.train.mimi import decode_features, decode_hidden, decode_wave, decoder_parts, groups, new_model
-from tools.train.render import Renderings
+from tools.train.render import WARM_UP, Renderings
 from tools.train.spectra import spectral_loss
 from tools.train.training import Trainer, stacked
 from tools.train.vocoder import FRAME, HOPS
-
-WARM_UP = 2  # frames at a crop's beginning that are not counted, since their past was cut off
 
 
 class DecoderTrainer(Trainer):
@@ -31,23 +29,18 @@ class DecoderTrainer(Trainer):
 
     def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
         self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
-        self.frames, self.folder, self.bfloat16 = cfg.codec.frames, work / cfg.decoder.folder, cfg.codec.bfloat16
-        self.predicted = None
-        if cfg.decoder.predicted:
-            self.predicted = np.memmap(work / "predicted.u16", np.uint16, "r").reshape(-1, len(self.books.books))
+        self.frames, self.bfloat16 = cfg.codec.frames, cfg.codec.bfloat16
+        self.predicted = read_predicted(work, len(self.books.books)) if cfg.decoder.predicted else None
         self.model = new_model(cfg.codec.mimi, cfg.decoder.seed)
         self.modules = decoder_parts(self.model)
-        self.scale = float(self.books.rows(self.codes_of_some())[1].square().mean().sqrt())
+        scale = self.books.components(stacked(list(self.held.vectors[:4000]))).square().mean().sqrt().item()
         for projection in self.modules[0]:  # so that what enters is of the order of 1
-            nn.init.normal_(projection.weight, std=self.model.config.codebook_dim**-0.5 / self.scale)
+            nn.init.normal_(projection.weight, std=self.model.config.codebook_dim**-0.5 / scale)
         if cfg.decoder.init_from:
             self.modules.load_state_dict(torch.load(work / cfg.decoder.init_from / "weights.pt", weights_only=True))
-        super().__init__(cfg.decoder, self.folder, groups(self.model, self.modules))
-
-    def codes_of_some(self) -> Tensor:
-        """(1, 4000, Q) of the first frames."""
-        rows = torch.from_numpy(self.held.vectors[:4000].astype(np.float32))
-        return self.books.codes(self.books.components(rows))[None]
+        super().__init__(cfg.decoder, work / cfg.decoder.folder, groups(self.model, self.modules))
+        if self.predicted is not None and len(self.predicted) < self.held.frames:
+            raise SystemExit("decoder.predicted: stage `predict` has not seen all that was rendered; run it again")
 
     def speak(self, rows: tuple[Tensor, Tensor]) -> Tensor:
         """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
@@ -79,8 +72,10 @@ class DecoderTrainer(Trainer):
         sums = [self.losses(self.held.validation, np.random.default_rng(i), 16) for i in range(3)]
         return {k: float(np.mean([s[k].item() for s in sums])) for k in sums[0]}
 
-    def export(self) -> None:
-        torch.save(self.modules.state_dict(), self.folder / "weights.pt")
+
+def read_predicted(work: Path, books: int) -> np.ndarray:
+    """Stage `predict`'s codes (frames, Q)."""
+    return np.memmap(work / "predicted" / "codes.u16", np.uint16, "r").reshape(-1, books)
 
 
 def train(cfg: SimpleNamespace, work: Path) -> None:

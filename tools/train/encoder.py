@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from tools.train.codebooks import Codebooks
 from tools.train.mimi import encode, encoder_parts, groups, new_model
-from tools.train.render import Renderings
+from tools.train.render import WARM_UP, Renderings
 from tools.train.training import Trainer, stacked
-
-WARM_UP = 2  # frames at a crop's beginning that are not counted, since their past was cut off
 
 
 class EncoderTrainer(Trainer):
@@ -27,7 +25,7 @@ class EncoderTrainer(Trainer):
 
     def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
         self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
-        self.frames, self.folder, self.bfloat16 = cfg.codec.frames, work / "encoder", cfg.codec.bfloat16
+        self.frames, self.bfloat16 = cfg.codec.frames, cfg.codec.bfloat16
         self.model = new_model(cfg.codec.mimi, cfg.encoder.seed)
         self.head = nn.Linear(self.model.config.hidden_size, self.model.config.codebook_dim, bias=False)
         self.modules = encoder_parts(self.model, self.head)
@@ -54,17 +52,15 @@ class EncoderTrainer(Trainer):
 
     def validate(self) -> dict[str, float]:
         loss, wanted, found = self.error(self.held.validation, np.random.default_rng(0), 48)
-        same = (self.books.codes(wanted) == self.books.codes(found)).float().mean((0, 1))
-        rounded = self.books.rows(self.books.codes(found))[1]
-        return {
-            "error": loss.item(),
-            "coded": (rounded - wanted).square().sum(-1).mean().item(),
-            "ideal": (self.books.rows(self.books.codes(wanted))[1] - wanted).square().sum(-1).mean().item(),
-            "variance": wanted.square().sum(-1).mean().item(),
-        } | {f"same_{i}": share.item() for i, share in enumerate(same)}
-
-    def export(self) -> None:
-        torch.save(self.modules.state_dict(), self.folder / "weights.pt")
+        ideal, coded = self.books.codes(wanted), self.books.codes(found)
+        away = [self.books.rows(codes)[1] - wanted for codes in (coded, ideal)] + [wanted]
+        squares = [rows.square().sum(-1).mean().item() for rows in away]
+        same = (ideal == coded).float().mean((0, 1))
+        return (
+            {"error": loss.item()}
+            | dict(zip(("coded", "ideal", "variance"), squares, strict=True))
+            | {f"same_{i}": share.item() for i, share in enumerate(same)}
+        )
 
 
 def train(cfg: SimpleNamespace, work: Path) -> None:

@@ -11,7 +11,8 @@ project's engine from a converted file. Figures are added to work/evaluation.jso
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from transformers import MimiModel
 
 from sopro_np.evaluate import pitch
 from sopro_np.evaluate.world import pitch_track
+from sopro_np.models import VOICE_SUFFIX
 from tools.train.asr import RECOGNISERS, word_error_rate
 from tools.train.codebooks import Codebooks
 from tools.train.data import aligned
@@ -31,7 +33,7 @@ from tools.train.flite import speak
 from tools.train.mimi import load_model
 from tools.train.render import frames_of, gain, parameters, shifted
 from tools.train.sentences import held_out
-from tools.train.vocoder import RATE, speech
+from tools.train.vocoder import FRAME, RATE, speech
 
 Speaker = Callable[[str, str, float], np.ndarray]  # (text, voice, shift) -> waveform (n,) at 24 kHz
 
@@ -40,7 +42,7 @@ def source(text: str, voice: str, shift: float) -> np.ndarray:
     """Flite's speech at 24 kHz, as loud as in training, a whole number of frames, the last of them silent."""
     wave = shifted(speak(text, voice).samples.astype(np.float32) / 32768, shift)
     wave = wave * gain(wave)
-    return np.pad(wave, (0, -len(wave) % 1920 + 1920)).astype(np.float32)
+    return np.pad(wave, (0, -len(wave) % FRAME + FRAME)).astype(np.float32)
 
 
 def rendered(lag: float, books: Codebooks | None, model: MimiModel | None = None) -> Speaker:
@@ -75,39 +77,46 @@ def resynthesis(model: MimiModel, codebooks: int) -> Speaker:
     return speaker
 
 
-def synthesis(path: str, longest: int = 100) -> Speaker:
-    """The engine's speech with flite's as the reference; an utterance of `longest` frames has failed to stop."""
+def synthesis(cfg: SimpleNamespace, longest: int = 100) -> Speaker:
+    """The engine's speech, in the voice saved beside the model where there is one, else after flite's recording.
+
+    An utterance of `longest` frames has failed to stop.
+    """
     import sopro_np
 
-    tts = sopro_np.load(path)
+    tts, saved = sopro_np.load(cfg.evaluate.model), {tuple(v): name for name, v in cfg.embed.voices.items()}
     voices: dict[tuple[str, float], sopro_np.Voice] = {}
 
     def speaker(text: str, voice: str, shift: float) -> np.ndarray:
         if (voice, shift) not in voices:
-            voices[voice, shift] = tts.voice(source(REFERENCE, voice, shift))
+            file = tts.path.with_name(f"{saved.get((voice, shift))}{VOICE_SUFFIX}")
+            known = file.exists()
+            voices[voice, shift] = tts.load_voice(file) if known else tts.voice(source(REFERENCE, voice, shift))
         wave = tts.synthesize(text, voice=voices[voice, shift], max_frames=longest, seed=1)
-        if len(wave) >= longest * 1920:
+        if len(wave) >= longest * FRAME:
             print(f"evaluate: no end within {longest} frames: {text}", flush=True)
         return wave
 
     return speaker
 
 
-def speakers(cfg: SimpleNamespace, work: Path) -> Iterator[tuple[str, Speaker]]:
-    """What is to be measured, with its name."""
-    yield "source", source
-    yield "vocoder", rendered(cfg.codec.lag, None)
-    folder = work / "codec" / "mimi"
+def speakers(cfg: SimpleNamespace, work: Path) -> dict[str, Callable[[], Speaker]]:
+    """What can be measured: how to come by the speaker, by its name."""
+    found: dict[str, Callable[[], Speaker]] = {
+        "source": lambda: source,
+        "vocoder": lambda: rendered(cfg.codec.lag, None),
+    }
     if (work / "codebooks.npz").exists():
         books = Codebooks.load(work)
-        yield "codes", rendered(cfg.codec.lag, books)
-    if folder.exists():
-        model = load_model(folder).eval()
-        yield "decoder", rendered(cfg.codec.lag, books, model)
-        for count in cfg.evaluate.codebooks or [model.config.num_quantizers]:
-            yield f"codec{count}", resynthesis(model, count)
+        found["codes"] = lambda: rendered(cfg.codec.lag, books)
+        if (work / "codec" / "mimi").exists():
+            model = load_model(work / "codec" / "mimi").eval()
+            found["decoder"] = lambda: rendered(cfg.codec.lag, books, model)
+            for count in cfg.evaluate.codebooks or [model.config.num_quantizers]:
+                found[f"codec{count}"] = partial(resynthesis, model, count)
     if cfg.evaluate.model:
-        yield "speech", synthesis(cfg.evaluate.model)
+        found["speech"] = lambda: synthesis(cfg)
+    return found
 
 
 def evaluate(cfg: SimpleNamespace, work: Path) -> None:
@@ -117,8 +126,13 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     known = json.loads(report.read_text()) if report.exists() else {}
     texts = held_out()[: cfg.evaluate.sentences]
     recognise = {name: RECOGNISERS[name]() for name in cfg.evaluate.recognisers}
-    for condition, speaker in speakers(cfg, work):
-        for voice, shift in ((v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts):
+    people = [(v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts]
+    pitches: dict[str, list[float]] = {}
+    for condition, speaker_of in speakers(cfg, work).items():
+        if cfg.evaluate.conditions and condition not in cfg.evaluate.conditions:
+            continue
+        speaker = speaker_of()
+        for voice, shift in people:
             key = f"{condition} {voice} {shift:g} {len(texts)}"
             if condition not in ("source", "vocoder") or key not in known or set(known[key]) < set(recognise):
                 waves = [speaker(text, voice, shift) for text in texts]
@@ -128,4 +142,12 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
                 known[key]["pitch"] = float(np.nanmedian([pitch.median(pitch_track(w, RATE)) for w in waves]))
                 report.write_text(json.dumps(known, indent=1))
             figures = " ".join(f"{n} {v:.3f}" for n, v in known[key].items())
+            pitches.setdefault(condition, []).append(known[key]["pitch"])
             print(f"{key} sentences: {figures}", flush=True)
+    if len(people) > 2 and "source" in pitches:
+        for condition, medians in pitches.items():
+            related = np.corrcoef(pitches["source"], medians)[0, 1]
+            print(
+                f"{condition}: correlation of {len(people)} speakers' pitch with the source's: {related:.3f}",
+                flush=True,
+            )

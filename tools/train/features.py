@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.train.vocoder import HOPS, RATE, SIZE, cepstrum_basis
+from tools.train.flite import STRENGTHS
+from tools.train.mel import spaced
+from tools.train.vocoder import FRAME, HOP, HOPS, RATE, SIZE, cepstrum_basis
 
 POINTS = 48  # frequencies of an envelope
 COSINES = 22  # coefficients kept of it
@@ -20,7 +22,8 @@ FLOOR = 7e-4  # amplitude below which a band counts as silent; speech here has a
 LOUDNESS, DETAIL = 0.5, 0.8  # weights of the first coefficient, and of those from the 12th on
 VOICING = 1.2  # weights of a band's voicing, and of the logarithm of the periods per frame
 PITCH = 32.0
-WIDTH = HOPS * (COSINES + 5) + 1
+PER_HOP = COSINES + STRENGTHS
+WIDTH = HOPS * PER_HOP + 1
 
 
 class Parameters(NamedTuple):
@@ -39,8 +42,7 @@ class Parameters(NamedTuple):
 @cache
 def points() -> np.ndarray:
     """(POINTS,) Hz, equally spaced on the mel scale."""
-    mel = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (60.0, 8000.0)), POINTS)
-    return 700 * (10 ** (mel / 2595) - 1)
+    return spaced(60, 8000, POINTS)
 
 
 @cache
@@ -68,18 +70,18 @@ def at_times(track: np.ndarray, gain: float, seconds: np.ndarray, shift: float) 
 
     The times are 5 ms apart, and whole frames of them; before and after the track there is silence.
     """
-    place = seconds * shift / 0.005 - 0.5  # a row stands for the middle of its hop
+    place = seconds * shift * RATE / HOP - 0.5  # a row stands for the middle of its hop
     inside = (place >= 0) & (place <= len(track) - 1)
     low = np.clip(np.floor(place).astype(int), 0, len(track) - 2)
     part = np.clip(place - low, 0, 1)[:, None]
     values = track[low] * (1 - part) + track[low + 1] * part
     nearest = track[np.clip(np.round(place).astype(int), 0, len(track) - 1), 0]
     pitch = np.where(inside, nearest, 0) * shift
-    cepstra = values[:, 6:].copy()
+    cepstra = values[:, 1 + STRENGTHS :].copy()
     cepstra[:, 0] += np.log(gain)
     cepstra[~inside] = 0
     cepstra[~inside, 0] = np.log(1e-5)
-    return Parameters(cepstra, (pitch > 0).astype(float), values[:, 1:6], periods(pitch))
+    return Parameters(cepstra, (pitch > 0).astype(float), values[:, 1 : 1 + STRENGTHS], periods(pitch))
 
 
 def periods(pitch: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def periods(pitch: np.ndarray) -> np.ndarray:
     if not known.any():
         return np.full(len(frames), 8.0)
     mean = frames.sum(1)[known] / voiced.sum(1)[known]
-    return np.round(np.maximum(2, np.interp(number, number[known], mean) * 0.08))
+    return np.round(np.maximum(2, np.interp(number, number[known], mean) * FRAME / RATE))
 
 
 def vectors(parameters: Parameters, shift: float) -> np.ndarray:
@@ -100,7 +102,7 @@ def vectors(parameters: Parameters, shift: float) -> np.ndarray:
     levels = 0.5 * np.log(np.exp(2 * levels) + FLOOR**2)
     basis, weights = cosines()
     strengths = parameters.strengths * parameters.voiced[:, None] * VOICING
-    hops = np.concatenate((levels @ basis * weights, strengths), 1).reshape(-1, HOPS * (COSINES + 5))
+    hops = np.concatenate((levels @ basis * weights, strengths), 1).reshape(-1, HOPS * PER_HOP)
     return np.concatenate((hops, PITCH * np.log(parameters.turns)[:, None]), 1).astype(np.float32)
 
 
@@ -116,12 +118,12 @@ def minimum_phase(levels: np.ndarray) -> np.ndarray:
 
 def voicing(vectors: np.ndarray) -> np.ndarray:
     """Strengths of the bands' voicing (t, 5), 0 to 1, in vectors (t / HOPS, WIDTH)."""
-    return np.clip(vectors[:, :-1].reshape(-1, COSINES + 5)[:, COSINES:] / VOICING, 0, 1)
+    return np.clip(vectors[:, :-1].reshape(-1, PER_HOP)[:, COSINES:] / VOICING, 0, 1)
 
 
 def heard(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What vocoder.speech takes, of vectors (T, WIDTH): the way back, to listen to what codes keep."""
-    hops = vectors[:, :-1].reshape(-1, COSINES + 5)
+    hops = vectors[:, :-1].reshape(-1, PER_HOP)
     basis, weights = cosines()
     levels = (hops[:, :COSINES] / weights) @ basis.T
     turns = np.maximum(2, np.round(np.exp(vectors[:, -1] / PITCH)))

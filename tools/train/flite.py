@@ -17,6 +17,8 @@ RATE = 16000  # samples a second of every voice here
 HOP = 80  # samples between parameters, 5 ms
 STRENGTHS, CEPSTRA = 5, 25
 WIDTH = 1 + STRENGTHS + CEPSTRA
+POSTFILTER = 1.4  # factor of all cepstra but the first two, as flite's
+HIGHEST = 600  # Hz: one frame in a million has an infinite pitch
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def speak(text: str, voice: str) -> Speech:
         library.delete_utterance(utterance)
     main, strengths = parts
     statistics = main[:, 2:].reshape(len(main), -1, 2)[:, : 2 * CEPSTRA]  # pitch and its deviation come first
-    pitch = np.where(main[:, :1] < 600, main[:, :1], 0)  # one frame in a million has an infinite one
+    pitch = np.where(main[:, :1] < HIGHEST, main[:, :1], 0)
     return Speech(samples, phones, words, np.concatenate((pitch, strengths, trajectories(statistics)), 1))
 
 
@@ -146,7 +148,7 @@ def trajectories(statistics: np.ndarray) -> np.ndarray:
         right[1:] += (slope * means[:, CEPSTRA + k])[:-1] / 2
         right[:-1] -= (slope * means[:, CEPSTRA + k])[1:] / 2
         out[:, k] = solveh_banded(bands, right, lower=True)
-    out[:, 2:] *= 1.4
+    out[:, 2:] *= POSTFILTER
     return out
 
 

@@ -11,10 +11,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import MimiConfig, MimiModel
+
+from tools.train.mel import spaced
 
 OPEN = 2  # channels in use at 24 kHz
 SCALE = 0.1  # of the signal inside an ELU
@@ -50,9 +53,7 @@ def band_filters(count: int, size: int) -> Tensor:
 
     Three rectified phases add up to a band's envelope, nearly without ripple.
     """
-    bands = -(-count // 3)
-    mel = torch.linspace(2595 * math.log10(1 + 120 / 700), 2595 * math.log10(1 + 8000 / 700), bands)
-    centres = 700 * (10 ** (mel / 2595) - 1)
+    centres = torch.from_numpy(spaced(120, 8000, -(-count // 3)).astype(np.float32))
     turns = centres[:, None, None] / 24000 * torch.arange(size) + torch.arange(3)[:, None] / 3
     filters = (2 * math.pi * turns).cos() * torch.hann_window(size)
     filters = (filters - filters.mean(-1, keepdim=True)).flatten(0, 1)[:count]

@@ -1,14 +1,12 @@
 """Stage `render`: every utterance as the codec is to say it (vocoder.py), in one shift, with its frames' vectors.
 
-work/render holds audio.i16 (24 kHz), vectors.f16 (features.WIDTH values a frame) and index.jsonl. The originals stay
+work/render (growing.py) holds audio.i16 (24 kHz) and vectors.f16 (features.WIDTH values a frame). The originals stay
 where they are: what the encoder listens to is resampled from them crop by crop.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -19,9 +17,11 @@ import soxr
 from tools.train.data import Corpus
 from tools.train.features import WIDTH, Parameters, at_times, vectors
 from tools.train.flite import RATE as SOURCE_RATE
+from tools.train.growing import Column, Growing, read_index
 from tools.train.vocoder import FRAME, HOP, RATE, speech
 
 LEVEL = 0.07  # RMS of every utterance
+WARM_UP = 2  # frames at a crop's beginning that do not count in training: their past was cut off
 
 
 @dataclass
@@ -47,7 +47,7 @@ def gain(wave: np.ndarray) -> float:
 
 def frames_of(seconds: float) -> int:
     """Frames of an utterance of that length, the last one silent."""
-    return int(np.ceil(seconds / 0.08)) + 1
+    return int(np.ceil(seconds * RATE / FRAME)) + 1
 
 
 def hop_times(frames: int, before: float) -> np.ndarray:
@@ -62,40 +62,19 @@ def parameters(samples: np.ndarray, track: np.ndarray, shift: float, before: flo
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
     """Render utterance after utterance, going on where an interruption stopped."""
-    folder = work / "render"
-    folder.mkdir(parents=True, exist_ok=True)
-    index = folder / "index.jsonl"
-    lines = index.read_text().split("\n")[:-1] if index.exists() else []
-    index.write_text("".join(line + "\n" for line in lines))
-    done = [Rendering(**json.loads(line)) for line in lines]
-    total = done[-1].start + done[-1].frames if done else 0
-    began, first = time.time(), len(done)
-    with (
-        open(folder / "audio.i16", "ab") as audio,
-        open(folder / "vectors.f16", "ab") as rows,
-        open(index, "a") as out,
-    ):
-        audio.truncate(2 * total * FRAME)
-        rows.truncate(2 * total * WIDTH)
-        corpus = Corpus(work / "data", cfg.data.validation_every)
-        for number in range(first, len(corpus.entries)):
+    corpus = Corpus(work / "data", cfg.data.validation_every)
+    columns = Column("audio.i16", np.int16, FRAME), Column("vectors.f16", np.float16, WIDTH)
+    with Growing(work / "render", "frames", *columns) as files:
+        for number in range(files.count, len(corpus.entries)):
             rng = np.random.default_rng([cfg.codec.seed, number])
             shift = 1.0 if rng.random() < cfg.codec.unshifted else float(rng.uniform(*cfg.codec.shifts))
-            onset = float(rng.uniform(0, 0.08))
+            onset = float(rng.uniform(0, FRAME / RATE))
             before = onset + cfg.codec.lag
             frames = frames_of(corpus.entries[number].samples / SOURCE_RATE / shift + before)
             found = parameters(corpus.samples(number), corpus.track(number), shift, before, frames)
             wave = speech(found.spectrum(shift), found.voiced, found.strengths, found.turns, shift)
-            (wave * 32767).clip(-32768, 32767).astype(np.int16).tofile(audio)
-            vectors(found, shift).astype(np.float16).tofile(rows)
-            audio.flush()
-            rows.flush()
-            out.write(json.dumps(asdict(Rendering(number, shift, onset, total, frames))) + "\n")
-            out.flush()
-            total += frames
-            if (number + 1) % 200 == 0:
-                rate = (number + 1 - first) / (time.time() - began)
-                print(f"render: {number + 1} utterances, {rate:.1f} a second", flush=True)
+            record = vars(Rendering(number, shift, onset, 0, frames))
+            files.add(record, (wave * 32767).clip(-32768, 32767), vectors(found, shift))
 
 
 class Crop(NamedTuple):
@@ -115,11 +94,11 @@ class Renderings:
     def __init__(self, work: Path, validation_every: int) -> None:
         folder = work / "render"
         self.corpus = Corpus(work / "data", validation_every)
-        lines = (folder / "index.jsonl").read_text().split("\n")[:-1]
-        self.entries = [Rendering(**json.loads(line)) for line in lines]
+        self.entries = [Rendering(**record) for record in read_index(folder)]
         self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
         self.vectors = np.memmap(folder / "vectors.f16", np.float16, "r")
-        self.vectors = self.vectors[: len(self.vectors) // WIDTH * WIDTH].reshape(-1, WIDTH)
+        self.frames = self.entries[-1].start + self.entries[-1].frames
+        self.vectors = self.vectors[: self.frames * WIDTH].reshape(-1, WIDTH)
         self.train = [i for i, e in enumerate(self.entries) if e.number % validation_every]
         self.validation = [i for i, e in enumerate(self.entries) if e.number % validation_every == 0]
 

@@ -41,7 +41,7 @@ class SoproTrainer(Trainer):
     name = "sopro"
 
     def __init__(self, cfg: SimpleNamespace, folder: Path, coded: Coded) -> None:
-        self.coded, self.folder, self.best = coded, folder, folder / "best.json"
+        self.coded, self.best = coded, folder / "best.json"
         self.tokenizer = character_tokenizer()
         self.batched = Batched(cfg.model, self.tokenizer.get_vocab_size(), cfg.seed, cfg.dropout)
         self.model = self.modules = self.batched.model
@@ -74,11 +74,12 @@ class SoproTrainer(Trainer):
         target = F.pad(batch.codes[..., 0], (0, 1)).scatter(1, batch.frames[:, None], model.eos)
         counted = F.pad(inside, (1, 0), value=True)
         hits["hit_0"] = (logits.argmax(-1) == target)[counted].float().mean()
-        losses = {"ar": F.cross_entropy(logits[counted], target[counted], label_smoothing=self.cfg.label_smoothing)}
+        losses = {"ar": F.cross_entropy(logits[counted], target[counted])}
         distance = (torch.arange(batch.ids.shape[1]) - batch.places[..., None]) / REACH
         known = inside & ~batch.places.isnan()
-        cost = (1 - torch.exp(-0.5 * distance.square()))[known]
-        losses["guide"] = sum((w.mean(1)[:, :-1][known] * cost).sum(-1).mean() for w in attention) / len(attention)
+        cost = (1 - torch.exp(-0.5 * distance.square())).nan_to_num() * known[..., None]
+        strays = sum((w.mean(1)[:, :-1] * cost).sum() for w in attention) / len(attention)
+        losses["guide"] = strays / known.sum().clamp_min(1)
         for stage, heads in self.batched.nar(cond[:, :-1], given, groups, inside).items():
             items = groups[stage]
             if items.start == items.stop:  # fewer items than stages

@@ -1,4 +1,4 @@
-"""Spectral losses and features. Waveforms are (B, n) at 24 kHz; levels are relative to an amplitude of 1."""
+"""The decoder's losses. Waveforms are (B, n) at 24 kHz; levels are relative to an amplitude of 1."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RATE = 24000
-HOP = 120  # samples between values of `tonal`
+from tools.train.mel import spaced
+from tools.train.vocoder import HOP, RATE
+
 QUIET = 1e-3, 4e-3  # amplitudes of levels and of single bins below which little counts; speech has an RMS of 0.07
 
 
 @cache
 def mel_matrix(size: int, bands: int, low: float = 60.0, high: float = 9000.0) -> Tensor:
-    """(size/2 + 1, bands) triangles of unit sum, equally spaced on the mel scale 2595 log10(1 + f/700)."""
-    points = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (low, high)), bands + 2)
-    edges = 700 * (10 ** (points / 2595) - 1)
+    """(size/2 + 1, bands) triangles of unit sum, equally spaced on the mel scale."""
+    edges = spaced(low, high, bands + 2)
     bins = np.fft.rfftfreq(size, 1 / RATE)[:, None]
     up = (bins - edges[:-2]) / np.diff(edges)[:-1]
     down = (edges[2:] - bins) / np.diff(edges)[1:]
@@ -36,7 +36,7 @@ def spectrum(wave: Tensor, size: int) -> Tensor:
 
 
 def spectral_loss(wave: Tensor, target: Tensor, tonal: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Distances of complex spectra and of log mel bands: waves (B, n), tonal (B, n / 120) -> two scalars.
+    """Distances of complex spectra and of log mel bands: waves (B, n), tonal (B, n / HOP) -> two scalars.
 
     A complex spectrum's error counts in proportion to the level of the target around it (saying nothing costs about
     1), and where speech is tonal: of noise only the level matters. One resolution only: the caller draws another

@@ -24,7 +24,7 @@ class Trainer(ABC):
 
     def __init__(self, cfg: SimpleNamespace, folder: Path, groups: list[dict[str, Any]]) -> None:
         """`groups`: Adam's, each with a `pace`, the factor of its learning rate."""
-        self.cfg, self.groups = cfg, groups
+        self.cfg, self.folder, self.groups = cfg, folder, groups
         self.optimiser = torch.optim.AdamW(
             groups, lr=cfg.learning_rate, betas=tuple(cfg.betas), weight_decay=cfg.weight_decay, fused=True
         )
@@ -39,9 +39,9 @@ class Trainer(ABC):
     def validate(self) -> dict[str, float]:
         """Losses over unseen utterances; the first is the one that counts."""
 
-    @abstractmethod
     def export(self) -> None:
-        """Write what later stages need."""
+        """Write what later stages need: the weights."""
+        torch.save(self.modules.state_dict(), self.folder / "weights.pt")
 
     def train_step(self) -> dict[str, float]:
         """One update."""

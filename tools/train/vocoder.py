@@ -9,8 +9,8 @@ carry, a source and a filter (Fant 1960; mixed excitation as in MELP) in step wi
 * the noise is the same 80 ms in every frame;
 * the filter has minimum phase, so that it follows from the envelope.
 
-An envelope is a log amplitude at ENVELOPE.size frequencies, every 5 ms. Sounds of a shifted speaker are computed at
-the shifted frequencies, without resampling.
+An envelope is a log amplitude at SIZE / 2 + 1 frequencies, every 5 ms. Sounds of a shifted speaker are computed at the
+shifted frequencies, without resampling.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from functools import cache
 
 import numpy as np
 
+from tools.train.flite import RATE as SOURCE_RATE
+
 RATE = 24000
 FRAME = 1920  # samples, 80 ms
 HOP = 120  # samples between parameters, 5 ms
 HOPS = FRAME // HOP
 SIZE = 512  # samples of an impulse response, 21 ms: speech's filters have died away
 ALPHA = 0.42  # bilinear warping of flite's mel-cepstra at 16 kHz
-SOURCE_RATE = 16000
 TONAL = 1.7  # times a band's strength of voicing is its share of pulses: a decoder learns pulses, noise it only copies
 BAND_EDGES = (0, 1000, 2000, 4000, 6000, 8000)  # Hz, of flite's strengths of voicing
 
