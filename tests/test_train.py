@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from tools.train.encoder import EncoderTrainer  # noqa: E402
 from tools.train.export import export  # noqa: E402
 from tools.train.growing import Column, Growing  # noqa: E402
 from tools.train.mimi import decode_features, decode_hidden, decode_wave, encode, load_model  # noqa: E402
+from tools.train.oracle import SoproV15  # noqa: E402
 from tools.train.sopro import SoproTrainer, padded  # noqa: E402
 from tools.train.spectra import spectral_loss  # noqa: E402
 from tools.train.tokenizer import encode as encode_text  # noqa: E402
@@ -42,25 +44,26 @@ needs_flite = pytest.mark.skipif(not flite.available(), reason="flite's library 
 TINY = {
     "num_filters": 2, "hidden_size": 16, "upsample_groups": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 16, "codebook_dim": 8,
-    "vector_quantization_hidden_dimension": 8, "num_quantizers": 4,
+    "vector_quantization_hidden_dimension": 8, "num_quantizers": 5,
 }  # fmt: skip
 TINY_SOPRO = {
-    "num_codebooks": 4, "stage_E": [5, 4],
+    "num_codebooks": 5, "stage_E": [5, 5],
     "codebook_size": 16, "d_model": 16, "n_layers_text": 1, "n_layers_ar": 2, "n_layers_nar": 1, "nar_head_dim": 8,
     "sv_student_dim": 8, "pos_emb_max": 64,
 }  # fmt: skip
 
 
-def tiny_config() -> SimpleNamespace:
+def tiny_config(architecture: str = "sopro_v15") -> SimpleNamespace:
     """Everything at toy size."""
     settings = {
         "codec.frames": 6, "codec.bfloat16": False, "codec.clustered": 40, "codec.semantic": 4,
         "encoder.batch": 2, "encoder.steps": 3, "decoder.batch": 2, "decoder.steps": 3,
-        "sopro.batch": 4, "sopro.steps": 3, "sopro.reference_frames": [3, 6], "sopro.shifts": [0.9],
+        "sopro.batch": 4, "sopro.steps": 3, "sopro.reference_frames": [4, 8], "sopro.shifts": [0.9],
+        "sopro.architecture": architecture,
         "data.validation_every": 3,
     }  # fmt: skip
     settings |= {f"codec.mimi.{k}": v for k, v in TINY.items()}
-    settings |= {f"sopro.model.{k}": v for k, v in TINY_SOPRO.items()}
+    settings |= {f"sopro.models.{architecture}.{k}": v for k, v in TINY_SOPRO.items()}
     return load_config(None, tuple(f"{k}={json.dumps(v)}" for k, v in settings.items()))
 
 
@@ -157,9 +160,10 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
     assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
 
 
-def test_batches_compute_what_single_utterances_do(copy: Path) -> None:
+@pytest.mark.parametrize("architecture", ["sopro_v1", "sopro_v15"])
+def test_batches_compute_what_single_utterances_do(copy: Path, architecture: str) -> None:
     """The trainer's padded passes against the torch oracle's, utterance by utterance."""
-    trainer = sopro_trainer(tiny_config(), copy)
+    trainer = sopro_trainer(tiny_config(architecture), copy)
     model, batched = trainer.model.eval(), trainer.batched
     long, short = trainer.coded.codes(1), trainer.coded.codes(2)[:7]
     ids = [torch.tensor([1, 5, 9, 12, 8, 2]), torch.tensor([1, 7, 2])]
@@ -167,24 +171,53 @@ def test_batches_compute_what_single_utterances_do(copy: Path) -> None:
     batch = Batch(
         padded(ids), torch.tensor([6, 3]), padded([long, short]), torch.tensor([len(long), 7]), ref, torch.zeros(2, 14)
     )  # fmt: skip
-    stages = list(model.stage_books)
     with torch.inference_mode():
         text, pool = batched.text(batch)
-        cond = batched.condition(pool, ref, len(long) + 1)
-        logits, _ = batched.ar(cond, batch.codes[..., 0], text, batch.spoken)
+        cond = batched.condition(pool, ref, len(long))
+        given = (batch.codes[..., 0], text, batch.spoken)
+        logits, weights = batched.ar(cond, given[0], ref, *given[1:]) if architecture == "sopro_v1" else batched.ar(
+            cond, *given
+        )  # fmt: skip
+    assert all(torch.allclose(w.sum(-1), torch.ones(())) and not w[1, :, :, 3:].any() for w in weights)
     for i, codes_ in enumerate((long, short)):
         alone, sequence = model.prepare(ids[i], ref[i], len(codes_))
-        assert_close("conditioning", cond[i, : len(codes_) + 1].numpy(), alone.numpy())
-        x = model.ar_inputs(alone, torch.cat((codes_[:, 0], torch.tensor([0]))))
-        assert_close("AR", logits[i, : len(codes_) + 1].numpy(), model.ar_forward(x, sequence).numpy())
-        for stage in stages:
-            groups = {s: slice(0, 0) for s in stages} | {stage: slice(0, 2)}
-            before = [0] + [b for s, books in model.stage_books.items() if s < stage for b in books]
+        assert_close("conditioning", cond[i, : len(alone)].numpy(), alone.numpy())
+        assert_close("AR", logits[i, : len(alone)].numpy(), ar_alone(model, alone, sequence, codes_, ref[i]).numpy())
+        for stage, before in batched.stages():
+            groups = {s: slice(0, 0) for s in model.stage_books} | {stage: slice(0, 2)}
             with torch.inference_mode():
-                heads = batched.nar(cond[:, :-1], batch.codes, groups, batch.inside)[stage]
-                wanted = model.nar_logits(stage, alone[:-1], model.previous_codes(codes_[:, before], before))
+                heads = batched.nar(cond[:, : len(long)], batch.codes, groups, batch.inside)[stage]
+                wanted = model.nar_logits(
+                    stage, alone[: len(codes_)], model.previous_codes(codes_[:, before], before)
+                )  # fmt: skip
             for head, expected in zip(heads, wanted, strict=True):
                 assert_close("NAR", head[i, : len(codes_)].numpy(), expected.numpy())
+
+
+def ar_alone(model: Any, cond: Any, text: Any, codes_: Any, ref: Any) -> Any:
+    """The oracle's logits (rows, V) of one utterance, the codes before each given; v1's by its window, step by step."""
+    if model.extra_frames == SoproV15.extra_frames:
+        return model.ar_forward(model.ar_inputs(cond, torch.cat((codes_[:, 0], torch.tensor([0])))), text)
+    prefix = model.prefix(ref)
+    windows = (model.ar_window(cond, prefix, codes_[:t, 0]) for t in range(len(codes_)))
+    return torch.stack([model.ar_logits(window, text) for window in windows])
+
+
+def test_v1_learns_to_stop(copy: Path) -> None:
+    """The stop head is trained, and what comes out speaks in the engine."""
+    cfg = tiny_config("sopro_v1")
+    trainer = sopro_trainer(cfg, copy)
+    before = trainer.model.stop_head.proj.weight.clone()
+    trainer.run()
+    assert not torch.equal(before, trainer.model.stop_head.proj.weight)
+    EncoderTrainer(cfg, copy).export()
+    DecoderTrainer(cfg, copy).export()
+    assemble(cfg, copy)
+    make_model(cfg, copy, copy / "model.safetensors")
+    tts = load(copy / "model.safetensors", threads=1)
+    assert tts.file.json("architecture")["sopro"]["stop"] == "head"
+    voice = tts.voice_from_codes(trainer.coded.codes(1).numpy())
+    assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
 
 
 def test_interrupted_renderings_and_codes_are_the_same(work: Path, copy: Path) -> None:
@@ -293,7 +326,7 @@ def test_references_are_as_long_as_asked(work: Path) -> None:
     """However short the speaker's utterances are."""
     coded = Coded(work, tiny_config())
     for frames in (1, 40, 300):
-        assert coded.reference(1, frames, np.random.default_rng(frames)).shape == (frames, 4)
+        assert coded.reference(1, frames, np.random.default_rng(frames)).shape == (frames, 5)
 
 
 def test_places_in_the_text() -> None:
@@ -338,7 +371,7 @@ def test_texts_are_deterministic_and_never_held_out() -> None:
     assert len(forbidden) == 100 and not forbidden & set(map(sentences.normalise, texts))
     categories, templates = sentences.grammar()
     for template in templates:
-        assert set(sentences.SLOT.findall(template)) <= set(categories), template
+        assert set(sentences.SLOT.findall(template)) <= {*categories, "word"}, template
     assert not forbidden & set(map(sentences.normalise, templates))
 
 

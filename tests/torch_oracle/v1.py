@@ -149,7 +149,7 @@ class SoproV1(Sopro):
         self.stages = nn.ModuleDict({s: NARStage(cfg, len(cfg.stage_range(s))) for s in STAGES})
 
     def mix_reference(self, ref: Tensor) -> Tensor:
-        return self.cb_embed.every(ref).mean(1)
+        return self.cb_embed.every(ref).mean(-2)
 
     def attend_reference(self, x: Tensor, reference: Reference) -> Tensor:
         return self.ref_xattn_stack(x, reference.seq)
@@ -249,7 +249,7 @@ class SoproV1(Sopro):
         return self.nar_refine(cond, torch.tensor(tokens, dtype=torch.long))
 
     def previous_codes(self, known: Tensor, books: list[int]) -> Tensor:
-        return self.embed_known(known, books).sum(1)
+        return self.embed_known(known, books).sum(-2)
 
     def nar_logits(self, stage: str, cond: Tensor, prev: Tensor) -> list[Tensor]:
         return self.stages[stage](cond, prev)

@@ -1,4 +1,4 @@
-"""A Sopro v1.5 over many utterances at once, with modules that know no padding (oracle.py).
+"""A Sopro over many utterances at once, with modules that know no padding (oracle.py).
 
 What is padded must be zero wherever a convolution looks: every block's gated unit, which its convolution reads, is
 multiplied by the mask of the moment. Causal stacks need none, since padding comes last.
@@ -6,15 +6,16 @@ multiplied by the mask of the moment. Causal stacks need none, since padding com
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tools.train.oracle import ConfigV15, SoproV15, SSMLiteBlock, run_stack
+from tools.train.oracle import Reference, Sopro, SoproV1, SoproV15, SSMLiteBlock, run_stack
 
 
 class Batch(NamedTuple):
@@ -39,20 +40,32 @@ class Batch(NamedTuple):
         return torch.arange(self.ids.shape[1]) < self.lengths[:, None]
 
 
-class Batched:
-    """The model's passes over a Batch."""
+class FirstCodes(NamedTuple):
+    """What the AR part says to a batch: its loss, the end's included; the share of codes it finds; each attention
+    layer's weights on the text (B, heads, T, L)."""
 
-    def __init__(self, settings: dict[str, Any], vocabulary: int, seed: int, dropout: float) -> None:
-        """A fresh model; gates open a little, since behind a closed one nothing is learnt."""
-        torch.manual_seed(seed)
-        self.model = SoproV15(ConfigV15.from_dict(settings), vocabulary)
-        self.mask: Tensor | None = None
-        for name, parameter in self.model.named_parameters():
+    loss: Tensor
+    hits: Tensor
+    attention: list[Tensor]
+
+
+Model = TypeVar("Model", bound=Sopro)
+
+
+class Batched(ABC, Generic[Model]):
+    """The passes over a Batch that both generations share."""
+
+    mask: Tensor | None
+
+    def __init__(self, model: Model, dropout: float) -> None:
+        """Of a fresh model; gates open a little, since behind a closed one nothing is learnt."""
+        self.model, self.mask = model, None
+        for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 nn.init.constant_(parameter, 0.7)
             elif name.endswith(("emb.weight", "stage_emb.weight")) or "head_id_emb" in name:
                 nn.init.normal_(parameter, std=0.3)
-        for module in self.model.modules():
+        for module in model.modules():
             if isinstance(module, SSMLiteBlock):
                 for part in (module.glu, module.ff):
                     part.register_forward_hook(lambda m, _, y: F.dropout(y, dropout, m.training))
@@ -75,12 +88,32 @@ class Batched:
             sequence = encoder.norm(run_stack(encoder.layers, x))
         return sequence, (sequence * inside[..., None]).sum(1) / (batch.lengths[:, None] + 1e-6)
 
-    def condition(self, pool: Tensor, ref: Tensor, rows: int) -> Tensor:
-        """Pooled text (B, D) and reference codes (B, R, Q) -> conditioning (B, rows, D)."""
+    def condition(self, pool: Tensor, ref: Tensor, frames: int) -> Tensor:
+        """Pooled text (B, D) and reference codes (B, R, Q) -> conditioning (B, rows, D), for so many frames."""
         m = self.model
         seq = m.ref_enc_norm(run_stack(m.ref_enc_blocks, m.mix_reference(ref)))
-        x = m.spk_film(pool[:, None] + m.frame_positions(rows), m.token2sv(ref), m.cfg.style_strength)
-        return m.cond_norm(m.ref_xattn(x, m.reference_kv(seq)))
+        x = pool[:, None] + m.frame_positions(m.condition_rows(frames))
+        x = m.spk_film(x, m.token2sv(ref), m.cfg.style_strength)
+        return m.cond_norm(m.attend_reference(x, Reference(seq, m.reference_kv(seq))))
+
+    @abstractmethod
+    def first_codes(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> FirstCodes:
+        """Conditioning (B, rows, D), first codes as they are given (B, T), encoded text (B, L, D)."""
+
+    @abstractmethod
+    def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
+        """For each item one stage, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's logits."""
+
+    def stages(self) -> Iterator[tuple[str, list[int]]]:
+        """Every stage, and the codebooks that are known before it."""
+        before = [0]
+        for stage, books in self.model.stage_books.items():
+            yield stage, before
+            before = before + books
+
+
+class BatchedV15(Batched[SoproV15]):
+    """Sopro v1.5: the end is a code of its own; one trunk for all stages, which looks both ways."""
 
     def ar(self, cond: Tensor, given: Tensor, text: Tensor, spoken: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Conditioning (B, T+1, D), given codes (B, T) -> logits (B, T+1, V+1), text attention (B, heads, T+1, L)."""
@@ -98,15 +131,23 @@ class Batched:
                 x = x + attention.gate.tanh() * attention.out_proj(values)
         return m.ar.head(m.ar.norm(x)).float(), weights
 
+    def first_codes(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> FirstCodes:
+        logits, attention = self.ar(cond, given, text, batch.spoken)
+        target = F.pad(batch.codes[..., 0], (0, 1)).scatter(1, batch.frames[:, None], self.model.eos)
+        counted = F.pad(batch.inside, (1, 0), value=True)
+        found, wanted = logits[counted], target[counted]
+        return FirstCodes(
+            F.cross_entropy(found, wanted),
+            (found.argmax(-1) == wanted).float().mean(),
+            [weights[:, :, :-1] for weights in attention],
+        )
+
     def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
-        """For each item one stage, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's logits."""
-        m, inputs, before = self.model, [], [0]
-        for stage, books in m.stage_books.items():
+        m, inputs = self.model, []
+        for stage, before in self.stages():
             share, items = m.nar.mix[stage].softmax(0), groups[stage]
-            prev = m.previous_codes(known[items][..., before], before)
-            mixed = share[0] * cond[items] + share[1] * prev
+            mixed = share[0] * cond[items] + share[1] * m.previous_codes(known[items][..., before], before)
             inputs.append(m.nar.adapter(mixed, m.nar.stage_emb.weight[m.nar.row[stage]]))
-            before = before + books
         with self.masked(inside):
             z = m.nar.pre(m.nar.norm(run_stack(m.nar.blocks, torch.cat(inputs))))
         return {
@@ -116,3 +157,50 @@ class Batched:
             ]
             for stage, items in groups.items()
         }
+
+
+class BatchedV1(Batched[SoproV1]):
+    """Sopro v1: a head of its own tells the end; the reference's last codes come before the first; causal stages."""
+
+    def look_back(self, given: Tensor, ref: Tensor) -> Tensor:
+        """The previous codes' term of every frame (B, T, D), for references at least as long as the look-back."""
+        m, first = self.model, len(self.model.prefix(ref[0]))
+        rows = m.cb_embed.emb(torch.cat((ref[:, :first, 0], given), 1))
+        weights = m.ar_hist_w.softmax(0) if m.cfg.ar_lookback else torch.ones(1)
+        shifted = (rows[:, first - k : first - k + given.shape[1]] for k in range(1, len(weights) + 1))
+        return sum(weight * x for weight, x in zip(weights, shifted, strict=True))
+
+    def ar(self, cond: Tensor, given: Tensor, ref: Tensor, text: Tensor, spoken: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Conditioning (B, T, D), given codes (B, T) -> logits (B, T, V), text attention (B, heads, T, L)."""
+        m, weights, x = self.model, [], cond + self.look_back(given, ref)
+        for i, block in enumerate(m.ar.blocks):
+            x = block(x)
+            if str(i) in m.ar.x_attns:
+                layer = m.ar.x_attns[str(i)]
+                context = layer.nkv(text)
+                found, weight = layer.attn(
+                    layer.nq(x), context, context, key_padding_mask=~spoken, average_attn_weights=False
+                )
+                weights.append(weight)
+                x = x + layer.gate.tanh() * found
+        return m.ar.head(m.ar.norm(x)), weights
+
+    def first_codes(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> FirstCodes:
+        m, inside, wanted = self.model, batch.inside, batch.codes[..., 0]
+        logits, attention = self.ar(cond, given, batch.ref, text, batch.spoken)
+        loss = F.cross_entropy(logits[inside], wanted[inside])
+        if m.cfg.use_stop_head:  # it has to be sure for `stop_patience` frames: the last ones
+            last = torch.arange(given.shape[1]) >= batch.frames[:, None] - m.cfg.stop_patience
+            sure = m.stop_head.proj(cond + m.cb_embed.emb(wanted))[..., 0]
+            loss = loss + F.binary_cross_entropy_with_logits(sure[inside], last[inside].float())
+        return FirstCodes(loss, (logits.argmax(-1) == wanted)[inside].float().mean(), attention)
+
+    def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
+        m, found = self.model, {}
+        for stage, before in self.stages():
+            items = groups[stage]
+            found[stage] = m.nar_logits(stage, cond[items], m.previous_codes(known[items][..., before], before))
+        return found
+
+
+BATCHED: dict[type[Sopro], type[Batched]] = {SoproV1: BatchedV1, SoproV15: BatchedV15}

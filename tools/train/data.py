@@ -7,8 +7,10 @@ row per 80 samples) and index.jsonl (one line per utterance).
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,11 +25,17 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     """Fill work/data up to cfg.data.utterances, going on where it stopped."""
     columns = Column("audio.i16", np.int16, 1), Column("track.f16", np.float16, Fraction(WIDTH, HOP))
     with Growing(work / "data", "samples", *columns) as files:
-        for i in range(files.count, cfg.data.utterances):
-            text, voice = sentence(i, cfg.data), voice_of(i, cfg.data)
-            speech = aligned(speak(text, voice))
-            entry = Entry(text, voice, 0, len(speech.samples), speech.phones, speech.words)
-            files.add(vars(entry), speech.samples, speech.track)
+        missing = range(files.count, cfg.data.utterances)
+        with ProcessPoolExecutor(cfg.data.processes) as pool:
+            for entry, speech in pool.map(partial(utterance, cfg=cfg.data), missing, chunksize=50):
+                files.add(vars(entry), speech.samples, speech.track)
+
+
+def utterance(index: int, cfg: SimpleNamespace) -> tuple[Entry, Speech]:
+    """One text, spoken."""
+    text, voice = sentence(index, cfg), voice_of(index, cfg)
+    speech = aligned(speak(text, voice))
+    return Entry(text, voice, 0, len(speech.samples), speech.phones, speech.words), speech
 
 
 def voice_of(index: int, cfg: SimpleNamespace) -> str:

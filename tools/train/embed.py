@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ from tools.train.codebooks import Codebooks
 from tools.train.codes import codes_of
 from tools.train.data import aligned
 from tools.train.flite import speak
-from tools.train.oracle import ConfigV15, SoproV15, save_checkpoint
+from tools.train.oracle import new_sopro, read_sopro, save_checkpoint
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = "the rainbow is a division of white light into many beautiful colours."  # in no training text
@@ -30,10 +29,10 @@ REFERENCE = "the rainbow is a division of white light into many beautiful colour
 ORIGIN = {"license": "Apache-2.0", "made_by": "tools/train"}
 
 
-def sharpened(settings: dict[str, Any], source: Path, target: Path, factor: float) -> None:
+def sharpened(cfg: SimpleNamespace, source: Path, target: Path, factor: float) -> None:
     """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature; tables as the settings say."""
-    trained = SoproV15.from_checkpoint(source)
-    model = SoproV15(ConfigV15.from_dict(settings), len(trained.text_enc.embed.emb.weight))
+    trained = read_sopro(cfg.architecture, source)
+    model = new_sopro(cfg.architecture, cfg.models, len(trained.text_enc.embed.emb.weight))
     model.load_state_dict(trained.state_dict())
     with torch.no_grad():
         for parameter in model.ar.head.parameters():
@@ -45,7 +44,7 @@ def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
     """work/sopro and work/codec -> one file."""
     with tempfile.TemporaryDirectory() as scratch:
         sharp = Path(scratch, "model.safetensors")
-        sharpened(cfg.sopro.model, work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
+        sharpened(cfg.sopro, work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
         recipe = load_recipe(cfg.embed.recipe or str(HERE / "demo-recipe.json"))
         parts = sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer"
         convert(path, recipe, *parts, origin=dict.fromkeys(("sopro", "mimi", "tokenizer"), ORIGIN))

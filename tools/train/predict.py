@@ -14,7 +14,7 @@ import torch
 
 from tools.train.codebooks import Codebooks
 from tools.train.growing import Column, Growing
-from tools.train.oracle import SoproV15
+from tools.train.oracle import read_sopro
 from tools.train.render import Renderings
 from tools.train.tokenizer import character_tokenizer, encode
 
@@ -24,7 +24,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     torch.set_num_threads(cfg.codec.threads)
     held, books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
     file = work / "sopro" / "model.safetensors"
-    model, tokenizer = SoproV15.from_checkpoint(file), character_tokenizer()
+    model, tokenizer = read_sopro(cfg.sopro.architecture, file), character_tokenizer()
     source = hashlib.sha256(file.read_bytes() + (work / "codebooks.npz").read_bytes()).hexdigest()
     columns = Column("codes.u16", np.uint16, len(books.books))
     with Growing(work / "predicted", "frames", columns, source=source) as files:

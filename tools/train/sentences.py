@@ -46,21 +46,27 @@ def words(lists: tuple[str, ...]) -> list[str]:
     return [w for w in found if re.fullmatch(r"[a-z]{2,12}", w)]
 
 
-def fill(template: str, rng: np.random.Generator) -> str:
+def word(lists: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Of one of the lists: the shorter a list, the commoner its words, and each list counts the same."""
+    if not lists:
+        return str(rng.choice(grammar()[0]["noun"]))
+    return str(rng.choice(words((str(rng.choice(lists)),))))
+
+
+def fill(template: str, lists: tuple[str, ...], rng: np.random.Generator) -> str:
     """A template with every slot filled at random."""
     categories = grammar()[0]
-    return SLOT.sub(lambda m: str(rng.choice(categories[m[1]])), template)
+    return SLOT.sub(lambda m: word(lists, rng) if m[1] == "word" else str(rng.choice(categories[m[1]])), template)
 
 
 def sentence(index: int, cfg: SimpleNamespace) -> str:
     """The text of one utterance, a function of (cfg.seed, index) alone; never a held-out one."""
-    rng = np.random.default_rng([cfg.seed, index])
+    rng, lists = np.random.default_rng([cfg.seed, index]), tuple(cfg.word_lists)
     while True:
-        if cfg.word_lists and rng.random() < cfg.word_list_share:
-            # the shorter the list, the commoner its words: each list counts the same
-            chosen = [rng.choice(words((str(rng.choice(cfg.word_lists)),))) for _ in range(rng.integers(3, 8))]
+        if lists and rng.random() < cfg.word_list_share:
+            chosen = [word(lists, rng) for _ in range(rng.integers(3, 8))]
             text = (", " if rng.random() < 0.2 else " ").join(chosen) + "."
         else:
-            text = fill(str(rng.choice(grammar()[1])), rng)
+            text = fill(str(rng.choice(grammar()[1])), lists, rng)
         if len(text) <= cfg.longest and normalise(text) not in forbidden():
             return text

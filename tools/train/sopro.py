@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tools.train.batched import Batch, Batched
+from tools.train.batched import BATCHED, Batch
 from tools.train.codes import Coded
-from tools.train.oracle import SoproV15, save_checkpoint
+from tools.train.oracle import new_sopro, read_sopro, save_checkpoint
 from tools.train.tokenizer import character_tokenizer, encode, save
 from tools.train.training import Trainer
 
@@ -43,11 +43,12 @@ class SoproTrainer(Trainer):
     def __init__(self, cfg: SimpleNamespace, folder: Path, coded: Coded) -> None:
         self.coded, self.best = coded, folder / "best.json"
         self.tokenizer = character_tokenizer()
-        self.batched = Batched(cfg.model, self.tokenizer.get_vocab_size(), cfg.seed, cfg.dropout)
-        self.model = self.modules = self.batched.model
+        torch.manual_seed(cfg.seed)
+        self.model = self.modules = new_sopro(cfg.architecture, cfg.models, self.tokenizer.get_vocab_size())
+        self.batched = BATCHED[type(self.model)](self.model, cfg.dropout)
         self.values = self.model.cfg.codebook_size
         if cfg.init_from:
-            self.model.load_state_dict(SoproV15.from_checkpoint(cfg.init_from).state_dict())
+            self.model.load_state_dict(read_sopro(cfg.architecture, cfg.init_from).state_dict())
         self.by_length = sorted(coded.train, key=lambda i: (coded.entries[i]["frames"], i))
         self.unseen = [i for i in coded.validation if coded.speaker(i) in coded.speakers]
         self.unseen.sort(key=lambda i: coded.entries[i]["frames"])
@@ -66,21 +67,18 @@ class SoproTrainer(Trainer):
 
     def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor) -> dict[str, Tensor]:
         """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given."""
-        model, inside, hits, errors = self.model, batch.inside, {}, []
+        model, inside, errors = self.model, batch.inside, []
         text, pool = self.batched.text(batch)
-        cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1] + 1)
+        cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1])
         given = corrupt(batch.codes, corruption, self.values)
-        logits, attention = self.batched.ar(cond, given[..., 0], text, batch.spoken)
-        target = F.pad(batch.codes[..., 0], (0, 1)).scatter(1, batch.frames[:, None], model.eos)
-        counted = F.pad(inside, (1, 0), value=True)
-        hits["hit_0"] = (logits.argmax(-1) == target)[counted].float().mean()
-        losses = {"ar": F.cross_entropy(logits[counted], target[counted])}
+        first = self.batched.first_codes(batch, cond, given[..., 0], text)
+        losses, hits = {"ar": first.loss}, {"hit_0": first.hits}
         distance = (torch.arange(batch.ids.shape[1]) - batch.places[..., None]) / REACH
         known = inside & ~batch.places.isnan()
         cost = (1 - torch.exp(-0.5 * distance.square())).nan_to_num() * known[..., None]
-        strays = sum((w.mean(1)[:, :-1] * cost).sum() for w in attention) / len(attention)
+        strays = sum((w.mean(1) * cost).sum() for w in first.attention) / len(first.attention)
         losses["guide"] = strays / known.sum().clamp_min(1)
-        for stage, heads in self.batched.nar(cond[:, :-1], given, groups, inside).items():
+        for stage, heads in self.batched.nar(cond[:, : inside.shape[1]], given, groups, inside).items():
             items = groups[stage]
             if items.start == items.stop:  # fewer items than stages
                 continue
