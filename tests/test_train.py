@@ -169,7 +169,8 @@ def test_batches_compute_what_single_utterances_do(copy: Path, architecture: str
     ids = [torch.tensor([1, 5, 9, 12, 8, 2]), torch.tensor([1, 7, 2])]
     ref = torch.stack((long[:6], long[4:10]))
     batch = Batch(
-        padded(ids), torch.tensor([6, 3]), padded([long, short]), torch.tensor([len(long), 7]), ref, torch.zeros(2, 14)
+        padded(ids), torch.tensor([6, 3]), padded([long, short]), torch.zeros(2, len(long), 8),
+        torch.tensor([len(long), 7]), ref, torch.zeros(2, 14)
     )  # fmt: skip
     with torch.inference_mode():
         text, pool = batched.text(batch)

@@ -19,12 +19,13 @@ from tools.train.oracle import Reference, Sopro, SoproV1, SoproV15, SSMLiteBlock
 
 
 class Batch(NamedTuple):
-    """ids (B, L) and lengths (B,); codes (B, T, Q) and frames (B,); ref (B, R, Q) of one length; places (B, T), NaN =
-    unknown."""
+    """ids (B, L) and lengths (B,); codes (B, T, Q), what they stand for (B, T, D) and frames (B,); ref (B, R, Q) of one
+    length; places (B, T), NaN = unknown."""
 
     ids: Tensor
     lengths: Tensor
     codes: Tensor
+    components: Tensor
     frames: Tensor
     ref: Tensor
     places: Tensor
@@ -102,7 +103,8 @@ class Batched(ABC, Generic[Model]):
 
     @abstractmethod
     def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
-        """For each item one stage, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's logits."""
+        """For each item one stage at most, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's
+        logits."""
 
     def stages(self) -> Iterator[tuple[str, list[int]]]:
         """Every stage, and the codebooks that are known before it."""
@@ -148,14 +150,15 @@ class BatchedV15(Batched[SoproV15]):
             share, items = m.nar.mix[stage].softmax(0), groups[stage]
             mixed = share[0] * cond[items] + share[1] * m.previous_codes(known[items][..., before], before)
             inputs.append(m.nar.adapter(mixed, m.nar.stage_emb.weight[m.nar.row[stage]]))
-        with self.masked(inside):
+        with self.masked(torch.cat([inside[items] for items in groups.values()])):
             z = m.nar.pre(m.nar.norm(run_stack(m.nar.blocks, torch.cat(inputs))))
+        parts = z.split([len(x) for x in inputs])
         return {
             stage: [
-                head(z[items] + row).float()
+                head(part + row).float()
                 for head, row in zip(m.nar.heads[stage], m.nar.head_id_emb[stage].weight, strict=True)
             ]
-            for stage, items in groups.items()
+            for stage, part in zip(groups, parts, strict=True)
         }
 
 

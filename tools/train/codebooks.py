@@ -7,6 +7,7 @@ chain for all of it, pitch too. Nothing is trained by gradients: codebooks are f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,11 +40,20 @@ class Codebooks:
 
     def codes(self, components: Tensor) -> Tensor:
         """(..., D) -> (..., Q) codes, the semantic one first."""
-        found, rest = [nearest(components @ self.semantic, self.books[0])], components
-        for book in self.books[1:]:
-            found.append(nearest(rest, book))
-            rest = rest - book[found[-1]]
+        semantic = nearest(components @ self.semantic, self.books[0])
+        return torch.cat((semantic[..., None], self.chain(components, range(1, len(self.books)))), -1)
+
+    def chain(self, rest: Tensor, numbers: Iterable[int]) -> Tensor:
+        """(..., D) -> codes (..., n) of these acoustic codebooks, each for what those before leave over."""
+        found = []
+        for number in numbers:
+            found.append(nearest(rest, self.books[number]))
+            rest = rest - self.books[number][found[-1]]
         return torch.stack(found, -1)
+
+    def left(self, components: Tensor, codes: Tensor, numbers: Iterable[int]) -> Tensor:
+        """What codes (..., Q) of these acoustic codebooks leave of components (..., D)."""
+        return components - sum(self.books[number][codes[..., number]] for number in numbers)
 
     def rows(self, codes: Tensor, acoustic: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Codes (B, T, Q) -> semantic and acoustic sums (B, T, D); acoustic (B,): how many of its books to add."""

@@ -1,8 +1,8 @@
 """Stage `codes`: the corpus as codes, each utterance in one speaker, and the reading of them.
 
 A speaker is a voice and a shift. Codes are those of the true parameters, which the codec's encoder only estimates:
-they are a function of the text and the speaker, as far as anything is. work/codes (growing.py) holds codes.u16 with a
-row of codes for every frame; it is made anew when the codebooks have changed.
+they are a function of the text and the speaker, as far as anything is. work/codes (growing.py) holds codes.u16 and
+components.f16 with a row for every frame; it is made anew when the codebooks have changed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,10 @@ def shift_of(number: int, cfg: SimpleNamespace) -> float:
     return 1.0 if rng.random() < cfg.unshifted else float(rng.choice(cfg.shifts))
 
 
-def codes_of(books: Codebooks, samples: np.ndarray, track: np.ndarray, shift: float, lag: float) -> torch.Tensor:
-    """Codes (T, Q) of an utterance (n,) at 16 kHz with its track, as the codec's decoder takes them."""
+def components_of(books: Codebooks, samples: np.ndarray, track: np.ndarray, shift: float, lag: float) -> torch.Tensor:
+    """Components (T, D) of an utterance (n,) at 16 kHz with its track, as the codec's decoder takes them."""
     frames = frames_of(len(samples) / SOURCE_RATE / shift)
-    return books.codes(
-        books.components(torch.from_numpy(vectors(parameters(samples, track, shift, lag, frames), shift)))
-    )
+    return books.components(torch.from_numpy(vectors(parameters(samples, track, shift, lag, frames), shift)))
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
@@ -43,11 +41,15 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     torch.set_num_threads(cfg.codec.threads)
     books, corpus = Codebooks.load(work), Corpus(work / "data", cfg.data.validation_every)
     source = hashlib.sha256((work / "codebooks.npz").read_bytes()).hexdigest()
-    with Growing(work / "codes", "frames", Column("codes.u16", np.uint16, len(books.books)), source=source) as files:
+    columns = (
+        Column("codes.u16", np.uint16, len(books.books)),
+        Column("components.f16", np.float16, books.basis.shape[1]),
+    )
+    with Growing(work / "codes", "frames", *columns, source=source) as files:
         for number in range(files.count, len(corpus.entries)):
             shift = shift_of(number, cfg.sopro)
-            codes = codes_of(books, corpus.samples(number), corpus.track(number), shift, cfg.codec.lag)
-            files.add({"number": number, "shift": shift, "frames": len(codes)}, codes.numpy())
+            x = components_of(books, corpus.samples(number), corpus.track(number), shift, cfg.codec.lag)
+            files.add({"number": number, "shift": shift, "frames": len(x)}, books.codes(x).numpy(), x.numpy())
 
 
 class Coded:
@@ -56,8 +58,11 @@ class Coded:
     def __init__(self, work: Path, cfg: SimpleNamespace) -> None:
         self.corpus, self.delay = Corpus(work / "data", cfg.data.validation_every), cfg.codec.lag
         self.entries = read_index(work / "codes")
-        self.array = np.memmap(work / "codes" / "codes.u16", np.uint16, "r").reshape(
-            -1, cfg.codec.mimi["num_quantizers"]
+        self.books = Codebooks.load(work)
+        frames = self.entries[-1]["start"] + self.entries[-1]["frames"]
+        self.rows, self.vectors = (
+            np.memmap(work / "codes" / name, dtype, "r").reshape(frames, -1)
+            for name, dtype in (("codes.u16", np.uint16), ("components.f16", np.float16))
         )
         self.train = [i for i in self.corpus.train if i < len(self.entries)]
         self.validation = [i for i in self.corpus.validation if i < len(self.entries)]
@@ -70,9 +75,15 @@ class Coded:
 
     def codes(self, number: int) -> torch.Tensor:
         """(T, Q) int64."""
+        return torch.from_numpy(self.rows[self._span(number)].astype(np.int64))
+
+    def components(self, number: int) -> torch.Tensor:
+        """(T, D) float."""
+        return torch.from_numpy(self.vectors[self._span(number)].astype(np.float32))
+
+    def _span(self, number: int) -> slice:
         entry = self.entries[number]
-        rows = self.array[entry["start"] : entry["start"] + entry["frames"]]
-        return torch.from_numpy(rows.astype(np.int64))
+        return slice(entry["start"], entry["start"] + entry["frames"])
 
     def reference(self, number: int, frames: int, rng: np.random.Generator) -> torch.Tensor:
         """Codes of other utterances of the same speaker, one after the other, (frames, Q)."""

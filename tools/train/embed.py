@@ -18,7 +18,7 @@ from sopro_np.convert.recipe import load_recipe
 from sopro_np.engine import load
 from sopro_np.models import EMBEDDED, VOICE_SUFFIX
 from tools.train.codebooks import Codebooks
-from tools.train.codes import codes_of
+from tools.train.codes import components_of
 from tools.train.data import aligned
 from tools.train.flite import speak
 from tools.train.oracle import new_sopro, read_sopro, save_checkpoint
@@ -55,8 +55,8 @@ def make_voices(cfg: SimpleNamespace, work: Path, path: Path) -> None:
     tts, books = load(path), Codebooks.load(work)
     for name, (voice, shift) in cfg.embed.voices.items():
         speech = aligned(speak(REFERENCE, voice))
-        codes = codes_of(books, speech.samples / 32768, speech.track, shift, cfg.codec.lag)
-        tts.voice_from_codes(codes.numpy()).save(path.with_name(f"{name}{VOICE_SUFFIX}"))
+        x = components_of(books, speech.samples / 32768, speech.track, shift, cfg.codec.lag)
+        tts.voice_from_codes(books.codes(x).numpy()).save(path.with_name(f"{name}{VOICE_SUFFIX}"))
 
 
 def embed(cfg: SimpleNamespace, work: Path) -> None:

@@ -1,7 +1,9 @@
 """Stage `sopro`: text and a reference's codes to codes.
 
-Losses: the AR part's next code and its end, one NAR stage for each utterance, and a nudge of the text attention towards
-what flite says is spoken at each frame (guided attention, Tachibana et al. 2017, with the true alignment).
+Losses: the AR part's next code and its end; one NAR stage for each utterance; and a nudge of the text attention towards
+what flite says is spoken at each frame (guided attention, Tachibana et al. 2017, with the true alignment). A share of
+the NAR stages goes on from what the stages before them find, and is taught the codes that then come nearest: behind a
+wrong code the right ones are of no use.
 """
 
 from __future__ import annotations
@@ -61,12 +63,27 @@ class SoproTrainer(Trainer):
         places = [self.coded.places(i) for i in numbers]
         places = [torch.full((len(c),), torch.nan) if p is None else p for p, c in zip(places, codes, strict=True)]
         return Batch(
-            padded(ids), torch.tensor([len(i) for i in ids]), padded(codes), torch.tensor([len(c) for c in codes]),
+            padded(ids), torch.tensor([len(i) for i in ids]), padded(codes),
+            padded([self.coded.components(i) for i in numbers]), torch.tensor([len(c) for c in codes]),
             torch.stack([self.coded.reference(i, length, rng) for i in numbers]), padded(places, torch.nan),
         )  # fmt: skip
 
-    def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor) -> dict[str, Tensor]:
-        """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given."""
+    @torch.no_grad()
+    def followed(self, batch: Batch, cond: Tensor, known: Tensor, groups: dict[str, slice], follows: Tensor) -> Tensor:
+        """Known codes (B, T, Q); where `follows` (B,) they are those that the stages before each item's would find."""
+        known, stages = known.clone(), self.model.stage_books
+        for stage, books in stages.items():
+            later = slice(groups[stage].stop, len(known))
+            if later.start < later.stop and follows[later].any():
+                only = {s: later if s == stage else slice(0, 0) for s in stages}
+                heads = self.batched.nar(cond, known, only, batch.inside)[stage]
+                found = torch.stack([head.argmax(-1) for head in heads], -1)
+                known[later, :, books] = torch.where(follows[later, None, None], found, known[later][..., books])
+        return known
+
+    def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor, follows: Tensor) -> dict[str, Tensor]:
+        """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given;
+        follows (B,): whose stages go on from what is found instead of what is given."""
         model, inside, errors = self.model, batch.inside, []
         text, pool = self.batched.text(batch)
         cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1])
@@ -78,12 +95,18 @@ class SoproTrainer(Trainer):
         cost = (1 - torch.exp(-0.5 * distance.square())).nan_to_num() * known[..., None]
         strays = sum((w.mean(1) * cost).sum() for w in first.attention) / len(first.attention)
         losses["guide"] = strays / known.sum().clamp_min(1)
-        for stage, heads in self.batched.nar(cond[:, : inside.shape[1]], given, groups, inside).items():
-            items = groups[stage]
+        cond, books = cond[:, : inside.shape[1]], self.coded.books
+        known = self.followed(batch, cond, given, groups, follows)
+        for stage, heads in self.batched.nar(cond, known, groups, inside).items():
+            items, numbers = groups[stage], model.stage_books[stage]
             if items.start == items.stop:  # fewer items than stages
                 continue
-            for book, head in zip(model.stage_books[stage], heads, strict=True):
-                found, wanted = head[inside[items]], batch.codes[items][..., book][inside[items]]
+            rest = books.left(batch.components[items], known[items], range(1, numbers[0]))
+            nearest = torch.where(
+                follows[items, None, None], books.chain(rest, numbers), batch.codes[items][..., numbers]
+            )
+            for i, (book, head) in enumerate(zip(numbers, heads, strict=True)):
+                found, wanted = head[inside[items]], nearest[..., i][inside[items]]
                 errors.append(F.cross_entropy(found, wanted))
                 hits[f"hit_{book}"] = (found.argmax(-1) == wanted).float().mean()
         losses["nar"] = torch.stack(errors).mean()
@@ -101,12 +124,16 @@ class SoproTrainer(Trainer):
         near = self.by_length[start : start + NEIGHBOURS * size]
         numbers = [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
         corruption = torch.from_numpy(rng.uniform(*self.cfg.corruption, size)).float()
-        losses = self.losses(self.batch(numbers, rng), self.shares(size), corruption)
+        follows = torch.from_numpy(rng.random(size) < self.cfg.followed)
+        losses = self.losses(self.batch(numbers, rng), self.shares(size), corruption, follows)
         sum(weight * losses[name] for name, weight in self.cfg.weights.items()).backward()
         return {name: value.item() for name, value in losses.items()}
 
     def validate(self, count: int = 128, size: int = 16) -> dict[str, float]:
-        """Over unseen utterances, every stage, uncorrupted. The weights are kept if the first is the best so far."""
+        """Over unseen utterances, every stage, from what the stages before find.
+
+        The weights are kept if the first figure is the best so far.
+        """
         rng, sums, turns = np.random.default_rng(self.cfg.seed), {}, len(self.model.stage_books)
         chosen = self.unseen[:: max(1, len(self.unseen) // count)]
         for first in range(0, len(chosen), size):
@@ -114,7 +141,10 @@ class SoproTrainer(Trainer):
             for turn in range(turns):
                 turned = np.roll(numbers, turn * len(numbers) // turns).tolist()
                 batch, groups = self.batch(turned, rng), self.shares(len(turned))
-                for name, value in self.losses(batch, groups, torch.zeros(len(turned))).items():
+                followed = self.losses(
+                    batch, groups, torch.zeros(len(turned)), torch.ones(len(turned), dtype=torch.bool)
+                )
+                for name, value in followed.items():
                     sums.setdefault(name, []).append(value.item())
         found = {name: float(np.mean(values)) for name, values in sums.items()}
         found = {"ar+nar": found["ar"] + found["nar"], **found}
