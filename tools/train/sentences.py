@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sopro_np.evaluate.texts import built_in
 from sopro_np.evaluate.words import normalise
 
 HERE = Path(__file__).resolve().parent
@@ -24,8 +25,8 @@ def held_out() -> tuple[str, ...]:
 
 @cache
 def forbidden() -> frozenset[str]:
-    """The same, as no training text may be."""
-    return frozenset(map(normalise, held_out()))
+    """The same, and those of `sopro-np eval`: no training text may be one of them."""
+    return frozenset(map(normalise, (*held_out(), *(text.text for text in built_in()))))
 
 
 @cache
