@@ -145,8 +145,9 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
             pitches.setdefault(condition, []).append(known[key]["pitch"])
             print(f"{key} sentences: {figures}", flush=True)
     if len(people) > 2 and "source" in pitches:
+        wanted = pitches.pop("source")
         for condition, medians in pitches.items():
-            related = np.corrcoef(pitches["source"], medians)[0, 1]
+            related = np.corrcoef(wanted, medians)[0, 1]
             print(
                 f"{condition}: correlation of {len(people)} speakers' pitch with the source's: {related:.3f}",
                 flush=True,
