@@ -51,6 +51,11 @@ class Codebooks:
             rest = rest - self.books[number][found[-1]]
         return torch.stack(found, -1)
 
+    def distances(self, rest: Tensor, number: int) -> Tensor:
+        """(..., D) -> squared distances (..., V) from the rows of an acoustic codebook."""
+        rows = self.books[number]
+        return rest.square().sum(-1, keepdim=True) + rows.square().sum(1) - 2 * (rest @ rows.T)
+
     def left(self, components: Tensor, codes: Tensor, numbers: Iterable[int]) -> Tensor:
         """What codes (..., Q) of these acoustic codebooks leave of components (..., D)."""
         return components - sum(self.books[number][codes[..., number]] for number in numbers)

@@ -84,7 +84,7 @@ class SoproTrainer(Trainer):
     def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor, follows: Tensor) -> dict[str, Tensor]:
         """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given;
         follows (B,): whose stages go on from what is found instead of what is given."""
-        model, inside, errors = self.model, batch.inside, []
+        model, inside, errors, risks = self.model, batch.inside, [], []
         text, pool = self.batched.text(batch)
         cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1])
         given = corrupt(batch.codes, corruption, self.values)
@@ -102,14 +102,16 @@ class SoproTrainer(Trainer):
             if items.start == items.stop:  # fewer items than stages
                 continue
             rest = books.left(batch.components[items], known[items], range(1, numbers[0]))
-            nearest = torch.where(
-                follows[items, None, None], books.chain(rest, numbers), batch.codes[items][..., numbers]
-            )
+            best = books.chain(rest, numbers)
+            best = torch.where(follows[items, None, None], best, batch.codes[items][..., numbers])
             for i, (book, head) in enumerate(zip(numbers, heads, strict=True)):
-                found, wanted = head[inside[items]], nearest[..., i][inside[items]]
+                found, wanted, there = head[inside[items]], best[..., i][inside[items]], rest[inside[items]]
+                away = books.distances(there, book) / there.square().sum(-1).mean()
                 errors.append(F.cross_entropy(found, wanted))
+                risks.append((found.softmax(-1) * away).sum(-1).mean())
                 hits[f"hit_{book}"] = (found.argmax(-1) == wanted).float().mean()
-        losses["nar"] = torch.stack(errors).mean()
+                rest = rest - books.books[book][best[..., i]]
+        losses["nar"], losses["risk"] = torch.stack(errors).mean(), torch.stack(risks).mean()
         return losses | {name: value.detach() for name, value in sorted(hits.items())}
 
     def shares(self, size: int) -> dict[str, slice]:
@@ -147,8 +149,8 @@ class SoproTrainer(Trainer):
                 for name, value in followed.items():
                     sums.setdefault(name, []).append(value.item())
         found = {name: float(np.mean(values)) for name, values in sums.items()}
-        found = {"ar+nar": found["ar"] + found["nar"], **found}
-        if found["ar+nar"] < (json.loads(self.best.read_text())["ar+nar"] if self.best.exists() else float("inf")):
+        found = {"ar+risk": found["ar"] + found["risk"], **found}
+        if found["ar+risk"] < (json.loads(self.best.read_text())["ar+risk"] if self.best.exists() else float("inf")):
             save_checkpoint(self.model, self.folder / "model.safetensors")
             save(self.folder / "tokenizer")
             self.best.write_text(json.dumps({"step": self.step, **found}))
