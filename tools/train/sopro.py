@@ -37,6 +37,14 @@ def padded(rows: list[Tensor], fill: float = 0) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
+def guide(batch: Batch, attention: list[Tensor]) -> Tensor:
+    """Mean share of the attention (B, heads, T, L) that strays from the places where the text is spoken."""
+    known = batch.inside & ~batch.places.isnan()
+    distance = (torch.arange(batch.ids.shape[1]) - batch.places[..., None]) / REACH
+    cost = (1 - torch.exp(-0.5 * distance.square())).nan_to_num() * known[..., None]
+    return sum((w.mean(1) * cost).sum() for w in attention) / len(attention) / known.sum().clamp_min(1)
+
+
 class SoproTrainer(Trainer):
     """Model and optimiser; a step is a function of their state and of the step's number."""
 
@@ -84,35 +92,37 @@ class SoproTrainer(Trainer):
     def losses(self, batch: Batch, groups: dict[str, slice], corruption: Tensor, follows: Tensor) -> dict[str, Tensor]:
         """Losses and accuracies; groups: which items train which stage; corruption (B,): share of wrong codes given;
         follows (B,): whose stages go on from what is found instead of what is given."""
-        model, inside, errors, risks = self.model, batch.inside, [], []
         text, pool = self.batched.text(batch)
-        cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), inside.shape[1])
+        cond = self.batched.condition(pool, corrupt(batch.ref, corruption, self.values), batch.codes.shape[1])
         given = corrupt(batch.codes, corruption, self.values)
         first = self.batched.first_codes(batch, cond, given[..., 0], text)
-        losses, hits = {"ar": first.loss}, {"hit_0": first.hits}
-        distance = (torch.arange(batch.ids.shape[1]) - batch.places[..., None]) / REACH
-        known = inside & ~batch.places.isnan()
-        cost = (1 - torch.exp(-0.5 * distance.square())).nan_to_num() * known[..., None]
-        strays = sum((w.mean(1) * cost).sum() for w in first.attention) / len(first.attention)
-        losses["guide"] = strays / known.sum().clamp_min(1)
-        cond, books = cond[:, : inside.shape[1]], self.coded.books
+        refined = self.refinement(batch, cond[:, : batch.codes.shape[1]], given, groups, follows)
+        return {"ar": first.loss, "guide": guide(batch, first.attention), "hit_0": first.hits, **refined}
+
+    def refinement(
+        self, batch: Batch, cond: Tensor, given: Tensor, groups: dict[str, slice], follows: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses of the NAR part: cross entropy, and `risk`, the expected distance from what is to be coded.
+
+        The likeliest of many unlikely codes can be far off; the heads are to name the one that is nearest on average.
+        """
+        books, inside, errors, risks, hits = self.coded.books, batch.inside, [], [], {}
         known = self.followed(batch, cond, given, groups, follows)
         for stage, heads in self.batched.nar(cond, known, groups, inside).items():
-            items, numbers = groups[stage], model.stage_books[stage]
+            items, numbers = groups[stage], self.model.stage_books[stage]
             if items.start == items.stop:  # fewer items than stages
                 continue
+            own, here = follows[items, None], inside[items]
             rest = books.left(batch.components[items], known[items], range(1, numbers[0]))
-            best = books.chain(rest, numbers)
-            best = torch.where(follows[items, None, None], best, batch.codes[items][..., numbers])
-            for i, (book, head) in enumerate(zip(numbers, heads, strict=True)):
-                found, wanted, there = head[inside[items]], best[..., i][inside[items]], rest[inside[items]]
-                away = books.distances(there, book) / there.square().sum(-1).mean()
-                errors.append(F.cross_entropy(found, wanted))
-                risks.append((found.softmax(-1) * away).sum(-1).mean())
-                hits[f"hit_{book}"] = (found.argmax(-1) == wanted).float().mean()
-                rest = rest - books.books[book][best[..., i]]
-        losses["nar"], losses["risk"] = torch.stack(errors).mean(), torch.stack(risks).mean()
-        return losses | {name: value.detach() for name, value in sorted(hits.items())}
+            for book, head in zip(numbers, heads, strict=True):
+                chosen, best = head.argmax(-1), books.chain(rest, [book])[..., 0]
+                wanted = torch.where(own, best, batch.codes[items][..., book])
+                errors.append(F.cross_entropy(head[here], wanted[here]))
+                away = books.distances(rest[here], book) / rest[here].square().sum(-1).mean()
+                risks.append((head[here].softmax(-1) * away).sum(-1).mean())
+                hits[f"hit_{book}"] = (chosen == wanted)[here].float().mean()
+                rest = rest - books.books[book][torch.where(own, chosen, wanted)]
+        return {"nar": torch.stack(errors).mean(), "risk": torch.stack(risks).mean(), **dict(sorted(hits.items()))}
 
     def shares(self, size: int) -> dict[str, slice]:
         """An equal share of a batch's items for every stage, in the stages' order."""
