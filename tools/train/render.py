@@ -1,4 +1,5 @@
-"""Stage `render`: every utterance as the codec is to say it (vocoder.py), in one shift, with its frames' vectors.
+"""Stage `render`: the first utterances as the codec is to say them (vocoder.py), in one shift each, with their frames'
+vectors.
 
 work/render (growing.py) holds audio.i16 (24 kHz) and vectors.f16 (features.WIDTH values a frame). The originals stay
 where they are: what the encoder listens to is resampled from them crop by crop.
@@ -65,7 +66,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     corpus = Corpus(work / "data", cfg.data.validation_every)
     columns = Column("audio.i16", np.int16, FRAME), Column("vectors.f16", np.float16, WIDTH)
     with Growing(work / "render", "frames", *columns) as files:
-        for number in range(files.count, len(corpus.entries)):
+        for number in range(files.count, min(cfg.codec.rendered, len(corpus.entries))):
             rng = np.random.default_rng([cfg.codec.seed, number])
             shift = 1.0 if rng.random() < cfg.codec.unshifted else float(rng.uniform(*cfg.codec.shifts))
             onset = float(rng.uniform(0, FRAME / RATE))
