@@ -52,7 +52,7 @@ def test_speakers_are_heard_once_and_utterances_held_against_them(monkeypatch: p
     assert own == {"me": Heard(own["me"].embedding, 100.0)}
     for _ in range(2):  # two systems
         spoken = [utterance("me", i, np.ones(n, np.float32)) for i, n in enumerate((2000, 3000, 0))]
-        quality.measure(spoken[:2], RATE, own, lambda u: None, tools)
+        quality.measure(spoken[:2], RATE, own, lambda u: None, tools, RATE)
         assert [u.measures["f0_offset_cents"] for u in spoken[:2]] == pytest.approx([1200, 0])
         assert [u.measures["similarity"] for u in spoken[:2]] == pytest.approx([1, 0])
     assert embedded.count(1000) == 1
@@ -68,3 +68,19 @@ def test_mean_db_is_of_the_noise(db: list[float], scale: float) -> None:
     assert signals.mean_db(np.array(db), weights) == pytest.approx(signals.mean_db(np.array(db)), abs=1e-6)
     assert signals.mean_db(np.array([*db, np.inf])) > signals.mean_db(np.array(db))
     assert signals.mean_db(np.array([np.inf, np.inf])) == np.inf
+
+
+def test_what_a_recording_cannot_have_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides are brought to the recording's rate: above its half there would be a distance from nothing."""
+    seen, d = [], world.definition(RATE)
+
+    def analyse(wav: np.ndarray, rate: int) -> world.Analysis:
+        seen.append((len(wav), rate))
+        return world.Analysis(np.full(3, 100.0), np.zeros((3, d.order + 1)), d)
+
+    monkeypatch.setattr(world, "analyse", analyse)
+    spoken = [utterance("me", 0, np.ones(4000, np.float32))]
+    recording = np.ones(2000, np.float32)
+    quality.measure(spoken, RATE, {"me": Heard(None, 100.0)}, lambda u: recording, Tools(world=True), RATE // 2)
+    assert seen == [(2000, RATE // 2), (1000, RATE // 2)]
+    assert spoken[0].measures["mcd"] == 0

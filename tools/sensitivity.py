@@ -45,7 +45,7 @@ EXTRA = {
         "int4 everywhere": (("*", "int4"),),
         "int8, attention fp16": (ATTENTION, *BUILT_IN["int8"].rules),
         "int4, attention fp16": (ATTENTION, *BUILT_IN["int4"].rules),
-        "int8, last upsampling fp16": (("mimi.decoder.11", "fp16"), *BUILT_IN["int8"].rules),
+        "int8, near 24 kHz fp16": (("mimi.decoder.1[0-9]", "fp16"), *BUILT_IN["int8"].rules),
     }.items()
 }
 

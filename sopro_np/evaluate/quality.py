@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sopro_np.audio import resample
 from sopro_np.engine import Sopro
 from sopro_np.evaluate import failures, pitch, recogniser, speaker, words, world
 from sopro_np.evaluate.bootstrap import interval
@@ -136,8 +137,13 @@ def measure(
     speakers: dict[str, Heard],
     recording: Callable[[Utterance], np.ndarray | None],
     tools: Tools,
+    compared_at: int,
 ) -> None:
-    """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None."""
+    """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None.
+
+    MCD and F0 are compared at the rate `compared_at` in Hz: above half of a recording's own there is nothing of it, and
+    the logarithm of nothing would be most of the distance.
+    """
     pace = failures.median_pace([u.text for u in spoken], [u.seconds for u in spoken])
     recorded: dict[int, world.Analysis] = {}
     for u in spoken:
@@ -151,12 +157,12 @@ def measure(
         if tools.embed:
             m["similarity"] = speaker.similarity(speakers[u.voice].embedding, tools.embed(u.wav, rate))
         if tools.world and len(u.wav):
-            own, reference = world.analyse(u.wav, rate), recording(u)
+            own, reference = world.analyse(resample(u.wav, rate, compared_at), compared_at), recording(u)
             m["f0_offset_cents"] = 1200 * float(np.log2(pitch.median(own.f0) / speakers[u.voice].pitch))
             if reference is not None:
                 key = id(reference)
                 if key not in recorded:
-                    recorded[key] = world.analyse(reference, rate)
+                    recorded[key] = world.analyse(resample(reference, rate, compared_at), compared_at)
                 m |= world.compare_aligned(recorded[key], own)
 
 

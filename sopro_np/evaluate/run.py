@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from sopro_np.audio import read_reference
 from sopro_np.engine import Sopro
@@ -94,7 +95,7 @@ def evaluate(
             result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
     if only != "fidelity":
         result["quality"] = judge(done, tts, against, task, tools, progress)
-        result["definitions"] += quality.definitions(rate)
+        result["definitions"] += quality.definitions(result["quality"]["mcd_at"])
     result["missing"] |= tools.missing
     return done
 
@@ -169,6 +170,7 @@ def judge(
     done.recordings = {
         t.text: read_reference(t.recording, rate, LONGEST, config.frame_rate) for t in texts if t.recording
     }
+    compared_at = min([rate, *(soundfile.info(t.recording).samplerate for t in texts if t.recording)])
     people: list[Speaker] = []
     for name, system in systems.items():
         people = speakers_of(system, task)
@@ -193,7 +195,7 @@ def judge(
                 return other.get((u.group, u.seed)) if name == "model" else None
             return None if name == RECORDING else done.recordings.get(u.text)
 
-        quality.measure(done.spoken[name], rate, own, recording, tools)
+        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at)
         summary[name] = {
             "summary": quality.summarise(done.spoken[name]),
             "utterances": [u.as_dict() for u in done.spoken[name]],
@@ -203,7 +205,7 @@ def judge(
     compared = "the recording of the text" if done.recordings else "what `against` said" if by_model else "nothing"
     result = {
         "texts": len(texts), "seeds": len(task.seeds), "voices": [p.name for p in people], "systems": summary,
-        "mcd_and_f0_against": compared, "options": task.options,
+        "mcd_and_f0_against": compared, "mcd_at": compared_at, "options": task.options,
     }  # fmt: skip
     if against is not None:
         result["difference"] = quality.differences(done.spoken["against"], done.spoken["model"])
