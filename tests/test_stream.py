@@ -233,7 +233,7 @@ def test_streamed_audio_is_the_synthesised_audio(tiny: Models, arch: str, recipe
     whole = m.tts.synthesize(TEXT, m.voice, chunk_frames=21, **options)
     assert whole.shape == (21 * m.tts.mimi.config.hop,)
     decoded = np.clip(m.tts.decode(codes_of(m, **options)), -1, 1)
-    tolerance = WAV if recipe == "fp32" else 5e-3  # int8 activations: a last bit may flip a rounding
+    tolerance = WAV if recipe == "fp32" else 1e-2  # int8 activations: a last bit may flip a rounding (STREAMING.md)
     assert_close("decoded at once", whole, decoded, tolerance)
     for size in CHUNKS:
         chunks = list(m.tts.stream(TEXT, m.voice, chunk_frames=size, **options))
