@@ -21,7 +21,7 @@ pytest.importorskip("transformers")
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import load  # noqa: E402
-from tools.train import codebooks, codes, data, features, flite, predict, render, sentences, vocoder  # noqa: E402
+from tools.train import codebooks, codes, data, evaluate, features, flite, predict, render, sentences, vocoder  # noqa: E402
 from tools.train.__main__ import STAGES  # noqa: E402
 from tools.train.asr import word_error_rate  # noqa: E402
 from tools.train.batched import Batch  # noqa: E402
@@ -462,3 +462,18 @@ def test_every_stage_is_there() -> None:
 def test_word_error_rate_is_of_all_words() -> None:
     pairs = [("The cat sat.", "the cat sat"), ("the cat sat", "a cat sat down"), ("the cat", "")]
     assert word_error_rate(pairs) == (0 + 2 + 2) / 8
+
+
+def test_a_finished_model_is_measured_without_having_trained_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` needs no work folder; a recogniser that hears everything finds no errors."""
+    texts = iter(sentences.held_out()[:2])
+    monkeypatch.setattr(evaluate, "RECOGNISERS", {"pocketsphinx": lambda: lambda wav, rate: next(texts)})
+    monkeypatch.setattr(evaluate, "source", lambda text, voice, shift: np.ones(2400, np.float32))
+    monkeypatch.setattr(evaluate, "pitch_track", lambda wav, rate: np.full(3, 100.0))
+    settings = ('evaluate.voices=["rms"]', 'evaluate.conditions=["source"]', "evaluate.sentences=2")
+    evaluate.evaluate(load_config(None, settings), tmp_path / "work")
+    assert json.loads((tmp_path / "work" / "evaluation.json").read_text()) == {
+        "source rms 1 2": {"pocketsphinx": 0.0, "pitch": 100.0}
+    }

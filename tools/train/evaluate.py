@@ -122,6 +122,7 @@ def speakers(cfg: SimpleNamespace, work: Path) -> dict[str, Callable[[], Speaker
 def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     """Print a line per voice and condition; add to work/evaluation.json."""
     torch.set_num_threads(cfg.codec.threads)
+    work.mkdir(parents=True, exist_ok=True)  # a finished model can be measured without having trained it
     report = work / "evaluation.json"
     known = json.loads(report.read_text()) if report.exists() else {}
     texts = held_out()[: cfg.evaluate.sentences]
