@@ -195,6 +195,38 @@ def test_batches_compute_what_single_utterances_do(copy: Path, architecture: str
                 assert_close("NAR", head[i, : len(codes_)].numpy(), expected.numpy())
 
 
+@pytest.mark.parametrize("architecture", ["sopro_v1", "sopro_v15"])
+def test_stages_go_on_from_what_those_before_find(copy: Path, architecture: str) -> None:
+    """Item by item the oracle's refinement; items that do not follow keep what they were given."""
+    trainer = sopro_trainer(tiny_config(architecture), copy)
+    model, numbers = trainer.model.eval(), [1, 2, 4, 5]
+    batch = trainer.batch(numbers, np.random.default_rng(1))
+    groups, follows = trainer.shares(4), torch.tensor([True, True, True, True])
+    assert [items.stop - items.start for items in groups.values()] == [1] * 4
+    with torch.inference_mode():
+        _, pool = trainer.batched.text(batch)
+        cond = trainer.batched.condition(pool, batch.ref, batch.codes.shape[1])[:, : batch.codes.shape[1]]
+        known = trainer.followed(batch, cond, batch.codes, groups, follows)
+        assert torch.equal(trainer.followed(batch, cond, batch.codes, groups, ~follows), batch.codes)
+    for i, (_, before) in enumerate(trainer.batched.stages()):
+        frames = int(batch.frames[i])
+        found = model.nar_refine(cond[i, :frames], batch.codes[i, :frames, 0])
+        assert torch.equal(known[i, :frames, before], found[:, before])
+    assert not torch.equal(known, batch.codes)
+
+
+def test_the_code_with_the_least_distance_is_the_next_of_a_chain() -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randn(16, 5, generator=generator) for _ in range(4)]
+    books, x = codebooks.Codebooks(torch.zeros(5), torch.eye(5), torch.eye(5), rows), torch.randn(
+        20, 5, generator=generator
+    )  # fmt: skip
+    found = books.codes(x)
+    rest = books.left(x, found, range(1, 3))
+    assert torch.allclose(books.distances(rest, 3), torch.cdist(rest, rows[3]) ** 2, atol=1e-4)
+    assert torch.equal(books.distances(rest, 3).argmin(-1), found[:, 3])
+
+
 def ar_alone(model: Any, cond: Any, text: Any, codes_: Any, ref: Any) -> Any:
     """The oracle's logits (rows, V) of one utterance, the codes before each given; v1's by its window, step by step."""
     if model.extra_frames == SoproV15.extra_frames:
