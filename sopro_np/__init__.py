@@ -13,13 +13,13 @@ __all__ = ["Sopro", "SoproError", "Voice", "__version__", "load", "synthesize"]
 
 
 if TYPE_CHECKING:
-    from sopro_np.speak import Sopro, Voice, load, synthesize
+    from sopro_np.api import Sopro, Voice, load, synthesize
 
 
 def __getattr__(name: str) -> Any:
     """The engine is imported on first use: `import sopro_np` alone, and `sopro-np --help`, stay instant."""
     if name in __all__:
-        from sopro_np import speak
+        from sopro_np import api
 
-        return getattr(speak, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'sopro_np' has no attribute {name!r}")

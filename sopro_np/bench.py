@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, load
+from sopro_np.engine import STREAM_LOOKAHEAD, Sopro, open_model
 from sopro_np.errors import ModelError
 from sopro_np.ops import native
 from sopro_np.ops.native import arena
 from sopro_np.options import Options
 from sopro_np.roofline import roofline
-from sopro_np.sampling import Sampler
+from sopro_np.sampler import Sampler
 from sopro_np.voice import Voice
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then it rests a while in the shade."
@@ -192,7 +192,7 @@ def stream_memory(tts: Sopro, voice_file: Path, threads: int | None) -> dict[str
 
 def stream_child(model: str, voice: str, threads: int | None, ops: str, options: dict[str, Any]) -> None:
     """What the process of `stream_memory` does."""
-    tts = load(model, threads, ops)
+    tts = open_model(model, threads, ops)
     waiting, rss, samples = list(STREAM_MARKS), {}, 0
     stream = tts.stream(TEXT, tts.load_voice(voice), **options)
     print(flush=True)
@@ -227,7 +227,7 @@ def count_events(
 
 def events_child(model: str, frames: int, threads: int | None, ops: str | None) -> None:
     """What the processes of `count_events` do."""
-    tts = load(model, threads, ops)
+    tts = open_model(model, threads, ops)
     voice = random_voice(tts)
     print(flush=True)
     if frames:
@@ -250,7 +250,7 @@ def _events(log: Path, names: Sequence[str]) -> dict[str, int | None]:
 def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str | None) -> dict[str, Any]:
     """All figures of one model file; stages are medians over the runs."""
     start = time.perf_counter()
-    tts = load(path, threads, ops_name)
+    tts = open_model(path, threads, ops_name)
     loaded = time.perf_counter() - start
     voice = random_voice(tts)
     start = time.perf_counter()

@@ -15,16 +15,17 @@ from sopro_np.audio import MAX_SECONDS, centre_crop, read_reference
 from sopro_np.batch import TOGETHER, advance_together
 from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
+from sopro_np.locate import find_voice
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
-from sopro_np.models import find_voice
 from sopro_np.ops import current, using
 from sopro_np.ops.context import computing
 from sopro_np.options import Options
 from sopro_np.session import Session
+from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import Voice, check_fingerprints, load_voice, make_voice
-from sopro_np.weights import TensorFile, Weights
+from sopro_np.weights import Weights
 
 Reference = str | Path | bytes | BinaryIO
 STREAM_LOOKAHEAD = 16  # default of `stream` for models that look ahead; docs/STREAMING.md has the table
@@ -275,7 +276,7 @@ def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:
     return prints
 
 
-def load(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:
+def open_model(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:
     """Open a model file. `threads`: at most that many for large products.
 
     `ops`: "numpy" (or "native"), for everything that this model computes; other models keep theirs.

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sopro_np.errors import DownloadError, FormatError, UsageError
-from sopro_np.models import DEFAULT_RECIPE, NAME, cache_dir, converted_models
+from sopro_np.files import cache_dir
+from sopro_np.locate import DEFAULT_RECIPE, NAME, converted_models
+from sopro_np.tensorfile import read_header
 from sopro_np.version import __version__
-from sopro_np.weights import read_header
 
 SOPRO, MIMI = "samuel-vitorino/sopro", "kyutai/mimi"
 PARTS = {

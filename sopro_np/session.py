@@ -18,7 +18,7 @@ from sopro_np.model.build import Model
 from sopro_np.model.nar import NarState
 from sopro_np.ops.context import computing
 from sopro_np.options import Options
-from sopro_np.sampling import Sampler
+from sopro_np.sampler import Sampler
 from sopro_np.voice import Voice
 
 BLOCK_FRAMES = 4  # grid of a finite lookahead

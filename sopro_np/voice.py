@@ -14,9 +14,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from sopro_np.errors import FormatError, VoiceError
+from sopro_np.files import replacing
 from sopro_np.layers import Memory
 from sopro_np.model.build import Model
-from sopro_np.weights import TensorFile, replacing
+from sopro_np.tensorfile import TensorFile
 
 FORMAT = "sopro_np.voice"
 MAX_FRAMES = 1 << 12  # of a reference, five minutes: the speaker encoder sees them all at once

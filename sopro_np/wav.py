@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import sys
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from sopro_np.errors import AudioError, UsageError
+from sopro_np.files import Replacement
 
 Target = str | Path | BinaryIO
 
@@ -59,8 +59,7 @@ class WavWriter:
     ) -> None:
         self._rate, self._raw = sample_rate, raw
         self._bytes = 0
-        self._path: Path | None = None  # of the final file, if there is one to replace
-        self._part: Path | None = None
+        self._replacement: Replacement | None = None  # None: what is written cannot be taken back
         self._owned = isinstance(target, str | Path) and target != "-"
         self.name = str(target if self._owned else "standard output" if target == "-" else target)
         self._file = self._open(target)
@@ -78,24 +77,24 @@ class WavWriter:
         if self._file.closed or not self._owned:
             return
         try:
-            if self._part is not None and not self._raw:
+            if self._replacement is None:
+                self._file.close()
+                return
+            if not self._raw:
                 self._file.seek(0)
                 self._file.write(wav_header(self._rate, self._bytes))
-            self._file.close()
-            if self._part is not None and self._path is not None:
-                self._part.replace(self._path)
+            self._replacement.commit()
         except OSError as error:
             self.discard()
             raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
 
     def discard(self) -> None:
         """Give up: an unfinished file disappears, an existing one stays as it was."""
-        if not self._owned:
-            return
-        with suppress(OSError):  # what could not be written is being thrown away
-            self._file.close()
-        if self._part is not None:
-            self._part.unlink(missing_ok=True)
+        if self._replacement is not None:
+            self._replacement.discard()
+        elif self._owned:
+            with suppress(OSError):  # what could not be written is being thrown away
+                self._file.close()
 
     def __enter__(self) -> WavWriter:
         return self
@@ -117,10 +116,8 @@ class WavWriter:
                 raise UsageError(f"cannot write {target}: it is a folder; name a file")
             if _is_stream(target):
                 return Path(target).open("wb")
-            path = Path(os.path.realpath(target))  # replace what a link points to, not the link
-            self._path = path
-            self._part = path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
-            return self._part.open("xb")
+            self._replacement = Replacement(target)
+            return self._replacement.file
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot write {target}: {reason}; check the folder and its permissions") from error
@@ -131,7 +128,7 @@ class WavWriter:
             while rest:  # an unbuffered pipe (python -u) may take only a part
                 taken = self._file.write(rest)
                 rest = rest[len(rest) if taken is None else taken :]
-            if self._part is None:
+            if self._replacement is None:
                 self._file.flush()
         except BrokenPipeError:
             self.discard()

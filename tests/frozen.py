@@ -98,20 +98,20 @@ def record() -> dict[str, Any]:
     import tempfile
 
     from sopro_np import engine
-    from sopro_np.models import EMBEDDED
+    from sopro_np.locate import EMBEDDED
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for arch in tiny.ARCHS:
             for recipe in RECIPES:
                 path = model_file(arch, recipe, Path(folder))
-                tts = engine.load(path, 1, "native")
+                tts = engine.open_model(path, 1, "native")
                 pairs = list(zip(TEXTS, voices(tts), strict=True))
                 found[f"{arch}-{recipe}"] = {
                     str(n): [said(tts, who, text, lookahead=n, **OPTIONS) for text, who in pairs]
                     for n in LOOKAHEADS[arch]
                 }
-    tts = engine.load(EMBEDDED, 1, "native")
+    tts = engine.open_model(EMBEDDED, 1, "native")
     who = tts.load_voice(EMBEDDED_VOICE)
     found["embedded"] = {
         "file": hashlib.sha256(EMBEDDED.read_bytes()).hexdigest(),

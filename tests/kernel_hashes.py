@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sopro_np import ops
-from sopro_np.engine import Sopro, load
+from sopro_np.engine import Sopro, open_model
 from sopro_np.ops import native
 from sopro_np.ops.native.desk import on_threads
 from sopro_np.ops.quant import SCHEMES, quantize
@@ -119,7 +119,7 @@ def hashes(folder: Path, few: bool) -> dict[str, dict[str, str]]:
                 note(name, threads, {"all": sha(*table())})
         for path in paths:
             arch, _, _ = path.stem.partition("-")
-            tts = load(path, threads, "native")
+            tts = open_model(path, threads, "native")
             voice = tts.load_voice(folder / f"{arch}.voice.safetensors")
             note(f"{path.stem} speaks", threads, utterance(tts, voice, arch == "v1"))
             if arch == "v1" or not few:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sopro_np import ops
 from sopro_np.batch import TOGETHER, advance_together
-from sopro_np.engine import Sopro, load
+from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import ModelError, UsageError
 from sopro_np.options import Options
 from sopro_np.session import Session
@@ -34,7 +34,7 @@ SHORT = (1, 3)  # frames of reference: less than the AR looks back, so that the 
 
 @functools.cache
 def loaded(arch: str, recipe: str, name: str = "native", threads: int = 1) -> Sopro:
-    return load(models.model_file(arch, recipe, seed=5), threads, name)
+    return open_model(models.model_file(arch, recipe, seed=5), threads, name)
 
 
 @functools.cache

@@ -128,12 +128,12 @@ def test_stream_is_synthesize_with_the_same_lookahead(run: Run, voice: Path) -> 
 
 
 def test_synthesize_keeps_the_last_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sopro_np import speak
+    from sopro_np import api
 
     opened = []
-    real = speak.load
-    monkeypatch.setattr(speak, "_last", None)
-    monkeypatch.setattr(speak, "load", lambda *a: opened.append(a) or real(*a))
+    real = api.load
+    monkeypatch.setattr(api, "_last", None)
+    monkeypatch.setattr(api, "load", lambda *a: opened.append(a) or real(*a))
     monkeypatch.setenv("SOPRO_NP_MODEL", str(tiny.model_file(ARCH)))
     for _ in range(2):
         wav = sopro_np.synthesize(tiny.TEXT, ref=ref(), seed=1, max_frames=4)
@@ -229,7 +229,7 @@ def test_failures(arguments: list[str], code: int, word: str, run: Run, voice: P
 
 def test_without_any_model(run: Run, voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOPRO_NP_MODEL")
-    monkeypatch.setattr("sopro_np.models.EMBEDDED", Path("nowhere"))
+    monkeypatch.setattr("sopro_np.locate.EMBEDDED", Path("nowhere"))
     code, out, err = run("say", "hello", "--voice", voice)
     assert (code, out) == (2, b"")
     for word in ("--model", "SOPRO_NP_MODEL", "download"):

@@ -20,7 +20,7 @@ import sopro_np
 from sopro_np import ops
 from sopro_np.cli.main import main
 from sopro_np.convert.mimi import rope_tables
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, UsageError
 from sopro_np.ops.quant import QTensor
 from sopro_np.ops.threads import _controller, blas_threads
@@ -138,7 +138,7 @@ def test_blas_gets_the_threads_of_the_model(monkeypatch: pytest.MonkeyPatch) -> 
     wishes: list[int | None] = []
     monkeypatch.setattr("sopro_np.ops.context.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
     for threads in (3, None):
-        tts = load(tiny.model_file("v1.5"), threads, "numpy")
+        tts = open_model(tiny.model_file("v1.5"), threads, "numpy")
         with ops.using("numpy"):
             voice = tiny.voice("v1.5")
         wishes.clear()
@@ -154,7 +154,7 @@ def test_blas_gets_one_thread_beside_the_kernels(monkeypatch: pytest.MonkeyPatch
     """Its idle threads go on turning for a while after a product, on the cores that are to speak next."""
     wishes: list[int | None] = []
     monkeypatch.setattr("sopro_np.ops.native.rows.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
-    tts = load(tiny.model_file("v1.5"), 3, "native")
+    tts = open_model(tiny.model_file("v1.5"), 3, "native")
     tts.voice(0.1 * np.random.default_rng(1).standard_normal(4 * tts.mimi.config.hop).astype(np.float32))
     assert wishes == [1] * tts.mimi.config.codebooks
 

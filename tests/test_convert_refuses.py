@@ -15,7 +15,7 @@ import tiny
 
 from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import ConvertError, ModelError, SoproError, TokenizerError
 
 CASES = [(arch, part) for arch in tiny.ARCHS for part in ("sopro", "mimi")][:3]  # Mimi is one for both
@@ -205,7 +205,7 @@ MISSING = {
 
 @pytest.mark.parametrize("parts", MISSING)
 def test_any_subset_converts_and_names_what_is_missing_when_used(parts: str) -> None:
-    tts = load(tiny.model_file("v1.5", "int8", parts=parts))
+    tts = open_model(tiny.model_file("v1.5", "int8", parts=parts))
     with pytest.raises(ModelError, match=MISSING[parts]):
         tts.synthesize(tiny.TEXT, tiny.voice("v1.5"), max_frames=2)
 

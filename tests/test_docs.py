@@ -18,7 +18,7 @@ import pytest
 from conftest import Tiny
 
 from sopro_np.options import Options
-from sopro_np.weights import read_header
+from sopro_np.tensorfile import read_header
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

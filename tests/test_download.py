@@ -23,11 +23,12 @@ from typing import Any
 import pytest
 from hub_standin import Hub, digest, git_sha1
 
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import DownloadError, UsageError
+from sopro_np.files import cache_dir
 from sopro_np.hub import MIMI, SOPRO, download
-from sopro_np.models import cache_dir, cached_model
-from sopro_np.weights import TensorFile
+from sopro_np.locate import cached_model
+from sopro_np.tensorfile import TensorFile
 
 pytest.importorskip("huggingface_hub")
 # Later versions (seen: 2.4) start a broken transfer anew, and do not repeat a body that was refused with 5xx.
@@ -204,7 +205,7 @@ def test_both_generations(hub: Hub, worker: Worker, checkpoints: dict[str, dict[
     for generation, index in (("v1", 1), ("v1.5", 2)):
         path = worker.good(generation)
         assert path == worker.cache / f"sopro-{generation}-int8.safetensors"
-        model = load(path)
+        model = open_model(path)
         assert model.sample_rate == 24000
         made = sources(path)
         wanted = {
@@ -225,7 +226,7 @@ def test_both_generations(hub: Hub, worker: Worker, checkpoints: dict[str, dict[
 def test_without_the_driver(hub: Hub, start: Start) -> None:
     """Nothing but the call, in a process where nothing of the library was imported before."""
     worker = start(driver="from sopro_np.hub import download; print(download('v1'))")
-    load(worker.output().strip())
+    open_model(worker.output().strip())
 
 
 def test_shares_the_cache_of_the_library(hub: Hub, worker: Worker) -> None:
@@ -245,11 +246,11 @@ def test_offline(hub: Hub, start: Start) -> None:
     offline = start(HF_HUB_OFFLINE="1")
     hub.log.clear()
     assert offline.good("v1") == path
-    load(offline.good("v1", recipe="fp16"))
+    open_model(offline.good("v1", recipe="fp16"))
     path.unlink()
     (path.parent / "sopro-v1-fp16.safetensors").unlink()
     offline.bad("HF_HUB_OFFLINE.*--revision", "v1")
-    load(offline.good("v1", revision=hub.repos[SOPRO][1].id, mimi_revision=hub.repos[MIMI][0].id))
+    open_model(offline.good("v1", revision=hub.repos[SOPRO][1].id, mimi_revision=hub.repos[MIMI][0].id))
     offline.bad("HF_HUB_OFFLINE", "v1.5")
     offline.bad("HF_HUB_OFFLINE", revision="a" * 40, mimi_revision="b" * 40)
     assert not hub.log
@@ -275,7 +276,7 @@ def test_again(hub: Hub, worker: Worker, checkpoints: dict[str, dict[str, bytes]
     assert path.stat().st_mtime_ns != before.st_mtime_ns
     assert sources(path)["sopro"]["revision"] == new
     path.write_bytes(path.read_bytes()[:-100])
-    load(worker.good())
+    open_model(worker.good())
 
 
 def test_revisions(hub: Hub, worker: Worker) -> None:
@@ -383,7 +384,7 @@ def test_killed_and_resumed(hub: Hub, start: Start) -> None:
         had = partial[0].stat().st_size
     assert not first.contents()
     hub.log.clear()
-    load(start().good())
+    open_model(start().good())
     asked = [line[2] for line in hub.log if "/cdn/" in line[1] and SOPRO in line[1]]
     assert asked == [f"bytes={had}-" if RESUMES else None]
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 import sopro_np
-from sopro_np import models
+from sopro_np import locate
 from sopro_np.cli.main import main
 from sopro_np.errors import UsageError
 from sopro_np.wav import write_wav
@@ -25,18 +25,18 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "assets" / "demo.safetensors"
     path.parent.mkdir()
     shutil.copy(tiny.model_file("v1.5"), path)
-    tiny.voice("v1.5").save(path.with_name(f"{models.EMBEDDED_VOICE}{models.VOICE_SUFFIX}"))
-    monkeypatch.setattr(models, "EMBEDDED", path)
+    tiny.voice("v1.5").save(path.with_name(f"{locate.EMBEDDED_VOICE}{locate.VOICE_SUFFIX}"))
+    monkeypatch.setattr(locate, "EMBEDDED", path)
     monkeypatch.delenv("SOPRO_NP_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    models._say_that_it_is_embedded.cache_clear()
+    locate._say_that_it_is_embedded.cache_clear()
     return path
 
 
 def test_two_words_are_enough(embedded: Path, caplog: Log) -> None:
     first = sopro_np.synthesize("Hello.", seed=1, max_frames=4)
     assert first.size and np.isfinite(first).all()
-    assert np.array_equal(first, sopro_np.synthesize("Hello.", voice=models.EMBEDDED_VOICE, seed=1, max_frames=4))
+    assert np.array_equal(first, sopro_np.synthesize("Hello.", voice=locate.EMBEDDED_VOICE, seed=1, max_frames=4))
     assert sum("embedded" in r.message for r in caplog.records) == 1
 
 
@@ -45,7 +45,7 @@ def test_say_without_model_and_voice(embedded: Path, capsys: pytest.CaptureFixtu
     assert Path("sopro.wav").stat().st_size > 1000
     assert not capsys.readouterr().out
     assert main(["say", "Hello.", "--voice", "nobody"]) == 2
-    assert models.EMBEDDED_VOICE in capsys.readouterr().err, "the embedded voices are named"
+    assert locate.EMBEDDED_VOICE in capsys.readouterr().err, "the embedded voices are named"
 
 
 def test_a_recording_or_a_voice_goes_before_the_embedded_one(embedded: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_recording_or_a_voice_goes_before_the_embedded_one(embedded: Path, tmp
 
 def test_an_evaluation_needs_no_voice_either(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--count", "1", "--seeds", "1", "--max-frames", "4", "--json", "-", "-q"]) == 0
-    assert json.loads(capsys.readouterr().out)["quality"]["voices"] == [models.EMBEDDED_VOICE]
+    assert json.loads(capsys.readouterr().out)["quality"]["voices"] == [locate.EMBEDDED_VOICE]
 
 
 def test_other_models_go_before_it_and_have_no_voice_of_their_own(
@@ -74,20 +74,20 @@ def test_other_models_go_before_it_and_have_no_voice_of_their_own(
 ) -> None:
     """The embedded voices belong to the embedded model: with another one they are refused by their fingerprints."""
     monkeypatch.setenv("SOPRO_NP_MODEL", str(tiny.model_file("v1")))
-    assert models.find_model(None) == tiny.model_file("v1")
+    assert locate.find_model(None) == tiny.model_file("v1")
     assert not caplog.records
     assert main(["say", "Hello."]) == 2
     assert "--voice" in capsys.readouterr().err
-    assert main(["say", "Hello.", "--voice", models.EMBEDDED_VOICE]) == 1
+    assert main(["say", "Hello.", "--voice", locate.EMBEDDED_VOICE]) == 1
     assert "another sopro checkpoint" in capsys.readouterr().err
 
 
 def test_what_is_shipped() -> None:
     """Small, complete, and it ends its sentences by itself, at a pace of speech, in every voice."""
-    assert models.EMBEDDED.stat().st_size <= 8e6
-    tts, text = sopro_np.load(models.EMBEDDED), "the cat sat on the mat."
-    names = models._voices_in(models.EMBEDDED.parent)
-    assert models.EMBEDDED_VOICE in names and 2 <= len(names) <= 4
+    assert locate.EMBEDDED.stat().st_size <= 8e6
+    tts, text = sopro_np.load(locate.EMBEDDED), "the cat sat on the mat."
+    names = locate._voices_in(locate.EMBEDDED.parent)
+    assert locate.EMBEDDED_VOICE in names and 2 <= len(names) <= 4
     spoken = {name: tts.synthesize(text, tts.load_voice(name), seed=1, max_frames=100) for name in names}
     for name, wav in spoken.items():
         assert 0.8 < len(wav) / tts.sample_rate < 4, name
@@ -98,4 +98,4 @@ def test_what_is_shipped() -> None:
 def test_without_it_the_error_says_how_to_get_a_model(embedded: Path) -> None:
     embedded.unlink()
     with pytest.raises(UsageError, match="download"):
-        models.find_model(None)
+        locate.find_model(None)

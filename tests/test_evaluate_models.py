@@ -112,9 +112,9 @@ def test_requantised_is_what_the_converter_writes(arch: str, recipe: str, tiny: 
 
 
 def load_numpy(path: Path):
-    from sopro_np.engine import load
+    from sopro_np.engine import open_model
 
-    return load(path, ops="numpy")
+    return open_model(path, ops="numpy")
 
 
 def test_study_needs_fp32(tiny: Callable[..., Tiny]) -> None:

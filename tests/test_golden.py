@@ -19,7 +19,7 @@ from sopro_np.convert.convert import convert
 from sopro_np.convert.plan import Part, Planner
 from sopro_np.convert.recipe import load_recipe
 from sopro_np.convert.source import open_source
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.layers import ConvBlock, CrossAttention, DepthwiseConv, LayerNorm, Linear, RMSNorm
 from sopro_np.model.ar import Autoregressor
 from sopro_np.model.condition import Film
@@ -27,7 +27,7 @@ from sopro_np.model.voice import SpeakerEncoder
 from sopro_np.ops.choice import choose, distribution
 from sopro_np.ops.quant import quantize
 from sopro_np.options import Options
-from sopro_np.sampling import PENALTY_WINDOW, Sampler, Uniform, repeated_tail
+from sopro_np.sampler import PENALTY_WINDOW, Sampler, Uniform, repeated_tail
 from sopro_np.session import Session
 from tools.trace import trace
 
@@ -199,7 +199,7 @@ def test_stop_rule(folder: Path, tmp_path: Path):
     """Thresholds around the middle of p, patience 1 to 3: the number of frames before it stops."""
     golden, case = load_file(folder / "vectors.safetensors"), json.loads((folder / "case.json").read_text())
     convert(tmp_path / "m.safetensors", load_recipe("fp32"), sopro=folder / "checkpoint.safetensors")
-    tts = load(tmp_path / "m.safetensors")
+    tts = open_model(tmp_path / "m.safetensors")
     runs = {name: run for name, run in case["greedy_runs"].items() if ".stop." in name}
     assert bool(runs) == case["cfg"]["use_stop_head"]
     for name, run in runs.items():

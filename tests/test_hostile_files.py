@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import SoproError
 
 Case = tuple[str, bytes]
@@ -237,7 +237,7 @@ def little_memory() -> Iterator[None]:
 
 def speak(path: Path) -> None:
     """Load, and say a word in the voice of some noise."""
-    tts = load(path, threads=1)
+    tts = open_model(path, threads=1)
     voice = tts.voice(0.1 * np.random.default_rng(1).standard_normal(3000).astype(np.float32))
     tts.synthesize("a b", voice, max_frames=3, seed=1)
 

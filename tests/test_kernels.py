@@ -18,7 +18,7 @@ import tiny
 from conftest import HERE, normal, on_kernels, python
 
 from sopro_np import ops
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.ops import native
 from sopro_np.ops.native import door
 from sopro_np.ops.native.arena import ALIGNMENT, Arena, bytes_of_all
@@ -232,7 +232,7 @@ def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.Monke
     monkeypatch.setattr(native.desk, "team", lambda kernels, n: asked.append(n) or team(kernels, n))
     monkeypatch.setattr(native.desk.Desk, "call", noting)
     for threads in (1, 2, 3):
-        tts = load(tiny.model_file("v1"), threads, "native")
+        tts = open_model(tiny.model_file("v1"), threads, "native")
         asked.clear(), pieces.clear()
         tts.decode(np.zeros((9, tts.mimi.config.codebooks), np.int64))
         assert set(asked) == {threads} - {1}

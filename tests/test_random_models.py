@@ -22,7 +22,7 @@ from torch_oracle import trace as oracle  # noqa: E402
 
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
-from sopro_np.engine import Sopro, load  # noqa: E402
+from sopro_np.engine import Sopro, open_model  # noqa: E402
 from sopro_np.mimi.codec import Mimi  # noqa: E402
 from tools.tracing.mimi import trace_mimi  # noqa: E402
 from tools.tracing.sopro import trace_sopro  # noqa: E402
@@ -36,7 +36,7 @@ STRENGTHS = st.sampled_from([0.0, 0.3, 1.0, 1.2, 2.0])
 
 def converted(folder: Path, **parts: Path) -> Sopro:
     convert(folder / "converted.safetensors", load_recipe("fp32"), **parts)
-    return load(folder / "converted.safetensors")
+    return open_model(folder / "converted.safetensors")
 
 
 # ---------------------------------------------------------------- the acoustic model

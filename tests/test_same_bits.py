@@ -14,7 +14,7 @@ from conftest import on_kernels
 
 from sopro_np import engine, ops
 from sopro_np.engine import Sopro
-from sopro_np.models import EMBEDDED
+from sopro_np.locate import EMBEDDED
 
 pytestmark = on_kernels
 RECORD = json.loads(frozen.RECORD.read_text())
@@ -38,7 +38,7 @@ def loaded(name: str, folder: Path, threads: int) -> Sopro:
     path = folder / f"{name}.safetensors"
     if not path.exists():
         frozen.model_file(*name.rsplit("-", 1), folder)
-    return engine.load(path, threads, "native")
+    return engine.open_model(path, threads, "native")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -65,7 +65,7 @@ def test_the_embedded_model() -> None:
     """The file of the time when this was written: when another one takes its place, it moves to tests/data."""
     wanted = RECORD["embedded"]
     path = next(p for p in (EMBEDDED, frozen.RECORD.with_name("demo-1.safetensors")) if p.is_file() and digest(p))
-    tts = engine.load(path, 2, "native")
+    tts = engine.open_model(path, 2, "native")
     voice = tts.load_voice(frozen.EMBEDDED_VOICE)
     for lookahead in frozen.EMBEDDED_LOOKAHEADS:
         said = frozen.said(tts, voice, frozen.EMBEDDED_TEXT, lookahead=lookahead, **frozen.EMBEDDED_OPTIONS)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_stream import CUTS, MODELS, MODES, RECIPES, TEXT, Models, longest, pieces
 
 from sopro_np import ops
-from sopro_np.engine import Sopro, load
+from sopro_np.engine import Sopro, open_model
 from sopro_np.ops.native.desk import on_threads
 
 pytestmark = on_kernels
@@ -33,7 +33,7 @@ def small_pieces() -> Iterator[None]:
 @functools.cache
 def natively(arch: str, recipe: str, threads: int = 1) -> Sopro:
     """A tiny model whose weights are packed for the kernels, whatever the other tests compute with."""
-    return load(models.model_file(arch, recipe, seed=5), threads, "native")
+    return open_model(models.model_file(arch, recipe, seed=5), threads, "native")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

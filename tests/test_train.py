@@ -20,7 +20,7 @@ pytest.importorskip("transformers")
 
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
-from sopro_np.engine import load  # noqa: E402
+from sopro_np.engine import open_model  # noqa: E402
 from tools.train import codebooks, codes, data, evaluate, features, flite, predict, render, sentences, vocoder  # noqa: E402
 from tools.train.__main__ import STAGES  # noqa: E402
 from tools.train.asr import word_error_rate  # noqa: E402
@@ -132,7 +132,7 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
         trainer.run()
     assemble(cfg, copy)
     convert(copy / "codec.safetensors", load_recipe("fp32"), mimi=copy / "codec" / "mimi")
-    engine = load(copy / "codec.safetensors", threads=1)
+    engine = open_model(copy / "codec.safetensors", threads=1)
     model = load_model(copy / "codec" / "mimi").eval()
     wave = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, (1, 1920 * 5)).astype(np.float32))
     with torch.inference_mode():
@@ -150,9 +150,9 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
     assert_close("engine's waveform", engine.decode(found[0].numpy()), expected)
     export(cfg, copy)
     convert(copy / "half.safetensors", load_recipe("fp32"), mimi=copy / "export" / "codec")
-    assert_close("half precision", load(copy / "half.safetensors").decode(found[0].numpy()), expected, 1e-2)
+    assert_close("half precision", open_model(copy / "half.safetensors").decode(found[0].numpy()), expected, 1e-2)
     make_model(cfg, copy, copy / "model.safetensors")
-    tts = load(copy / "model.safetensors", threads=1)
+    tts = open_model(copy / "model.safetensors", threads=1)
     assert set(tts.file.json("licenses").values()) == {"Apache-2.0"}
     assert np.allclose(tts.model.ar.head.bias, cfg.embed.sharpness * sopro.model.ar.head.bias.detach().numpy())
     assert tts.tokenizer.encode("A cat?").tolist() == encode_text(sopro.tokenizer, "A cat?")
@@ -247,7 +247,7 @@ def test_v1_learns_to_stop(copy: Path) -> None:
     DecoderTrainer(cfg, copy).export()
     assemble(cfg, copy)
     make_model(cfg, copy, copy / "model.safetensors")
-    tts = load(copy / "model.safetensors", threads=1)
+    tts = open_model(copy / "model.safetensors", threads=1)
     assert tts.file.json("architecture")["sopro"]["stop"] == "head"
     voice = tts.voice_from_codes(trainer.coded.codes(1).numpy())
     assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0
@@ -459,7 +459,7 @@ def test_embedded_voices_are_flites_codes(copy: Path) -> None:
     assemble(cfg, copy)
     cfg.embed.folder, cfg.embed.voices = str(copy / "assets"), {"low": ["rms", 0.9]}
     embed(cfg, copy)
-    tts = load(copy / "assets" / "demo.safetensors", threads=1)
+    tts = open_model(copy / "assets" / "demo.safetensors", threads=1)
     voice = tts.load_voice(copy / "assets" / "low.voice.safetensors")
     assert 40 < len(voice.codes) < 80  # about 5 s
     assert len(tts.synthesize("a cat.", voice=voice, max_frames=5, seed=1)) % 1920 == 0

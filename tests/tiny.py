@@ -28,7 +28,7 @@ if str(ROOT) not in sys.path:
 
 from sopro_np.convert.convert import Report, convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
-from sopro_np.engine import Sopro, load  # noqa: E402
+from sopro_np.engine import Sopro, open_model  # noqa: E402
 from sopro_np.ops import current  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
@@ -94,7 +94,7 @@ def model_file(arch: str, recipe: str = "int8", seed: int = 1, parts: str = "smt
 
 @cached
 def _model(arch: str, recipe: str, seed: int, ops: str) -> Sopro:
-    return load(model_file(arch, recipe, seed), threads=1, ops=ops)
+    return open_model(model_file(arch, recipe, seed), threads=1, ops=ops)
 
 
 def model(arch: str, recipe: str = "int8", seed: int = 1) -> Sopro:

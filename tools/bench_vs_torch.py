@@ -94,9 +94,9 @@ def run_engine(model_file: Path, frames: int, threads: int, ops: str) -> dict[st
     import numpy as np
 
     from sopro_np.bench import REFERENCE_FRAMES, measure_stages, peak_rss_mb, random_voice
-    from sopro_np.engine import load
+    from sopro_np.engine import open_model
 
-    tts = load(model_file, threads, ops)
+    tts = open_model(model_file, threads, ops)
     noise = 0.1 * np.random.default_rng(1).standard_normal(REFERENCE_FRAMES * 1920).astype(np.float32)
     tts.voice(noise)
     return {**measure_stages(tts, random_voice(tts), frames), "peak_rss_mb": peak_rss_mb()}

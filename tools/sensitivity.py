@@ -25,7 +25,7 @@ from sopro_np.convert.source import sha256_of
 from sopro_np.errors import SoproError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.texts import built_in, read_texts
-from sopro_np.weights import replacing
+from sopro_np.files import replacing
 from tools.study import growth, pages
 from tools.study.choose import choose
 from tools.study.layers import by_layer

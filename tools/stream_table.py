@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sopro_np.bench import TEXT, forced, random_voice
-from sopro_np.engine import Sopro, load
+from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import SoproError
 from sopro_np.evaluate.signals import snr
 from sopro_np.session import BLOCK_FRAMES
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     try:
-        tts = load(args.model, threads=1)
+        tts = open_model(args.model, threads=1)
         frame_s = tts.mimi.config.hop / tts.sample_rate
         print("| lookahead | heard after | equal codes | SNR against offline |\n|---|---|---|---|")
         for lookahead, equal, ratio in table(tts, args.ref, args.frames, args.seeds):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import SoproError
 from sopro_np.ops import using
 from tools.tracing.mimi import trace_mimi
@@ -35,11 +35,11 @@ def trace(folder: Path, recipe: str = "fp32", ops: str | None = None) -> dict[st
         if (folder / "checkpoint.safetensors").is_file():
             convert(converted, load_recipe(recipe), sopro=folder / "checkpoint.safetensors")
             case = json.loads((folder / "case.json").read_text("utf-8"))
-            tts = load(converted, ops=ops)
+            tts = open_model(converted, ops=ops)
             with using(tts.ops):
                 return trace_sopro(tts, case, vectors)
         convert(converted, load_recipe(recipe), mimi=folder)
-        tts = load(converted, ops=ops)
+        tts = open_model(converted, ops=ops)
         with using(tts.ops):
             return trace_mimi(tts.mimi, vectors)
 

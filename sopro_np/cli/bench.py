@@ -10,7 +10,7 @@ import sys
 from sopro_np.bench import bench, count_events
 from sopro_np.cli.doctor import examine
 from sopro_np.errors import UsageError
-from sopro_np.models import find_model
+from sopro_np.locate import find_model
 from sopro_np.roofline import table
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from sopro_np import ops
 from sopro_np.errors import SoproError
-from sopro_np.models import cache_dir, find_model, voices_dir
+from sopro_np.files import cache_dir, voices_dir
+from sopro_np.locate import find_model
 from sopro_np.ops import native
 from sopro_np.ops.abi import NEEDS
 from sopro_np.ops.native import door

@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
 from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
-from sopro_np.models import find_model, find_voice
+from sopro_np.files import replacing
+from sopro_np.locate import find_model, find_voice
 from sopro_np.options import Options
 from sopro_np.wav import check_target
-from sopro_np.weights import replacing
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     first = options.pop("seed", 1)
     Options(**options)
     done = evaluate(
-        load(model, args.threads, args.ops),
-        load(against, args.threads, args.ops) if against else None,
+        open_model(model, args.threads, args.ops),
+        open_model(against, args.threads, args.ops) if against else None,
         Task(args.ref, voices, texts, range(first, first + args.seeds), options), args.only,
         progress=(lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sopro_np.config import MimiConfig, SoproConfig
-from sopro_np.engine import load
+from sopro_np.engine import open_model
 from sopro_np.errors import FormatError, SoproError
-from sopro_np.models import find_model
+from sopro_np.locate import find_model
+from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import FORMAT as VOICE_FORMAT
-from sopro_np.weights import TensorFile
 
 PARTS = {
     "sopro": ("text", "codes", "voice", "condition", "ar", "nar", "stop"),
@@ -78,7 +78,7 @@ def _arena(path: Path) -> int | str:
     from sopro_np.bench import stream_arenas
 
     try:
-        tts = load(path)
+        tts = open_model(path)
         return stream_arenas(tts) if tts.ops == "native" else "none with NumPy's operations"
     except SoproError as error:  # a part of a model is a model file, too
         return f"unknown: {error}"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.engine import STREAM_LOOKAHEAD, load
+from sopro_np.engine import STREAM_LOOKAHEAD, open_model
 from sopro_np.errors import UsageError
-from sopro_np.models import find_model, find_voice
+from sopro_np.locate import find_model, find_voice
 from sopro_np.options import Options
 from sopro_np.wav import WavWriter, check_target
 
@@ -27,7 +27,7 @@ def say(args: argparse.Namespace) -> int:
     model = find_model(args.model)
     saved = find_voice(args.voice, model) if args.ref is None else None
     check_target(args.out, (model, args.ref, saved))
-    tts = load(model, args.threads, args.ops)
+    tts = open_model(model, args.threads, args.ops)
     if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
         options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
     voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
@@ -91,7 +91,7 @@ def make_voice(args: argparse.Namespace) -> int:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most 60")
     model = find_model(args.model)
     check_target(args.out, (model, args.ref))
-    tts = load(model, args.threads, args.ops)
+    tts = open_model(model, args.threads, args.ops)
     voice = tts.voice(args.ref, args.seconds)
     voice.save(args.out)
     seconds = len(voice.codes) / tts.model.config.frame_rate

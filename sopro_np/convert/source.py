@@ -18,7 +18,7 @@ import numpy as np
 
 from sopro_np.errors import ConvertError, FormatError
 from sopro_np.ops.quant import from_bf16
-from sopro_np.weights import NUMPY_TYPES, read_header
+from sopro_np.tensorfile import NUMPY_TYPES, read_header
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 

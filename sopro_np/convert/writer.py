@@ -20,8 +20,8 @@ import numpy as np
 from sopro_np.convert.plan import Matrix, Part
 from sopro_np.convert.recipe import Recipe
 from sopro_np.errors import ConvertError, FormatError
+from sopro_np.files import replacing
 from sopro_np.ops import quant
-from sopro_np.weights import replacing
 
 MAX_HEADER = 100_000_000  # of the safetensors library
 BLOCK_BYTES = 8 << 20  # of float32 source rows

@@ -18,7 +18,7 @@ from sopro_np.evaluate.signals import log_spectral_distance, snr
 from sopro_np.evaluate.world import Analysis, compare_in_step
 from sopro_np.ops.context import computing
 from sopro_np.options import Options
-from sopro_np.sampling import PENALTY, PENALTY_WINDOW, Uniform
+from sopro_np.sampler import PENALTY, PENALTY_WINDOW, Uniform
 
 DEFINITIONS = {
     "voice": "percent of equal codes of the reference recording",

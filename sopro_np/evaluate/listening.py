@@ -17,8 +17,8 @@ import numpy as np
 
 from sopro_np.errors import UsageError
 from sopro_np.evaluate.picture import audio_uri
+from sopro_np.files import replacing
 from sopro_np.wav import write_wav
-from sopro_np.weights import replacing
 
 LOUDNESS = 0.05  # root mean square to which all stimuli are brought: louder must not mean better
 

@@ -10,7 +10,8 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.ops import quant
 from sopro_np.ops.quant import QTensor
-from sopro_np.weights import TensorFile, Weights
+from sopro_np.tensorfile import TensorFile
+from sopro_np.weights import Weights
 
 
 class Requantised(Weights):

@@ -15,7 +15,7 @@ from sopro_np.model.condition import Memory
 from sopro_np.model.stop import StopHead
 from sopro_np.ops.choice import distribution
 from sopro_np.options import Options
-from sopro_np.sampling import PENALTY, PENALTY_WINDOW, TOP_K
+from sopro_np.sampler import PENALTY, PENALTY_WINDOW, TOP_K
 from sopro_np.session import Session
 
 Tensors = dict[str, np.ndarray]

@@ -15,8 +15,8 @@ import torch
 
 from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
-from sopro_np.engine import load
-from sopro_np.models import EMBEDDED, VOICE_SUFFIX
+from sopro_np.engine import open_model
+from sopro_np.locate import EMBEDDED, VOICE_SUFFIX
 from tools.train.codebooks import Codebooks
 from tools.train.codes import components_of
 from tools.train.data import aligned
@@ -52,7 +52,7 @@ def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
 
 def make_voices(cfg: SimpleNamespace, work: Path, path: Path) -> None:
     """The configured voices, beside the model file that they are for."""
-    tts, books = load(path), Codebooks.load(work)
+    tts, books = open_model(path), Codebooks.load(work)
     for name, (voice, shift) in cfg.embed.voices.items():
         speech = aligned(speak(REFERENCE, voice))
         x = components_of(books, speech.samples / 32768, speech.track, shift, cfg.codec.lag)

@@ -22,7 +22,7 @@ from transformers import MimiModel
 
 from sopro_np.evaluate import pitch
 from sopro_np.evaluate.world import pitch_track
-from sopro_np.models import VOICE_SUFFIX
+from sopro_np.locate import VOICE_SUFFIX
 from tools.train.asr import RECOGNISERS, word_error_rate
 from tools.train.codebooks import Codebooks
 from tools.train.data import aligned

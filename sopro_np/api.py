@@ -10,7 +10,7 @@ import numpy as np
 from sopro_np import engine
 from sopro_np.engine import Reference, Sopro
 from sopro_np.errors import UsageError
-from sopro_np.models import find_model, find_voice
+from sopro_np.locate import find_model, find_voice
 from sopro_np.ops import current
 from sopro_np.voice import Voice
 
@@ -24,7 +24,7 @@ def load(model: str | Path | None = None, threads: int | None = None, ops: str |
     """
     if model is not None and not isinstance(model, str | Path):
         raise UsageError(f"model = {model!r}: give a file or a name")
-    return engine.load(find_model(model), threads, ops)
+    return engine.open_model(find_model(model), threads, ops)
 
 
 _last: tuple[tuple[Any, ...], Sopro] | None = None

@@ -9,33 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from sopro_np.errors import UsageError
+from sopro_np.files import cache_dir, voices_dir
 
 VOICE_SUFFIX = ".voice.safetensors"
 DEFAULT_RECIPE = "int8"
 EMBEDDED = Path(__file__).resolve().parent / "assets" / "demo.safetensors"  # with it: NAME.voice.safetensors
 EMBEDDED_VOICE = "ross"  # speaks if no voice is asked for
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)  # a name, never a path
-
-
-def cache_dir() -> Path:
-    """Converted models: SOPRO_NP_CACHE, else sopro_np in the XDG cache folder."""
-    if own := os.environ.get("SOPRO_NP_CACHE"):
-        return Path(own)
-    return _home_folder("XDG_CACHE_HOME", ".cache") / "sopro_np"
-
-
-def voices_dir() -> Path:
-    """Saved voices that can be called by name: SOPRO_NP_VOICES, else sopro_np/voices in the XDG data folder."""
-    if own := os.environ.get("SOPRO_NP_VOICES"):
-        return Path(own)
-    return _home_folder("XDG_DATA_HOME", ".local/share") / "sopro_np" / "voices"
-
-
-def _home_folder(variable: str, default: str) -> Path:
-    try:
-        return Path(os.environ.get(variable) or Path.home() / default)
-    except RuntimeError:
-        raise UsageError("there is no home directory: set SOPRO_NP_CACHE and SOPRO_NP_VOICES to folders") from None
 
 
 def converted_models(generation: str, folder: Path) -> list[Path]:

@@ -1,0 +1,84 @@
+"""Files and folders of this package on somebody's machine: written whole or not at all, kept where the user says."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from sopro_np.errors import UsageError
+
+
+class Replacement:
+    """A new file beside `path` that takes its place on `commit` and vanishes on `discard`; whichever comes first.
+
+    What a link points to is replaced, not the link. Errors are the system's: OSError, ValueError for a NUL in the name.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._part = self.path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
+        self.file: BinaryIO = self._part.open("xb")
+
+    def commit(self) -> None:
+        """The file is complete: on the disk first, then in its place."""
+        if self.file.closed:
+            return
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            self._part.replace(self.path)
+        except OSError:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Give up; a file that was there stays as it was."""
+        with suppress(OSError):  # what could not be written is being thrown away
+            self.file.close()
+        self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: str | Path, error: type[Exception]) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` if all goes well; what the system refuses becomes `error`."""
+    if "\0" in str(path):
+        raise error(f"{str(path)!r}: not a file name")
+    new = None
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise error(f"{path}: not an ordinary file; name another one")
+        new = Replacement(path)
+        yield new.file
+        new.commit()
+    except OSError as problem:
+        place = problem.filename if isinstance(problem.filename, str) else path
+        raise error(f"{path}: cannot be written ({place}: {problem.strerror})") from None
+    finally:
+        if new is not None:
+            new.discard()  # nothing is left to discard after `commit`
+
+
+def cache_dir() -> Path:
+    """Converted models: SOPRO_NP_CACHE, else sopro_np in the XDG cache folder."""
+    if own := os.environ.get("SOPRO_NP_CACHE"):
+        return Path(own)
+    return _home_folder("XDG_CACHE_HOME", ".cache") / "sopro_np"
+
+
+def voices_dir() -> Path:
+    """Saved voices that can be called by name: SOPRO_NP_VOICES, else sopro_np/voices in the XDG data folder."""
+    if own := os.environ.get("SOPRO_NP_VOICES"):
+        return Path(own)
+    return _home_folder("XDG_DATA_HOME", ".local/share") / "sopro_np" / "voices"
+
+
+def _home_folder(variable: str, default: str) -> Path:
+    try:
+        return Path(os.environ.get(variable) or Path.home() / default)
+    except RuntimeError:
+        raise UsageError("there is no home directory: set SOPRO_NP_CACHE and SOPRO_NP_VOICES to folders") from None

@@ -1,0 +1,95 @@
+"""A safetensors file read strictly, through a memory map.
+
+The header is checked by the safetensors library (sizes, overlaps, holes, UTF-8); this file maps the data.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from sopro_np.errors import FormatError
+
+NUMPY_TYPES = {
+    "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "BOOL": "|b1",
+    "I8": "|i1", "U8": "|u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8",
+}  # fmt: skip
+
+
+def read_header(path: str | Path) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
+    """Header of a safetensors file -> (name -> {dtype, shape, data_offsets}, metadata, offset of the data)."""
+    path = Path(path)
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
+        raise FormatError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(str(path), framework="numpy"):
+            pass
+        with path.open("rb") as f:
+            (size,) = struct.unpack("<Q", f.read(8))
+            header = json.loads(f.read(size), object_pairs_hook=_no_duplicates)
+    except (safetensors.SafetensorError, ValueError, OSError, RecursionError, struct.error) as error:
+        raise FormatError(f"{path}: not a sound safetensors file ({error}); copy or download it again") from None
+    metadata = header.pop("__metadata__", {})
+    for name, entry in header.items():
+        if entry["dtype"] not in NUMPY_TYPES:
+            raise FormatError(f"{path}: tensor {name} has the unsupported dtype {entry['dtype']}")
+    return header, metadata, 8 + size
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"duplicate name {next(n for n in names if names.count(n) > 1)!r}")
+    return result
+
+
+class TensorFile:
+    """A safetensors file as a mapping name -> read-only memory-mapped array (BF16 as its uint16 bits)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.header, self.metadata, start = read_header(self.path)
+        with self.path.open("rb") as f:
+            self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        self._start = start
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.header
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self.header[name]
+        a, b = entry["data_offsets"]
+        raw = self._bytes[self._start + a : self._start + b]
+        return raw.view(NUMPY_TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+    def forget(self, prefix: str) -> None:
+        """Give the pages below a prefix back to the system; they are read again if they are needed again."""
+        for name in self.header:
+            if name.startswith(prefix):
+                self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Give the pages of one tensor back."""
+        a, b = (self._start + offset for offset in self.header[name]["data_offsets"])
+        first = a // mmap.PAGESIZE * mmap.PAGESIZE
+        last = min(-(-b // mmap.PAGESIZE) * mmap.PAGESIZE, len(self._map))
+        if b > a and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def json(self, key: str) -> Any:
+        """A metadata entry that holds JSON."""
+        try:
+            return json.loads(self.metadata[key])
+        except KeyError:
+            raise FormatError(f"{self.path}: metadata {key!r} is missing: not a sopro_np file") from None
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{self.path}: metadata {key!r} is not valid JSON ({error})") from None
