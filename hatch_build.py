@@ -23,7 +23,8 @@ class KernelPacks(BuildHookInterface):
         sys.path.insert(0, self.root)
         asked = os.environ.get("SOPRO_NP_BUILD_MACHINE")
         from sopro_np.kernels.build import ToolMissing, build, targets_of
-        from sopro_np.ops.native.door import PACKS, machine, supported
+        from sopro_np.ops.native.cpu import machine, supported
+        from sopro_np.ops.native.packs import PACKS
 
         try:
             if not (asked or supported()):

@@ -53,7 +53,7 @@ def main() -> None:
 
         facts = json.loads(run(PROGRAM, "doctor", "--json"))
         print(f"   {facts['ops']} ops, {facts['kernels']}")
-        assert (facts["ops"], facts["kernels"]["door"]) == ("native", "pack")
+        assert (facts["ops"], facts["kernels"]["source"]) == ("native", "pack")
         assert Path(facts["kernels"]["file"]).is_relative_to(SITE)
         say = ["say", "Hello.", "--ops", "native", "--seed", "1", "--quiet"]
         run(sys.executable, "-I", "-c", SAY, *say, "-o", "hello.wav")

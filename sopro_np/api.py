@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sopro_np import engine
-from sopro_np.engine import Reference, Sopro
+from sopro_np.audio import AudioSource
+from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
 from sopro_np.ops import current
@@ -32,7 +33,7 @@ _last: tuple[tuple[Any, ...], Sopro] | None = None
 
 def synthesize(
     text: str,
-    ref: Reference | None = None,
+    ref: AudioSource | None = None,
     voice: Voice | str | Path | None = None,
     model: str | Path | None = None,
     *,

@@ -18,7 +18,7 @@ from sopro_np.errors import AudioError
 if TYPE_CHECKING:
     import soundfile
 
-Source = str | Path | bytes | BinaryIO
+AudioSource = str | Path | bytes | BinaryIO
 
 MAX_SECONDS = 60.0
 MAX_DECODED_BYTES = 32 << 20  # frames * channels * 4; a 4 KB FLAC can decode to a thousand times its size
@@ -61,7 +61,7 @@ _REMEDY = "convert it, e.g. with: ffmpeg -i RECORDING -ac 1 -ar 24000 reference.
 
 
 def read_reference(
-    source: Source, sample_rate: int = 24000, seconds: float = 12.0, frame_rate: float = 12.5
+    source: AudioSource, sample_rate: int = 24000, seconds: float = 12.0, frame_rate: float = 12.5
 ) -> np.ndarray:
     """Read the middle of a recording as float32 samples (n,), mono, at `sample_rate` Hz.
 
@@ -118,7 +118,7 @@ def resample(wav: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return soxr.resample(wav, rate, new_rate, quality="HQ")
 
 
-def _contents(source: Source) -> tuple[str, bytes]:
+def _contents(source: AudioSource) -> tuple[str, bytes]:
     """Name for messages, and at most MAX_FILE_BYTES of content."""
     if isinstance(source, bytes | bytearray | memoryview):
         name, data = "<bytes>", bytes(source)

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from sopro_np import ops as operations
-from sopro_np.audio import MAX_SECONDS, centre_crop, read_reference
-from sopro_np.batch import TOGETHER, advance_together
+from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
+from sopro_np.batch import Batch, Job
 from sopro_np.config import MimiConfig, SoproConfig
-from sopro_np.errors import AudioError, FormatError, ModelError, UsageError
-from sopro_np.locate import find_voice
+from sopro_np.errors import AudioError, FormatError, ModelError, SoproError, UsageError
+from sopro_np.locate import all_voices, find_voice
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
 from sopro_np.ops import current, using
-from sopro_np.ops.context import computing
-from sopro_np.options import Options
-from sopro_np.session import Session
+from sopro_np.ops.runtime import Runtime
+from sopro_np.options import Options, stream_options
+from sopro_np.session import AudioStream, Session
+from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
-from sopro_np.voice import Voice, check_fingerprints, load_voice, make_voice
+from sopro_np.voice import Voice, check_fingerprints, load_voice, make_voice, saved_fingerprints
 from sopro_np.weights import Weights
 
-Reference = str | Path | bytes | BinaryIO
-STREAM_LOOKAHEAD = 16  # default of `stream` for models that look ahead; docs/STREAMING.md has the table
+TOGETHER = 16  # utterances of `synthesize_many` in one batch
+VOICES_KEPT = 16  # voices called by name that stay loaded
+WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
+
+WhoSpeaks = Voice | str | Path | None  # a voice, a voice file, a name, or None: the embedded model's own
 
 
 class Sopro:
-    """A loaded model. Weights are shared and read-only: any number of voices and streams may use one object.
+    """A loaded model. Weights are shared and read-only: any number of voices, streams and batches may use one object.
 
-    `read`: how tensors are taken from the file (a study may take them in another format than they lie there).
+    `with` closes it at the end. `read`: how tensors are taken from the file (a study may take them in another format
+    than they lie there).
     """
 
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
         self.path = Path(path)
-        self.threads = threads
-        self.ops = current()  # packs the weights, and is used for all that is computed with them
+        self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
         self.file = file = TensorFile(path)
         if file.metadata.get("format") != "sopro_np":
             raise FormatError(
@@ -57,6 +60,8 @@ class Sopro:
         self._model: Model | None = None
         self._mimi: Mimi | None = None
         self._tokenizer: Tokenizer | None = None
+        self._named: dict[Path, tuple[int, Voice]] = {}  # voices called by name: file -> its time, the voice
+        self._closed = False
         try:
             self._read(architecture, read(file))
         except FormatError as error:
@@ -92,6 +97,8 @@ class Sopro:
     # ------------------------------------------------------------ parts
 
     def _part(self, part: Any, name: str, option: str) -> Any:
+        if self._closed:
+            raise ModelError(f"{self.path}: this model was closed; load it again")
         if part is None:
             raise ModelError(f"{self.path}: has no {name}; convert it again with {option}")
         return part
@@ -111,13 +118,23 @@ class Sopro:
         return self._part(self._tokenizer, "tokenizer", "--tokenizer")
 
     @property
+    def ops(self) -> str:
+        """Name of the operations that compute this model."""
+        return self.runtime.ops
+
+    @property
+    def threads(self) -> int | None:
+        """At most so many compute; None: as many as there are."""
+        return self.runtime.threads
+
+    @property
     def sample_rate(self) -> int:
         """Of everything this model says, in Hz."""
         return self.mimi.config.sample_rate
 
     # ------------------------------------------------------------ voices
 
-    def voice(self, ref: Reference | np.ndarray, seconds: float | None = None) -> Voice:
+    def voice(self, ref: AudioSource | np.ndarray, seconds: float | None = None) -> Voice:
         """Recording -> voice. `ref`: audio file, its bytes, or float samples (n,) at `sample_rate`.
 
         At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
@@ -138,49 +155,72 @@ class Sopro:
             wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
         else:
             wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
-        with computing(self.ops, self.threads):
+        with self.runtime():
             codes = mimi.encode(wav)[:, : config.codebooks]
         return self.voice_from_codes(codes)
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
         """Reference codes (R, Q) -> voice."""
-        with self._making_voice():
+        with self.runtime(), operations.temporary_packing():
             return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, name: str | Path) -> Voice:
         """A file written by `Voice.save`, or (without any folder) the name of a kept or an embedded voice."""
         path = find_voice(name, self.path) if Path(name).name == str(name) else name
-        with self._making_voice():
+        with self.runtime(), operations.temporary_packing():
             return load_voice(path, self.model, self.fingerprints)
 
-    @contextmanager
-    def _making_voice(self) -> Iterator[None]:
-        """Afterwards the parts that listen are let go: a quarter of the file, not needed to speak."""
-        with computing(self.ops, self.threads):
-            yield
-            operations.release()
-        for part in ("mimi.encoder.", "mimi.encoder_transformer.", "mimi.quantizer.", "sopro.voice."):
-            self.file.forget(part)
+    def voices(self) -> list[str]:
+        """Names of the saved voices that fit this model (in the voices folder, or embedded), the default first."""
+        found = []
+        for name, path, default in all_voices(self.path):
+            try:
+                check_fingerprints(saved_fingerprints(path), self.fingerprints, name)
+            except SoproError:  # of another model, or no voice file
+                continue
+            found.append((not default, name))
+        return [name for _, name in sorted(found)]
+
+    def _voice(self, who: WhoSpeaks) -> Voice:
+        """A voice that fits; called by name it is loaded once."""
+        if isinstance(who, Voice):
+            check_fingerprints(who.fingerprints, self.fingerprints, "this voice")
+            return who
+        if not isinstance(who, str | Path | None):
+            raise UsageError("voice must be a Voice (made with voice() or load_voice()), a voice file or a name")
+        path = find_voice(who, self.path)
+        modified = path.stat().st_mtime_ns
+        known = self._named.get(path)
+        if known is None or known[0] != modified:
+            known = modified, self.load_voice(path)
+            if len(self._named) >= VOICES_KEPT:
+                self._named.pop(next(iter(self._named)), None)
+            self._named[path] = known
+        return known[1]
 
     # ------------------------------------------------------------ speech
 
     def session(
         self,
         text: str,
-        voice: Voice,
+        voice: WhoSpeaks,
         options: Options,
         sampler: Callable[[np.ndarray], int] | None = None,
     ) -> Session:
-        """One utterance, to be iterated block by block."""
-        _check(text, voice)
+        """One utterance, to be advanced step by step or iterated block by block."""
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError("the text is empty: there is nothing to say")
+        who = self._voice(voice)
         if self._mimi is not None:
             self._mimi.check_length(options.max_frames)
-        check_fingerprints(voice.fingerprints, self.fingerprints, "this voice")
-        return Session(self.model, voice, self.tokenizer.encode(text), options, sampler=sampler, threads=self.threads)
+        model, ids = self.model, self.tokenizer.encode(text)
+        with self.runtime():
+            utterance = model.start(ids, who, options.style_strength)
+        return Session(model, utterance, options.seeded(), self.runtime, sampler)
 
-    def codes(self, text: str, voice: Voice, **options: Any) -> np.ndarray:
+    def codes(self, text: str, voice: WhoSpeaks, **options: Any) -> np.ndarray:
         """Text -> codes (frames, codebooks) int64."""
-        blocks = list(self.session(text, voice, _options(options)).blocks())
+        blocks = list(self.session(text, voice, Options.of(options)).blocks())
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.config.codebooks), np.int64)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -188,81 +228,149 @@ class Sopro:
         codes = np.asarray(codes)
         if codes.ndim != 2:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, codebooks) are needed")
-        with computing(self.ops, self.threads):
-            return self.mimi.decode(codes, self.mimi.fresh(len(codes)))
+        with self.runtime():
+            return self.mimi.decode(codes, self.mimi.new_state(len(codes)))
 
-    def chunks(self, session: Session, options: Options) -> Iterator[np.ndarray]:
-        """Audio of a session, `chunk_frames` frames at a time (the last piece may be shorter)."""
-        mimi = self.mimi
-        state = mimi.fresh(options.max_frames + 1)  # the end code may come one step later
-        waiting = np.zeros((0, self.model.config.codebooks), np.int64)
-        for block in session.blocks():
-            waiting = np.concatenate([waiting, block])
-            while len(waiting) >= options.chunk_frames:
-                yield self._speak(waiting[: options.chunk_frames], state)
-                waiting = waiting[options.chunk_frames :]
-        if len(waiting):
-            yield self._speak(waiting, state)
+    def batch(self, size: int = 16) -> SpeechBatch:
+        """Room for up to `size` utterances at once, which may be joined and removed between any two steps."""
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UsageError(f"size = {size!r} must be a whole number, at least 1")
+        return SpeechBatch(self, size)
 
-    def _speak(self, codes: np.ndarray, state: Any) -> np.ndarray:
-        with computing(self.ops, self.threads):
-            wav = self.mimi.decode(codes, state)
-        if not np.isfinite(wav).all():
-            raise ModelError(f"{self.path}: the codec computed NaN or infinity: its weights are broken")
-        return np.clip(wav, -1, 1)
+    def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
+        """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames."""
+        batch = self.batch(1)
+        job = batch.add(text, voice, **options)
+        while len(batch):
+            batch.step()
+        if job.error is not None:
+            raise job.error
+        assert job.speech is not None
+        return job.speech
 
-    def stream(self, text: str, voice: Voice, **options: Any) -> Iterator[np.ndarray]:
+    def synthesize(self, text: str, voice: WhoSpeaks = None, **options: Any) -> np.ndarray:
+        """Text -> float32 waveform (samples,) in [-1, 1]."""
+        return self.speak(text, voice, **options).wav
+
+    def stream(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Iterator[np.ndarray]:
         """Text -> float32 chunks in [-1, 1], the first one long before the last word is decided.
 
         A causal model streams exactly what `synthesize` returns. One that looks ahead does so with a finite
         `lookahead` (default 16 frames), and equals `synthesize` with the same value.
         """
-        if "lookahead" not in options and self.model.nar.looks_ahead:
-            options["lookahead"] = STREAM_LOOKAHEAD
-        o = _options(options)
-        return self.chunks(self.session(text, voice, o), o)
+        batch = self.batch(1)
+        job = batch.add(text, voice, **stream_options(options, self.model.nar.looks_ahead))
+        return self.chunks(batch, job)
 
-    def synthesize(self, text: str, voice: Voice, **options: Any) -> np.ndarray:
-        """Text -> float32 waveform (samples,) in [-1, 1]."""
-        o = _options(options)
-        return self._whole(self.session(text, voice, o), o)
+    def chunks(self, batch: SpeechBatch, job: Job) -> Iterator[np.ndarray]:
+        """The audio of a job that is alone in its batch; whoever stops listening removes it."""
+        try:
+            while not job.done:
+                yield from (wav for _, wav in batch.step())
+        finally:
+            batch.remove(job)
+        if job.error is not None:
+            raise job.error
 
-    def synthesize_many(self, texts: Iterable[str], voice: Voice | Sequence[Voice], **options: Any) -> list[np.ndarray]:
+    def synthesize_many(
+        self, texts: Iterable[str], voice: WhoSpeaks | Sequence[WhoSpeaks] = None, **options: Any
+    ) -> list[np.ndarray]:
         """Texts -> the waveforms that `synthesize` gives for each, in less time. `voice`: for all, or one for each.
 
-        Up to 16 texts at a time share the steps of the first codebook. `seed` holds for every text.
+        Up to 16 texts at a time are spoken together. `seed` holds for every text.
         """
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one text")
-        texts, o = list(texts), _options(options)
-        voices = list(voice) if isinstance(voice, Sequence) else [voice] * len(texts)
+        texts = list(texts)
+        each = isinstance(voice, Sequence) and not isinstance(voice, str)
+        voices = list(voice) if each else [voice] * len(texts)  # type: ignore[arg-type, list-item]
         if len(voices) != len(texts):
             raise UsageError(f"{len(texts)} texts and {len(voices)} voices: give one voice for all, or one for each")
-        pairs = list(zip(texts, voices, strict=True))
-        for pair in pairs:  # before hours of work on the others
-            _check(*pair)
-        spoken: list[np.ndarray] = []
-        for first in range(0, len(pairs), TOGETHER):
-            sessions = [self.session(*pair, o) for pair in pairs[first : first + TOGETHER]]
-            advance_together(sessions)
-            spoken += [self._whole(session, o) for session in sessions]
-        return spoken
+        for text, who in zip(texts, voices, strict=True):  # before hours of work on the others
+            if not isinstance(text, str) or not text.strip():
+                raise UsageError("a text is empty: there is nothing to say")
+            self._voice(who)
+        Options.of(options)
+        batch, waiting = self.batch(TOGETHER), list(zip(texts, voices, strict=True))
+        jobs: list[Job] = []
+        while waiting or len(batch):
+            while waiting and len(batch) < TOGETHER:
+                jobs.append(batch.add(*waiting.pop(0), **options))
+            batch.step()
+            if error := next((job.error for job in jobs if job.error is not None), None):
+                raise error
+        return [job.speech.wav for job in jobs if job.speech is not None]
 
-    def _whole(self, session: Session, options: Options) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.float32), *self.chunks(session, options)])
+    # ------------------------------------------------------------ life
+
+    def warm_up(self) -> float:
+        """Speak a sentence to nobody: steps are captured, and the weights read from the file -> seconds it took.
+
+        What follows in the same process, on the thread that steps, then begins at full speed.
+        """
+        start = time.perf_counter()
+        config, chunk = self.model.config, Options().chunk_frames
+        codes = np.arange(config.codebooks * 4).reshape(4, -1) % config.code_values
+        voice, frames = self.voice_from_codes(codes), 4 * chunk
+        options = {"max_frames": frames, "min_gen_frames": frames, "stop_threshold": 2.0, "seed": 0}
+        for count in dict.fromkeys((1, self.runtime.width)):  # alone, and side by side
+            for lookahead in (None, *stream_options({}, self.model.nar.looks_ahead).values()):
+                batch = self.batch(count)
+                for _ in range(count):
+                    batch.add(WARM_UP, voice, lookahead=lookahead, **options)
+                while len(batch):
+                    batch.step()
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        """Give memory and threads back; anything but `close` is an error afterwards. Voices stay what they are."""
+        self._closed = True
+        self._model = self._mimi = self._tokenizer = None
+        self._named.clear()
+        self.runtime.close()
+
+    def __enter__(self) -> Sopro:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def _check(text: Any, voice: Any) -> None:
-    if not isinstance(text, str) or not text.strip():
-        raise UsageError("the text is empty: there is nothing to say")
-    if not isinstance(voice, Voice):
-        raise UsageError("voice must be a Voice: make one with voice() or load_voice()")
+class SpeechBatch:
+    """Texts spoken at once: `add` one between any two steps, `step` until `len` is 0, `remove` what nobody waits for.
 
+    One thread steps; `add`, `remove` and `Job.cancel` may come from others.
+    """
 
-def _options(given: dict[str, Any]) -> Options:
-    if unknown := sorted(set(given) - set(Options.names())):
-        raise UsageError(f"unknown options {unknown}; there are {', '.join(Options.names())}")
-    return dataclasses.replace(Options(), **given)
+    def __init__(self, tts: Sopro, size: int) -> None:
+        self._tts, self._batch = tts, Batch(tts.runtime, size)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def add(
+        self, text: str, voice: WhoSpeaks = None, *, seed: int | None = None, priority: int = 0, **options: Any
+    ) -> Job:
+        """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
+
+        `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
+        """
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
+        chosen = Options.of({**options, "seed": seed})
+        self._batch.check_room()  # before any work
+        session = self._tts.session(text, voice, chosen)
+        job = Job(session, AudioStream(self._tts.mimi, chosen, self._tts.runtime), priority)
+        self._batch.add(job)
+        return job
+
+    def step(self) -> list[tuple[Job, np.ndarray]]:
+        """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
+        return self._batch.step()
+
+    def remove(self, job: Job) -> None:
+        """Cancel at once, whatever the job is doing; its memory returns."""
+        self._batch.remove(job)
 
 
 def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:

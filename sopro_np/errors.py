@@ -37,6 +37,10 @@ class ModelError(SoproError):
     """A model lacks a part that was asked for, or a limit of the model was exceeded."""
 
 
+class Full(SoproError):
+    """A batch has no place for one more job."""
+
+
 class ConvertError(SoproError):
     """A source checkpoint cannot be converted as it is."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from sopro_np.errors import UsageError
 
@@ -82,3 +85,21 @@ def _home_folder(variable: str, default: str) -> Path:
         return Path(os.environ.get(variable) or Path.home() / default)
     except RuntimeError:
         raise UsageError("there is no home directory: set SOPRO_NP_CACHE and SOPRO_NP_VOICES to folders") from None
+
+
+def drop_pages(array: np.ndarray) -> None:
+    """Give the pages under a view of a mapped file back to the system; they are read again if they are needed again.
+
+    An array that lies elsewhere is left alone.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not array.nbytes:
+        return
+    start = np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    first = array.__array_interface__["data"][0] - start
+    last = min(-(-(first + array.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE, len(mapped))
+    first = first // mmap.PAGESIZE * mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,15 @@ from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
-Memory = tuple[np.ndarray, np.ndarray]  # keys and values of a CrossAttention, (S, D) each
 State = TypeVar("State")
+
+
+class CrossKV(NamedTuple):
+    """Keys and values of a CrossAttention, (S, D) each; the first `length` rows are attended to."""
+
+    keys: np.ndarray
+    values: np.ndarray
+    length: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class DepthwiseConv:
         past = reach if causal else reach // 2
         return DepthwiseConv(weight, w.vector("bias", channels), dilation, past, reach - past)
 
-    def fresh(self) -> Tail:
+    def new_state(self) -> Tail:
         return Tail.zeros(self.past, self.weight.shape[1])
 
     def __call__(
@@ -137,8 +144,8 @@ class ConvBlock:
             Linear.read(w.scope("ff_out"), width, ff_in.weight.shape[0]),
         )
 
-    def fresh(self) -> Tail:
-        return self.conv.fresh()
+    def new_state(self) -> Tail:
+        return self.conv.new_state()
 
     def __call__(self, x: np.ndarray, tail: Tail | list[Tail], keep: int | None = None) -> np.ndarray:
         """x (T, D) -> (T, D)."""
@@ -154,7 +161,7 @@ def read_blocks(w: Weights, width: int, dilations: Iterable[int], causal: bool) 
 def run_whole(blocks: Iterable[ConvBlock], x: np.ndarray) -> np.ndarray:
     """A stack over a complete sequence: every tail starts, and ends, here."""
     for block in blocks:
-        x = block(x, block.fresh())
+        x = block(x, block.new_state())
     return x
 
 
@@ -162,7 +169,7 @@ def run_whole(blocks: Iterable[ConvBlock], x: np.ndarray) -> np.ndarray:
 class CrossAttention:
     """x + gate * out(attention(query(norm(x)), keys, values)).
 
-    Keys and values come from `memory` once per voice or utterance. With `match`, the attended rows are made
+    Keys and values come from `cross_kv` once per voice or utterance. With `match`, the attended rows are made
     as loud as x first: "values" before the output projection, "output" after it. Upstream's TextXAttn and
     RefXAttn blocks; their tanh gates (times gmax) were folded to one scalar by the converter.
     """
@@ -198,38 +205,37 @@ class CrossAttention:
             clamp,
         )
 
-    def memory(self, sequence: np.ndarray) -> Memory:
-        """Keys and values of what is attended to. (S, D) -> two (S, D)."""
+    def cross_kv(self, sequence: np.ndarray) -> CrossKV:
+        """Keys and values of what is attended to, (S, D)."""
         normed = self.norm_memory(sequence)
-        return self.key(normed), self.value(normed)
+        return CrossKV(self.key(normed), self.value(normed), len(sequence))
 
-    def __call__(self, x: np.ndarray, memory: Memory | list[Memory]) -> np.ndarray:
-        """x (T, D) -> (T, D)."""
-        a = self.attend(self.query(self.norm_query(x)), memory)
+    def __call__(self, x: np.ndarray, kv: CrossKV | list[CrossKV]) -> np.ndarray:
+        """x (T, D) -> (T, D). With a list: one row for each."""
+        a = self.attend(self.query(self.norm_query(x)), kv)
         if self.match == "values":
-            a = ops.match(x, a, self.clamp)
+            a = ops.match_rms(x, a, self.clamp)
         if self.match == "output":
-            return x + self.gate * ops.match(x, self.out(a), self.clamp)
+            return x + self.gate * ops.match_rms(x, self.out(a), self.clamp)
         return self.out(a, scale=self.gate, residual=x)
 
-    def attend(self, q: np.ndarray, memory: Memory | list[Memory]) -> np.ndarray:
-        """Queries (T, D) -> what they find in the memory (T, D)."""
-        if isinstance(memory, list):
-            return row_by_row(lambda i, own: self.attend(q[i], own), memory)
-        return ops.attention(q, *memory, self.heads)
+    def attend(self, q: np.ndarray, kv: CrossKV | list[CrossKV]) -> np.ndarray:
+        """Queries (T, D) -> the values of the keys that they match (T, D)."""
+        if isinstance(kv, list):
+            return row_by_row(lambda i, own: self.attend(q[i], own), kv)
+        return ops.attention(q, kv.keys, kv.values, self.heads, keys=kv.length)
 
 
 def row_by_row(layer: Callable[[slice, State], np.ndarray], states: list[State]) -> np.ndarray:
     """Row i of the input with the i-th stream's state, below one another -> (B, D)."""
-    return ops.join([layer(slice(i, i + 1), state) for i, state in enumerate(states)])
+    return ops.concat([layer(slice(i, i + 1), state) for i, state in enumerate(states)])
 
 
-def sum_of_codes(
-    codes: np.ndarray, books: Sequence[int], table: QTensor, weights: np.ndarray, code_values: int
-) -> np.ndarray:
-    """Weighted sum of code embeddings.
+def table_rows(codes: np.ndarray, books: Sequence[int], code_values: int) -> np.ndarray:
+    """Where codes lie in a table of all codebooks: row q*V + code. codes (T, n) of the codebooks `books` -> (T, n)."""
+    return codes.astype(np.int64) + np.asarray(books, np.int64) * code_values
 
-    codes (T, n), of the n codebooks `books`; row q*V + code of the table -> (T, D).
-    """
-    rows = codes.astype(np.int64) + np.asarray(books, np.int64) * code_values
-    return ops.embed_sum(rows, table, weights)
+
+def sum_of_codes(codes: np.ndarray, table: QTensor, weights: np.ndarray, code_values: int) -> np.ndarray:
+    """Weighted sum of the embeddings of all codebooks. codes (T, Q), weights (Q,) -> (T, D)."""
+    return ops.embed_sum(table_rows(codes, range(codes.shape[1]), code_values), table, weights)

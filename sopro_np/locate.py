@@ -77,5 +77,15 @@ def find_voice(name: str | Path | None, model: Path) -> Path:
     raise UsageError(f"voice {str(name)!r} is neither a file nor in {folders[0]} (there: {mine}; embedded: {embedded})")
 
 
+def all_voices(model: Path) -> list[tuple[str, Path, bool]]:
+    """(name, file, is it the model's default) of every voice with a name; the user's own hide embedded ones."""
+    own = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}") if model.resolve() == EMBEDDED else None
+    found: dict[str, Path] = {}
+    for folder in (voices_dir(), EMBEDDED.parent):
+        for name in _voices_in(folder):
+            found.setdefault(name, folder / f"{name}{VOICE_SUFFIX}")
+    return [(name, path, path == own) for name, path in found.items()]
+
+
 def _voices_in(folder: Path) -> list[str]:
     return sorted(path.name.removesuffix(VOICE_SUFFIX) for path in folder.glob(f"*{VOICE_SUFFIX}"))

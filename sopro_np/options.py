@@ -1,13 +1,22 @@
-"""What a caller may choose for one utterance: one frozen record, the same everywhere."""
+"""What a caller may choose for one utterance: one frozen record, the same everywhere, defaults and help included."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass, fields
+import secrets
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 from sopro_np.errors import UsageError
+
+STREAM_LOOKAHEAD = 16  # default of a stream whose model looks ahead; docs/STREAMING.md has the table
+
+
+def _option(default: Any, help: str, letter: str) -> Any:
+    """A field with what the command line says of it. `letter`: F a number, N a whole one."""
+    return field(default=default, metadata={"help": help, "letter": letter})
 
 
 @dataclass(frozen=True)
@@ -24,17 +33,17 @@ class Options:
     chunk_frames: frames per piece of audio. seed: None draws one from the system.
     """
 
-    temperature: float = 1.05
-    top_p: float | None = 0.9
-    top_k: int = 50
-    style_strength: float | None = None
-    stop_threshold: float | None = None
-    stop_patience: int | None = None
-    min_gen_frames: int | None = None
-    max_frames: int = 400
-    lookahead: int | None = None
-    chunk_frames: int = 16
-    seed: int | None = None
+    temperature: float = _option(1.05, "sampling temperature", "F")
+    top_p: float | None = _option(0.9, "keep the likeliest codes up to this sum", "F")
+    top_k: int = _option(50, "keep so many codes; 1 is greedy", "N")
+    style_strength: float | None = _option(None, "weight of the speaker vector (the model's own)", "F")
+    stop_threshold: float | None = _option(None, "probability that counts as an end, v1", "F")
+    stop_patience: int | None = _option(None, "so many such frames in a row end it, v1", "N")
+    min_gen_frames: int | None = _option(None, "no end before", "N")
+    max_frames: int = _option(400, "the end at the latest; 12.5 are a second", "N")
+    lookahead: int | None = _option(None, "frames that v1.5 waits for before it fixes a block; all: offline", "N|all")
+    chunk_frames: int = _option(16, "frames per piece of audio", "N")
+    seed: int | None = _option(None, "same seed, same speech", "N")
 
     def __post_init__(self) -> None:
         _number("temperature", self.temperature, 0, 100)
@@ -58,6 +67,22 @@ class Options:
     def names(cls) -> tuple[str, ...]:
         return tuple(f.name for f in fields(cls))
 
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Options:
+        """Options by name; one that does not exist is an error that lists those that do."""
+        if unknown := sorted(set(given) - set(cls.names())):
+            raise UsageError(f"unknown options {unknown}; there are {', '.join(cls.names())}")
+        return cls(**given)
+
+    def seeded(self) -> Options:
+        """The same with a seed: where none was given, one is drawn from the system."""
+        return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))
+
+
+def stream_options(given: dict[str, Any], looks_ahead: bool) -> dict[str, Any]:
+    """What a stream adds to the options that were given: a finite lookahead, where the model looks ahead."""
+    return {"lookahead": STREAM_LOOKAHEAD, **given} if looks_ahead else given
+
 
 def _number(name: str, value: Any, low: float, high: float) -> None:
     if value is None:
@@ -71,3 +96,6 @@ def _whole(name: str, value: Any, low: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise UsageError(f"{name} = {value!r} must be a whole number, at least {low}")
+
+
+DEFAULTS = Options()

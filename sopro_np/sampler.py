@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sopro_np import ops
+from sopro_np.options import DEFAULTS, Options
 
-TOP_K = 50
 PENALTY = 1.1
 PENALTY_WINDOW = 50
 STUCK_TOP_P = 0.85
@@ -32,11 +32,10 @@ class Uniform:
 class Sampler:
     """One utterance's choices: remembers what was said, and leaves the usual path when it goes in circles."""
 
-    def __init__(
-        self, temperature: float = 1.05, top_p: float | None = 0.9, top_k: int = TOP_K, seed: int | None = None
-    ) -> None:
-        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
-        self._uniform = Uniform(seed)
+    def __init__(self, options: Options = DEFAULTS) -> None:
+        o = options
+        self.temperature, self.top_p, self.top_k = o.temperature, o.top_p, o.top_k
+        self._uniform = Uniform(o.seed)
         self._history: list[int] = []
 
     def __call__(self, logits: np.ndarray) -> int:
@@ -45,7 +44,7 @@ class Sampler:
         if repeated_tail(self._history):  # upstream also asks for nine equal codes; six are a repeated tail already
             temperature, top_p = STUCK_TEMPERATURE, STUCK_TOP_P
         seen = self._history[-PENALTY_WINDOW:]
-        code = ops.draw(logits, seen, temperature, self.top_k, top_p, PENALTY, self._uniform.draw())
+        code = ops.sample(logits, seen, temperature, self.top_k, top_p, PENALTY, self._uniform.draw())
         self._history.append(code)
         return code
 

@@ -71,20 +71,6 @@ class TensorFile:
         raw = self._bytes[self._start + a : self._start + b]
         return raw.view(NUMPY_TYPES[entry["dtype"]]).reshape(entry["shape"])
 
-    def forget(self, prefix: str) -> None:
-        """Give the pages below a prefix back to the system; they are read again if they are needed again."""
-        for name in self.header:
-            if name.startswith(prefix):
-                self.drop(name)
-
-    def drop(self, name: str) -> None:
-        """Give the pages of one tensor back."""
-        a, b = (self._start + offset for offset in self.header[name]["data_offsets"])
-        first = a // mmap.PAGESIZE * mmap.PAGESIZE
-        last = min(-(-b // mmap.PAGESIZE) * mmap.PAGESIZE, len(self._map))
-        if b > a and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
-
     def json(self, key: str) -> Any:
         """A metadata entry that holds JSON."""
         try:

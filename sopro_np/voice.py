@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from sopro_np.errors import FormatError, VoiceError
 from sopro_np.files import replacing
-from sopro_np.layers import Memory
+from sopro_np.layers import CrossKV
 from sopro_np.model.build import Model
 from sopro_np.tensorfile import TensorFile
 
@@ -27,13 +27,13 @@ MAX_FRAMES = 1 << 12  # of a reference, five minutes: the speaker encoder sees t
 class Voice:
     """Immutable; made by `Sopro.voice` from a recording or by `Sopro.load_voice` from a file.
 
-    codes (R, Q) uint16; speaker (E,); memories: keys and values (R, D) per reference attention layer;
+    codes (R, Q) uint16; speaker (E,); reference_kv: keys and values (R, D) per reference attention layer;
     fingerprints: part name -> sha256 of the checkpoint the codes and vectors belong to.
     """
 
     codes: np.ndarray
     speaker: np.ndarray
-    memories: tuple[Memory, ...]
+    reference_kv: tuple[CrossKV, ...]
     fingerprints: Mapping[str, str]
 
     def save(self, path: str | Path) -> None:
@@ -53,8 +53,8 @@ def make_voice(model: Model, codes: np.ndarray, fingerprints: Mapping[str, str])
         raise VoiceError(f"the reference has {len(codes)} frames, the most are {MAX_FRAMES}: cut it")
     if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= config.code_values:
         raise VoiceError(f"a reference code lies outside 0..{config.code_values - 1}")
-    memories = model.condition.memories(model.reference(codes))
-    return Voice(codes.astype(np.uint16), model.speaker(codes), memories, dict(fingerprints))
+    reference_kv = model.condition.reference_kv(model.reference(codes))
+    return Voice(codes.astype(np.uint16), model.speaker(codes), reference_kv, dict(fingerprints))
 
 
 def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) -> Voice:
@@ -67,14 +67,23 @@ def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) 
         raise VoiceError(f"{path}: not a voice file; make one with `sopro-np voice REF -o {Path(path).name}`")
     if file.metadata.get("version") != "1":
         raise VoiceError(f"{path}: voice version {file.metadata.get('version')!s:.20}, this program reads 1")
-    theirs = {k.removesuffix("_sha256"): v for k, v in file.metadata.items() if k.endswith("_sha256")}
-    check_fingerprints(theirs, fingerprints, str(path))
+    check_fingerprints(_prints(file), fingerprints, str(path))
     if list(file.header) != ["codes"] or file.header["codes"]["dtype"] != "U16":
         raise VoiceError(f"{path}: damaged (it must hold one U16 tensor `codes`)")
     try:
         return make_voice(model, np.array(file["codes"]), fingerprints)
     except VoiceError as error:
         raise VoiceError(f"{path}: {error}") from None
+
+
+def saved_fingerprints(path: str | Path) -> dict[str, str]:
+    """Of a voice file, from its header alone; empty if it is something else. FormatError if it is damaged."""
+    file = TensorFile(path)
+    return _prints(file) if file.metadata.get("format") == FORMAT else {}
+
+
+def _prints(file: TensorFile) -> dict[str, str]:
+    return {k.removesuffix("_sha256"): v for k, v in file.metadata.items() if k.endswith("_sha256")}
 
 
 def check_fingerprints(theirs: Mapping[str, str], mine: Mapping[str, str], name: str) -> None:

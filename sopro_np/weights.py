@@ -6,7 +6,6 @@ A tensor that is missing, misshapen, of the wrong type or never used is an error
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import numpy as np
 
@@ -72,14 +71,14 @@ class Weights:
         if inputs is not None and columns != taps * inputs:
             raise FormatError(f"{full}: {columns} columns where {taps} x {inputs} were expected")
         dtype = self.file.header[full]["dtype"]
-        shape, drop = (data.shape[0], columns), partial(self.file.drop, full)
+        shape = (data.shape[0], columns)
         if dtype == "I8":
             scale = self.vector(f"{name}_scale", shape[0], 1)
-            return QTensor("int8", shape, data, scale, taps, drop)
+            return QTensor("int8", shape, data, scale, taps)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
             raise FormatError(f"{full}: dtype {dtype} is none of F32, F16, BF16, I8")
-        return QTensor(scheme, shape, data, None, taps, drop)
+        return QTensor(scheme, shape, data, None, taps)
 
     def _packed(self, name: str, rows: int | None, inputs: int | None, taps: int | None) -> QTensor:
         full = self.prefix + name
@@ -93,7 +92,7 @@ class Weights:
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
         scale = self.vector(f"{name}_scale", n, k * quant.groups(c))
-        return QTensor("int4", (n, k * c), data, scale, k, partial(self.file.drop, f"{full}_packed"))
+        return QTensor("int4", (n, k * c), data, scale, k)
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
         full = self.prefix + name

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-for folder in (HERE, ROOT):  # `import torch_oracle`, `import tools.trace`
+for folder in (HERE, ROOT):  # `import tiny`, `import tools`
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
@@ -29,8 +29,9 @@ from sopro_np import ops  # noqa: E402
 from sopro_np.engine import Sopro  # noqa: E402
 from sopro_np.kernels import build  # noqa: E402
 from sopro_np.ops import native  # noqa: E402
-from sopro_np.ops.native import door  # noqa: E402
-from sopro_np.ops.threads import blas_threads  # noqa: E402
+from sopro_np.ops.blas import blas_threads  # noqa: E402
+from sopro_np.ops.native import cpu  # noqa: E402
+from sopro_np.ops.native import packs as packs  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
 # `ci`: the same examples every time. `deep`: more, and others every time (SOPRO_NP_HYPOTHESIS=deep). `few`: for
@@ -57,9 +58,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def kernels() -> door.Kernels:
+def kernels() -> packs.Kernels:
     """The native kernels. Where there should be some and are none, the error says what to do."""
-    if not door.supported():
+    if not cpu.supported():
         pytest.skip("this system has no native kernels")
     return native.kernels()
 
@@ -88,15 +89,15 @@ def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def own_packs() -> list[Path]:
     """The packs that this CPU can run, the best first. Skips only where they cannot be made."""
-    if not door.supported():
+    if not cpu.supported():
         pytest.skip("this system has no native kernels")
-    paths = [door.PACKS / door.pack_name(door.machine(), name) for name in door.fitting()]
+    paths = [packs.PACKS / packs.pack_name(cpu.machine(), name) for name in cpu.fitting()]
     if absent := [path.name for path in paths if not path.exists()]:
         try:
-            build.linker(door.machine())
+            build.linker(cpu.machine())
         except build.ToolMissing as error:
             pytest.skip(str(error))
-        pytest.fail(f"no {', '.join(absent)}: {door.remedy()}")
+        pytest.fail(f"no {', '.join(absent)}: {packs.remedy()}")
     return paths
 
 

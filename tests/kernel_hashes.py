@@ -24,12 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sopro_np import ops
 from sopro_np.engine import Sopro, open_model
 from sopro_np.ops import native
-from sopro_np.ops.native.desk import on_threads
+from sopro_np.ops.native import arguments
+from sopro_np.ops.native.threads import on_threads
 from sopro_np.ops.quant import SCHEMES, quantize
 
 TEXT, FRAMES = "Hello there.", 12
 FEW = ("v1-int8", "v1.5-int4")
-PIECE = {1: native.products.PIECE, 2: 500}  # with two threads, also the smallest product is shared out
+PIECE = {1: arguments.PIECE, 2: 500}  # with two threads, also the smallest product is shared out
 
 
 def sha(*arrays: np.ndarray) -> str:
@@ -65,7 +66,7 @@ def others() -> Iterator[np.ndarray]:
         x, y, w, b = (numbers(i, frames, c, scale=4) for i in range(4))
         yield ops.rms_norm(x, w[0], 1e-6, b[0])
         yield ops.layer_norm(x, w[0], b[0])
-        yield ops.match(x, y, 2.0)
+        yield ops.match_rms(x, y, 2.0)
         yield from (ops.sigmoid(8 * x), ops.gelu(x), ops.softmax(8 * x))
         yield ops.depthwise_conv(x, numbers(5, 7, c), b[0], 2, numbers(6, 12, c), 0, y)
     for frames, keys, d, heads, first in ((1, 40, 17, 2, None), (9, 50, 32, 2, 41), (20, 20, 64, 1, 0)):
@@ -74,7 +75,7 @@ def others() -> Iterator[np.ndarray]:
     x, cos, sin = numbers(1, 9, 72), numbers(2, 9, 18), numbers(3, 9, 18)
     yield ops.rope(x, cos, sin, 2)
     options = ((0.7, 50, 0.9), (1.05, 0, 0.5), (1.0, 3, None))
-    yield np.array([ops.draw(numbers(i, 77, scale=5), [i], *options[i % 3], 1.1, i / 30) for i in range(30)])
+    yield np.array([ops.sample(numbers(i, 77, scale=5), [i], *options[i % 3], 1.1, i / 30) for i in range(30)])
     ids = np.random.default_rng(1).integers(0, 50, (7, 3))
     for scheme in SCHEMES:
         yield ops.embed_sum(ids, quantize(numbers(4, 50, 45), scheme), numbers(5, 3), numbers(6, 7, 45))
@@ -97,8 +98,8 @@ def decoding(tts: Sopro) -> dict[str, str]:
     """Fixed codes -> waveform."""
     mimi = tts.mimi
     codes = np.random.default_rng(7).integers(0, mimi.config.code_values, (FRAMES, mimi.config.codebooks))
-    state = mimi.fresh(len(codes))
-    with ops.using("native"), on_threads(tts.threads):
+    state = mimi.new_state(len(codes))
+    with tts.runtime():
         pieces = [mimi.decode(codes[t : t + 1], state) for t in range(len(codes))]
     return {"whole": sha(tts.decode(codes)), "by 1": sha(np.concatenate(pieces))}
 
@@ -113,7 +114,7 @@ def hashes(folder: Path, few: bool) -> dict[str, dict[str, str]]:
     tables: dict[str, Callable[[], Iterator[np.ndarray]]] = {"products": products, "others": others}
     paths = [path for path in sorted(folder.glob("v*-*.safetensors")) if not few or path.stem in FEW]
     for threads in (2,) if few else (1, 2):
-        native.products.PIECE = PIECE[threads]
+        arguments.PIECE = PIECE[threads]
         with ops.using("native"), on_threads(threads):
             for name, table in tables.items():
                 note(name, threads, {"all": sha(*table())})

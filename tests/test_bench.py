@@ -16,12 +16,12 @@ import tiny
 from conftest import normal, on_kernels
 from hypothesis import given
 from hypothesis import strategies as st
+from sopro_np.ops.native.desk import Call, profiled
 
 from sopro_np import bench, ops, roofline
 from sopro_np.cli.main import main
 from sopro_np.errors import OpsError, SoproError
 from sopro_np.ops.abi import FIELDS
-from sopro_np.ops.native.desk import Call, profiled
 from sopro_np.ops.quant import SCHEMES, quantize
 
 FRAMES = 8
@@ -69,7 +69,7 @@ def test_figures(arch: str, implementation: str, figures: Callable[[str, str], d
     assert facts["first_audio_s"] and min(facts["first_audio_s"].values()) > 0
     assert facts["ops"] == implementation
     loaded = ops.native.kernels() if native else None
-    assert (facts["door"], facts["target"]) == ((loaded.door, loaded.target) if loaded else (None, None))
+    assert (facts["source"], facts["target"]) == ((loaded.source, loaded.target) if loaded else (None, None))
     assert (facts["arena_bytes"] > 0) == ("roofline" in facts) == native
     assert "perf" not in facts
 
@@ -102,7 +102,7 @@ def test_a_cold_start_loads_no_compiler(tmp_path: Path) -> None:
     assert seconds > 0
     assert "sopro_np.engine" in modules
     unwanted = {"torch", "transformers", "sopro_np.convert", "sopro_np.bench"}
-    if ops.current() == "numpy" or ops.native.kernels().door == "pack":
+    if ops.current() == "numpy" or ops.native.kernels().source == "pack":
         unwanted |= {"numba", "llvmlite"}
     assert not unwanted & set(modules)
 

@@ -22,10 +22,10 @@ from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.ops.quant import QTensor, quantize, quantize_rows
 from sopro_np.options import Options
 from sopro_np.wav import write_wav
-from tools.study import choose, observe, pages
-from tools.study.growth import depth
-from tools.study.layers import by_layer, layer_of
-from tools.study.requantise import load_as, matrices
+from tools.precision import choose, observe, pages
+from tools.precision.growth import depth
+from tools.precision.layers import by_layer, layer_of
+from tools.precision.requantise import load_as, matrices
 
 SHORT = Options(max_frames=9, min_gen_frames=9, seed=3)
 RATE = 24000
@@ -41,27 +41,27 @@ def a_recording(seconds: float = 0.8) -> np.ndarray:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_model_is_itself(arch: str, tiny: Callable[..., Tiny]) -> None:
     tts = tiny(arch).tts
-    script = fidelity.write(tts, "Hello there.", a_recording(), None, SHORT)
-    answers = fidelity.play(tts, script)
+    script = fidelity.prepare(tts, "Hello there.", a_recording(), None, SHORT)
+    answers = fidelity.run_forced(tts, script)
     assert answers.heard is not None
     assert np.array_equal(answers.heard, script.voice)
-    assert np.array_equal(answers.chain, script.codes)  # left to itself, it says what it said
-    found = fidelity.compare(answers, fidelity.play(tts, script))
+    assert np.array_equal(answers.free_running, script.codes)  # left to itself, it says what it said
+    found = fidelity.compare(answers, fidelity.run_forced(tts, script))
     assert {k: v for k, v in found.items() if k.endswith("_db")} == dict.fromkeys(
         ("ar_logits_db", "nar_logits_db", "decoder_db"), float("inf")
     )
-    assert [found[k] for k in ("voice", "ar", "ar_drawn", "nar", "chain")] == [100] * 5
+    assert [found[k] for k in ("voice", "ar", "ar_drawn", "nar", "free_running")] == [100] * 5
     assert found["decoder_lsd"] == 0
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_coarser_model_is_farther_away(arch: str, tiny: Callable[..., Tiny]) -> None:
     tts = tiny(arch).tts
-    script = fidelity.write(tts, "Hello there.", None, tiny(arch).voice.codes.astype(np.int64), SHORT)
-    base = fidelity.play(tts, script)
+    script = fidelity.prepare(tts, "Hello there.", None, tiny(arch).voice.codes.astype(np.int64), SHORT)
+    base = fidelity.run_forced(tts, script)
     db = {}
     for recipe in ("fp16", "int8", "int4"):
-        found = fidelity.compare(base, fidelity.play(tiny(arch, recipe).tts, script))
+        found = fidelity.compare(base, fidelity.run_forced(tiny(arch, recipe).tts, script))
         assert np.isnan(found["voice"])  # no recording
         db[recipe] = [found[k] for k in ("ar_logits_db", "nar_logits_db")]
     assert all(a > b > c for a, b, c in zip(db["fp16"], db["int8"], db["int4"], strict=True))
@@ -69,11 +69,11 @@ def test_a_coarser_model_is_farther_away(arch: str, tiny: Callable[..., Tiny]) -
 
 def test_measures_have_definitions(tiny: Callable[..., Tiny]) -> None:
     tts = tiny("v1.5").tts
-    script = fidelity.write(tts, "Hello there.", a_recording(), None, SHORT)
-    answers = fidelity.play(tts, script)
+    script = fidelity.prepare(tts, "Hello there.", a_recording(), None, SHORT)
+    answers = fidelity.run_forced(tts, script)
     assert set(fidelity.compare(answers, answers)) < set(fidelity.DEFINITIONS)
     with pytest.raises(UsageError, match="recording or a voice"):
-        fidelity.write(tts, "Hello.", None, None, SHORT)
+        fidelity.prepare(tts, "Hello.", None, None, SHORT)
 
 
 # ---------------------------------------------------------------- the study
@@ -139,11 +139,11 @@ def test_layers_hold_every_matrix_once(arch: str, tiny: Callable[..., Tiny]) -> 
 def test_watching_changes_nothing(arch: str, tiny: Callable[..., Tiny]) -> None:
     path = tiny(arch).path
     plain = load_as(path, BUILT_IN["int8"], ops="numpy")
-    script = fidelity.write(plain, "Hello there.", a_recording(), None, SHORT)
-    expected, watch = fidelity.play(plain, script), observe.Watch(keeps=True)
+    script = fidelity.prepare(plain, "Hello there.", a_recording(), None, SHORT)
+    expected, watch = fidelity.run_forced(plain, script), observe.Watch(keeps=True)
     with observe.watched(path, BUILT_IN["int8"], watch) as tts:
-        found = fidelity.play(tts, script)
-        for name in ("heard", "ar", "nar", "wav", "chain_wav"):
+        found = fidelity.run_forced(tts, script)
+        for name in ("heard", "ar", "nar", "wav", "free_running_wav"):
             assert np.array_equal(getattr(found, name), getattr(expected, name)), name
     used = set(watch.ranges)
     assert used == set(watch.outputs)
@@ -157,7 +157,7 @@ def test_watching_changes_nothing(arch: str, tiny: Callable[..., Tiny]) -> None:
 def test_depth_of_a_model_against_itself(tiny: Callable[..., Tiny]) -> None:
     path = tiny("v1.5").path
     tts = tiny("v1.5").tts
-    script = fidelity.write(tts, "Hello there.", a_recording(), None, SHORT)
+    script = fidelity.prepare(tts, "Hello there.", a_recording(), None, SHORT)
     assert set(depth(path, [script], BUILT_IN["fp32"], BUILT_IN["fp32"]).values()) == {float("inf")}
     found = depth(path, [script], BUILT_IN["fp32"], BUILT_IN["int8"])
     assert found["sopro.ar.head.weight"] < 60
@@ -283,7 +283,7 @@ def test_command_without_the_extra(
     result = json.loads(out)
     assert set(result["missing"]) == {"wer, cer", "similarity", "mcd, f0, vuv_error"}
     assert "not measured: similarity: speaker similarity needs resemblyzer: pip install" in err
-    assert result["fidelity"]["scripts"] == 2
+    assert result["fidelity"]["texts"] == 2
     assert 0 < result["fidelity"]["measures"]["nar"]["mean"] <= 100
     model = result["quality"]["systems"]["model"]
     assert len(model["utterances"]) == 4
@@ -337,21 +337,20 @@ def test_study_runs_from_one_command(
     scratch: Path, tiny: Callable[..., Tiny], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Layers, activations, depth, drift and pages, with measures that need libraries left out."""
-    from tools import sensitivity
-    from tools.study import measure
+    from tools.precision import measure, study
 
     monkeypatch.setattr(measure, "analyse", lambda wav, rate: None)
-    monkeypatch.setattr(fidelity, "mcds", lambda analysed, other, rate: {"decoder_mcd": 0.0, "chain_mcd": 0.0})
+    monkeypatch.setattr(fidelity, "mcds", lambda analysed, other, rate: {"decoder_mcd": 0.0, "free_running_mcd": 0.0})
     few = ("sopro.ar.blocks.0", "sopro.nar.0.heads", "mimi.decoder.0", "mimi.encoder.0")
-    monkeypatch.setattr(sensitivity, "by_layer", lambda names: {k: v for k, v in by_layer(names).items() if k in few})
+    monkeypatch.setattr(study, "by_layer", lambda names: {k: v for k, v in by_layer(names).items() if k in few})
     docs = scratch / "docs"
     docs.mkdir()
     marked = "".join(f"<!-- study: {name} -->\nold\n<!-- end -->\n" for name in pages.SECTIONS)
     (docs / "QUANT.md").write_text(f"text\n{marked}more\n")
     arguments = [str(tiny("v1.5").path), "--ref", str(scratch / "me.wav"), "--count", "1", "--no-wer", "--drift", "40"]
     arguments += ["-o", str(scratch / "study.json"), "--docs", str(docs), "--max-frames", "6"]
-    monkeypatch.setattr("sys.argv", ["sensitivity.py", *arguments])
-    assert sensitivity.main() == 0
+    monkeypatch.setattr("sys.argv", ["study.py", *arguments])
+    assert study.main() == 0
     page = (docs / "QUANT.md").read_text()
     assert page.startswith("text\n<!-- study: about -->\n1 sentences, 7 frames")
     assert "old" not in page
@@ -370,8 +369,8 @@ def test_study_runs_from_one_command(
         ElementTree.parse(figure)
     assert page.endswith("<!-- end -->\nmore\n")
     before = (scratch / "study.json").stat().st_mtime_ns
-    assert sensitivity.main() == 0  # everything is there already
+    assert study.main() == 0  # everything is there already
     assert (scratch / "study.json").stat().st_mtime_ns == before
-    monkeypatch.setattr("sys.argv", ["sensitivity.py", *arguments, "--max-frames", "7"])
-    assert sensitivity.main() == 1
+    monkeypatch.setattr("sys.argv", ["study.py", *arguments, "--max-frames", "7"])
+    assert study.main() == 1
     assert "of another model" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def a_result(text: str) -> dict:
         "against": facts,
         "missing": {"similarity": text},
         "definitions": ["WER: words", text],
-        "fidelity": {"scripts": 2, "frames": 50, "measures": {"ar": {"mean": 99.0, "worst": 98.0},
+        "fidelity": {"texts": 2, "frames": 50, "measures": {"ar": {"mean": 99.0, "worst": 98.0},
                                                                "decoder_db": {"mean": None, "worst": None}}},
         "quality": {"texts": 1, "seeds": 1, "voices": [text], "mcd_and_f0_against": "nothing", "options": {},
                     "systems": {"model": system, "against": system}, "difference": {"wer": interval}},

@@ -79,7 +79,7 @@ def test_imports_go_down(path: Path) -> None:
         if here == "ops":
             assert target in ("ops", "errors", "kernels"), f"ops imports {target}"
         if target == "kernels" and here != "kernels":
-            assert here == "ops" and lazy, "kernels are imported by their builder and the JIT door, on demand"
+            assert here == "ops" and lazy, "kernels are imported by their builder and the JIT, on demand"
 
 
 def test_the_check_finds_something(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from sopro_np.layers import ConvBlock, CrossAttention, DepthwiseConv, LayerNorm,
 from sopro_np.model.ar import Autoregressor
 from sopro_np.model.condition import Film
 from sopro_np.model.voice import SpeakerEncoder
-from sopro_np.ops.choice import choose, distribution
 from sopro_np.ops.quant import quantize
+from sopro_np.ops.sampling import choose, distribution
 from sopro_np.options import Options
 from sopro_np.sampler import PENALTY_WINDOW, Sampler, Uniform, repeated_tail
 from sopro_np.session import Session
@@ -136,7 +136,7 @@ class Block:
                 return self.linear("pro", "glu")(x)
             case "DepthwiseConv1d" | "SSMLiteBlock":
                 layer = self.depthwise() if kind == "DepthwiseConv1d" else self.conv_block()
-                tail, step = layer.fresh(), 1 if output == "y_steps" else len(x)
+                tail, step = layer.new_state(), 1 if output == "y_steps" else len(x)
                 return np.concatenate([layer(x[a : a + step], tail) for a in range(0, len(x), step)])
             case "AttentiveStatsPool":
                 return self.speaker("").pool(x[: hp["length"]])
@@ -164,7 +164,7 @@ class Block:
                 only_k = np.eye(k, dtype=np.float32)[-1]
                 table = quantize(self.w["emb.weight"], "fp32")
                 ar = Autoregressor(table, only_k, (), {}, None, None)
-                codes = ar.fresh(given["tokens"][:-1]).codes
+                codes = ar.new_state(given["tokens"][:-1]).codes
                 return ar.inputs(np.zeros((len(given["tokens"]), hp["D"]), np.float32), codes, k)
             case "SinusoidalPositionalEmbedding":
                 positions = given["positions"]
@@ -207,9 +207,9 @@ def test_stop_rule(folder: Path, tmp_path: Path):
         codes = golden[f"{inputs}.greedy.pure.{prefix}.tokens"]
         rows = golden[f"{inputs}.cond.s{case['main_style_strength']}.out"]
         rule = (run["min_gen_frames"], run["stop_threshold"], run["stop_patience"])
-        stop = tts.model.stop.fresh(*rule)
+        stop = tts.model.stop.new_state(*rule)
         frames = zip(codes, rows, strict=True)
-        ends = (t + 1 for t, (code, row) in enumerate(frames) if stop.after(t, int(code), row))
+        ends = (t + 1 for t, (code, row) in enumerate(frames) if stop.ends_after(t, int(code), row))
         assert next(ends, len(codes)) == run["steps"], name
         if prefix == "prefix":  # the length that a session uses: the whole way
             voice, ids = tts.voice_from_codes(golden[f"{inputs}.ref_tokens"]), golden[f"{inputs}.text_ids"]

@@ -1,4 +1,4 @@
-"""The JIT door: what it compiles, what it keeps and where, and from whom it takes no code."""
+"""The JIT: what it compiles, what it keeps and where, and from whom it takes no code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from conftest import ROOT, python
 
 from sopro_np.errors import OpsError
 from sopro_np.kernels import build
-from sopro_np.ops.native import door, jit
+from sopro_np.ops.native import cpu, jit
+from sopro_np.ops.native import packs as packs
 
 needs_numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="no numba: pip install '.[test]'")
 CODE = b"machine code"
@@ -53,10 +54,10 @@ def test_compiled_once_and_kept(cache: Path, made: list[str], caplog: pytest.Log
     assert "compiling the kernels" in caplog.text and str(cache) in caplog.text
     caplog.clear()
     assert jit.stored("portable") == (code, path)
-    assert made == [f"{door.machine()}/portable"] and not caplog.text
+    assert made == [f"{cpu.machine()}/portable"] and not caplog.text
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in cache.iterdir())
-    for word in (door.machine(), "portable", door.source_hash(), "numba1.2.3", "llvmlite1.2.3"):
+    for word in (cpu.machine(), "portable", packs.source_hash(), "numba1.2.3", "llvmlite1.2.3"):
         assert word in path.name
 
 
@@ -72,7 +73,7 @@ def test_a_bad_file_is_compiled_anew(content: object, cache: Path, made: list[st
     elif content == "folder":
         path.mkdir()
     else:
-        changed = {"cut": whole[:-1], "renamed": door.sealed("other", CODE), "writable": whole}
+        changed = {"cut": whole[:-1], "renamed": packs.sealed("other", CODE), "writable": whole}
         path.write_bytes(content if isinstance(content, bytes) else changed[str(content)])
         path.chmod(0o666 if content == "writable" else 0o600)
     caplog.clear()
@@ -87,7 +88,7 @@ def test_a_bad_file_is_compiled_anew(content: object, cache: Path, made: list[st
 def test_a_folder_that_others_can_write_is_not_used(mode: int, cache: Path, made: list[str], caplog) -> None:
     cache.mkdir(parents=True)
     planted = cache / f"{jit.object_name('portable')}.o"
-    planted.write_bytes(door.sealed(planted.stem, b"another's code"))
+    planted.write_bytes(packs.sealed(planted.stem, b"another's code"))
     cache.chmod(mode)
     assert jit.stored("portable") == (CODE, None)
     assert f"{cache} belongs to, or can be written by, others" in caplog.text
@@ -180,10 +181,10 @@ def test_changed_sources_or_versions_have_another_name(cache: Path, tmp_path: Pa
     ignored = shutil.ignore_patterns("packs", "__pycache__")
     for change in ("kernels/rows.py", "kernels/simd/vector.py", "ops/abi.py"):
         tree = tmp_path / change.replace("/", "-")
-        shutil.copytree(door.PACKAGE, tree, ignore=ignored)
+        shutil.copytree(packs.PACKAGE, tree, ignore=ignored)
         (tree / change).write_text((tree / change).read_text() + "\n")
-        monkeypatch.setattr(door, "PACKAGE", tree)
-        monkeypatch.setattr(jit, "source_hash", door.source_hash.__wrapped__)
+        monkeypatch.setattr(packs, "PACKAGE", tree)
+        monkeypatch.setattr(jit, "source_hash", packs.source_hash.__wrapped__)
         names.add(jit.object_name("portable"))
     assert len(names) == 6
 
@@ -223,7 +224,7 @@ k = native.kernels()
 y = ops.softmax(ops.gelu(x))
 with ops.using("numpy"):
     error = float(np.abs(ops.softmax(ops.gelu(x)) - y).max())
-print(ops.current(), k.door, k.target, k.path, error < 1e-6, "numba" in sys.modules, y.tobytes().hex())
+print(ops.current(), k.source, k.target, k.path, error < 1e-6, "numba" in sys.modules, y.tobytes().hex())
 """
 
 
@@ -242,7 +243,7 @@ def test_compiling_in_earnest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (first, said), (second, silent) = start(**settings), start(**settings)
     assert first == second
     assert "compiling" in said and not silent
-    assert first[:3] == ["native", "jit", door.fitting()[0]] and first[4:6] == ["True", "False"]
+    assert first[:3] == ["native", "jit", cpu.fitting()[0]] and first[4:6] == ["True", "False"]
     assert Path(first[3]).parent == tmp_path / "kernels"
-    if (door.PACKS / door.pack_name(door.machine(), door.fitting()[0])).exists():
+    if (packs.PACKS / packs.pack_name(cpu.machine(), cpu.fitting()[0])).exists():
         assert start(SOPRO_NP_KERNELS="pack")[0][6] == first[6]

@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 import tiny
 from conftest import HERE, normal, on_kernels, python
+from sopro_np.ops.native.desk import DESK, on_threads
+from sopro_np.ops.native.team import MOST_CALLS, Team
 
 from sopro_np import ops
 from sopro_np.engine import open_model
 from sopro_np.ops import native
-from sopro_np.ops.native import door
+from sopro_np.ops.native import cpu
+from sopro_np.ops.native import packs as packs
 from sopro_np.ops.native.arena import ALIGNMENT, Arena, bytes_of_all
-from sopro_np.ops.native.desk import DESK, on_threads
-from sopro_np.ops.native.team import MOST_CALLS, Team
 from sopro_np.ops.quant import SCHEMES, quantize
 
-FOREIGN = sorted({name for names in door.NEEDS.values() for name in names} - set(door.NEEDS.get(door.machine(), ())))
+FOREIGN = sorted({name for names in cpu.NEEDS.values() for name in names} - set(cpu.NEEDS.get(cpu.machine(), ())))
 HARMLESS = {"memcpy", "memmove", "memset"}
 
 
@@ -45,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("own_packs")
 def test_the_same_bits_from_every_target_thread_count_and_cut(models: Path):
     """Slow targets speak fewer models; what they compute must be among what the best one computed."""
-    reports, targets = [], door.fitting()
+    reports, targets = [], cpu.fitting()
     for name in targets:
         few = ["--few"] if name == "portable" else []
         done = python(HERE / "kernel_hashes.py", models, *few, SOPRO_NP_TARGET=name, SOPRO_NP_KERNELS="pack")
@@ -103,7 +104,7 @@ def test_packs_need_nobody(own_packs: list[Path]):
     """Also those of other machines, if they were made here."""
     numpy = Path(np._core._multiarray_umath.__file__)
     assert wanted_symbols(numpy.read_bytes()) >= {"PyErr_SetString"}, "the reader sees nothing"
-    every = sorted(door.PACKS.glob(f"*-{door.source_hash()}.so"))
+    every = sorted(packs.PACKS.glob(f"*-{packs.source_hash()}.so"))
     assert set(own_packs) <= set(every)
     for path in every:
         elf = path.read_bytes()
@@ -205,7 +206,7 @@ def layer(seed: int) -> np.ndarray:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch):
     """So that even tiny products are shared out."""
-    monkeypatch.setattr(native.products, "PIECE", 300)
+    monkeypatch.setattr(native.matmul, "PIECE", 300)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -275,9 +276,9 @@ def test_calls_of_one_piece_happen_once_and_in_order():
         def step(x: np.ndarray) -> np.ndarray:
             for i in range(0, 8, 2):
                 x = ops.rms_norm(x, gain)
-                ops.remember(past, x[i : i + 1])
-                ops.remember(past, x[i + 1 : i + 2])
-                ops.remember(past, ops.sigmoid(x[i : i + 1]))
+                ops.push_history(past, x[i : i + 1])
+                ops.push_history(past, x[i + 1 : i + 2])
+                ops.push_history(past, ops.sigmoid(x[i : i + 1]))
             return x
 
         with ops.using("native"), on_threads(threads):

@@ -261,7 +261,7 @@ def test_depthwise(c, k, dilation, frames, future, biased, added, seed, data):
 def test_remember(past: int, frames: int, c: int, seed: int):
     rows, x = normal(seed, past, c), normal(seed + 1, frames, c)
     expected = np.concatenate([rows, x])[frames:]
-    assert ops.remember(rows, x) is None
+    assert ops.push_history(rows, x) is None
     assert np.array_equal(rows, expected)
     assert np.array_equal(x, normal(seed + 1, frames, c))
 
@@ -306,7 +306,7 @@ def test_match(frames: int, c: int, scale: float, seed: int, clamp: float | None
     x, a = normal(seed, frames, c, scale=scale), normal(seed + 1, frames, c)
     loud = [np.sqrt(np.mean(y.astype(np.float64) ** 2, 1, keepdims=True) + 1e-6) for y in (x, a)]
     expected = a * np.clip(loud[0] / loud[1], 0, clamp)
-    within(ops.match(x, a, clamp), expected, 2e-6 * np.abs(expected))
+    within(ops.match_rms(x, a, clamp), expected, 2e-6 * np.abs(expected))
 
 
 ELEMENTS = np.concatenate([np.linspace(-12, 12, 4801), [0, 1e-30, -1e-30, 1e-4, 80, -80, 95, -95, 1e4, -1e4]])
@@ -388,7 +388,7 @@ def test_nearest(t: int, c: int, v: int, seed: int):
     """The closest row, wherever the second closest is not as close."""
     x, table = normal(seed, t, c), normal(seed + 1, v, c)
     distance = torch.cdist(double(x), double(table), compute_mode="donot_use_mm_for_euclid_dist").numpy()
-    chosen = ops.nearest(x, table)
+    chosen = ops.nearest_row(x, table)
     assert chosen.shape == (t,)
     assert (distance[np.arange(t), chosen] <= distance.min(axis=1) + 1e-4).all()
 
@@ -421,7 +421,7 @@ def test_capture(frames, d, n, past, scheme, attends, steps, seed):
             x = ops.embed_sum(ids, table, history, residual=x)
             h = ops.linear(ops.rms_norm(x, gain), gate, bias, act="glu")
             x = ops.depthwise_conv(h, kernel, gain, past=tail, residual=x)
-            ops.remember(tail, h)
+            ops.push_history(tail, h)
             if attends:
                 x = ops.linear(ops.attention(x, keys, values, 1), gate, act="glu", scale=np.float32(0.3), residual=x)
             x = ops.linear(ops.linear(x, inner, act="gelu"), out, scale=gain, residual=x)

@@ -158,8 +158,8 @@ def test_depthwise_conv(frames, c, taps, dilation, future, seed, cut, scale, bia
 @given(past=st.integers(0, 12), frames=st.integers(0, 15), c=SIZES, seed=SEEDS)
 def test_remember(past, frames, c, seed):
     x, tails = normal(seed, frames, c), [normal(seed + 1, past, c) for _ in range(2)]
-    NATIVE["remember"](tails[0], x)
-    NUMPY["remember"](tails[1], x)
+    NATIVE["push_history"](tails[0], x)
+    NUMPY["push_history"](tails[1], x)
     assert np.array_equal(*tails)
 
 
@@ -187,7 +187,7 @@ def test_rms_norm_and_layer_norm(frames, c, scale, seed, weighted, shifted, eps)
 
 @given(frames=ROWS, c=SIZES, scale=SCALES, seed=SEEDS, clamp=st.sampled_from([None, 0.0, 0.5, 10.0]))
 def test_match(frames, c, scale, seed, clamp):
-    y, expected = both("match", normal(seed, frames, c, scale=scale), normal(seed + 1, frames, c), clamp)
+    y, expected = both("match_rms", normal(seed, frames, c, scale=scale), normal(seed + 1, frames, c), clamp)
     within(y, expected, 2e-6 * np.abs(expected) + TINY)
 
 
@@ -226,7 +226,7 @@ def test_rope(frames, half, heads, seed):
 
 @given(frames=ROWS, c=SIZES, values=SIZES, seed=SEEDS)
 def test_nearest(frames, c, values, seed):
-    assert np.array_equal(*both("nearest", normal(seed, frames, c), normal(seed + 1, values, c)))
+    assert np.array_equal(*both("nearest_row", normal(seed, frames, c), normal(seed + 1, values, c)))
 
 
 @given(
@@ -242,17 +242,17 @@ def test_draw(values, scale, seed, temperature, top_k, top_p, u, masked):
     seen = [int(code) for code in np.random.default_rng(seed).integers(0, values, 5)]
     near = [] if top_p in (None, 0.0, 1.0) else [top_p - 1e-5, top_p + 1e-5]
     around = [
-        NUMPY["draw"](logits, seen, temperature, top_k, p, 1.1, v)
+        NUMPY["sample"](logits, seen, temperature, top_k, p, 1.1, v)
         for p in (top_p, *near)
         for v in (u, max(0.0, u - 1e-5), min(u + 1e-5, 0.9999))
     ]
-    assert NATIVE["draw"](logits, seen, temperature, top_k, top_p, 1.1, u) in around
+    assert NATIVE["sample"](logits, seen, temperature, top_k, top_p, 1.1, u) in around
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=4), c=SIZES, seed=SEEDS)
 def test_join(counts, c, seed):
     parts = [normal(seed + i, n, c) for i, n in enumerate(counts)]
-    assert np.array_equal(NATIVE["join"](parts), NUMPY["join"](parts))
+    assert np.array_equal(NATIVE["concat"](parts), NUMPY["concat"](parts))
 
 
 @given(frames=ROWS, c=SIZES, n=SIZES, seed=SEEDS, scheme=st.sampled_from(SCHEMES))
@@ -302,7 +302,7 @@ def test_arrays_that_do_not_fit_are_refused():
         ("depthwise_conv", a(3, 8), a(2, 7)), ("depthwise_conv", a(3, 8), a(5, 8)),
         ("depthwise_conv", a(3, 8), a(2, 8), None, 1, a(1, 7)),
         ("depthwise_conv", a(3, 8), a(2, 8), None, 1, None, 0, a(3, 8)),
-        ("match", a(3, 8), a(2, 8)), ("remember", a(2, 8), a(3, 7)), ("join", [a(2, 8), a(2, 7)]),
+        ("match_rms", a(3, 8), a(2, 8)), ("push_history", a(2, 8), a(3, 7)), ("concat", [a(2, 8), a(2, 7)]),
         ("attention", a(3, 8), a(4, 8), a(5, 8), 2), ("attention", a(3, 8), a(4, 6), a(4, 6), 2),
         ("attention", a(3, 8), a(4, 8), a(4, 8), 3),
     ):  # fmt: skip

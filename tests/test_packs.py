@@ -20,17 +20,18 @@ from conftest import python
 from sopro_np.cli.main import main
 from sopro_np.errors import OpsError
 from sopro_np.kernels import build
-from sopro_np.ops.native import door, jit
+from sopro_np.ops.native import cpu, jit, loader
+from sopro_np.ops.native import packs as packfile
 
 ARCH = "v1.5"
-if not door.supported():
+if not cpu.supported():
     pytest.skip("this system has no native kernels", allow_module_level=True)
-BEST = door.pack_name(door.machine(), door.fitting()[0])
+BEST = packfile.pack_name(cpu.machine(), cpu.fitting()[0])
 OTHER = {"x86_64": 183, "aarch64": 62}  # ELF's number of the other machine
-ELF = b"\x7fELF\2\1\1".ljust(16, b"\0") + bytes([3, 0, OTHER.get(door.machine(), 62), 0, 1, 0, 0, 0]) + bytes(4096)
+ELF = b"\x7fELF\2\1\1".ljust(16, b"\0") + bytes([3, 0, OTHER.get(cpu.machine(), 62), 0, 1, 0, 0, 0]) + bytes(4096)
 WHERE = (
     "from sopro_np.ops import native; import sys, json; k = native.kernels(); "
-    "print(json.dumps([k.door, k.target, str(k.path), sys.modules.get('numba') is not None]))"
+    "print(json.dumps([k.source, k.target, str(k.path), sys.modules.get('numba') is not None]))"
 )
 
 
@@ -43,7 +44,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of packs, and no numba."""
-    monkeypatch.setattr(door, "PACKS", tmp_path / "packs")
+    monkeypatch.setattr(packfile, "PACKS", tmp_path / "packs")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (tmp_path / "packs").mkdir()
     return tmp_path / "packs"
@@ -52,7 +53,9 @@ def packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the package without packs, into which numba cannot be imported unless a test says so."""
-    shutil.copytree(door.PACKAGE, tmp_path / "tree" / "sopro_np", ignore=shutil.ignore_patterns("packs", "__pycache__"))
+    shutil.copytree(
+        packfile.PACKAGE, tmp_path / "tree" / "sopro_np", ignore=shutil.ignore_patterns("packs", "__pycache__")
+    )
     (tmp_path / "tree" / "sopro_np" / "packs").mkdir()
     (tmp_path / "tree" / "sitecustomize.py").write_text("import sys; sys.modules['numba'] = None\n")
     return tmp_path / "tree"
@@ -65,8 +68,8 @@ def start(tree: Path, *arguments: object, **settings: str) -> subprocess.Complet
     return python(*arguments, cwd=tree, **more)
 
 
-def load() -> door.Kernels:
-    return door.kernels.__wrapped__()
+def load() -> packfile.Kernels:
+    return loader.kernels.__wrapped__()
 
 
 SEALED, MAPPED = "cut short, damaged, renamed", "not a kernel pack for this machine"
@@ -78,11 +81,11 @@ BAD_PACKS: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {  # what be
     "cut by a byte": (lambda whole: whole[:-1], SEALED),
     "longer by a byte": (lambda whole: whole + b"x", SEALED),
     "one bit": (lambda whole: whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:], SEALED),
-    "no seal": (lambda whole: whole[: -door.SEAL], SEALED),
-    "renamed": (lambda whole: door.sealed("x86_64-other-000000000000", whole[: -door.SEAL]), SEALED),
-    "too long": (lambda whole: door.sealed(Path(BEST).stem, whole + bytes(door.MOST)), SEALED),
-    "foreign machine": (lambda whole: door.sealed(Path(BEST).stem, ELF), MAPPED),
-    "no library": (lambda whole: door.sealed(Path(BEST).stem, b"text"), MAPPED),
+    "no seal": (lambda whole: whole[: -packfile.SEAL], SEALED),
+    "renamed": (lambda whole: packfile.sealed("x86_64-other-000000000000", whole[: -packfile.SEAL]), SEALED),
+    "too long": (lambda whole: packfile.sealed(Path(BEST).stem, whole + bytes(packfile.MOST)), SEALED),
+    "foreign machine": (lambda whole: packfile.sealed(Path(BEST).stem, ELF), MAPPED),
+    "no library": (lambda whole: packfile.sealed(Path(BEST).stem, b"text"), MAPPED),
     "folder": (lambda whole: None, "Is a directory"),
 }
 
@@ -101,7 +104,7 @@ def test_a_bad_pack_is_named(kind: str, packs: Path, own_packs: list[Path]) -> N
 
 def test_with_a_bad_pack_the_program_speaks_with_numpy(tree: Path) -> None:
     pack = tree / "sopro_np" / "packs" / BEST
-    pack.write_bytes(door.sealed(pack.stem, ELF)[:-1])
+    pack.write_bytes(packfile.sealed(pack.stem, ELF)[:-1])
     tiny.voice(ARCH).save(tree / "me.voice.safetensors")
     words = ["-m", "sopro_np", "say", "Hello.", "--voice", "me.voice.safetensors", "--max-frames", "2", "-o", "x.wav"]
     done = start(tree, *words)
@@ -112,7 +115,7 @@ def test_with_a_bad_pack_the_program_speaks_with_numpy(tree: Path) -> None:
     for more, settings in (
         (["--ops", "native"], {}),
         ([], {"SOPRO_NP_KERNELS": "pack"}),
-        ([], {"SOPRO_NP_TARGET": door.fitting()[0]}),
+        ([], {"SOPRO_NP_TARGET": cpu.fitting()[0]}),
     ):
         done = start(tree, *words, *more, **settings)
         assert done.returncode == 1
@@ -130,14 +133,14 @@ def test_no_pack(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOPRO_NP_KERNELS", "pack")
     with pytest.raises(OpsError, match="no kernel pack"):
         load()
-    assert loaded == door.fitting()[:1]
+    assert loaded == cpu.fitting()[:1]
 
 
 def test_a_pack_of_other_sources_is_not_loaded(tree: Path, own_packs: list[Path]) -> None:
     for pack in own_packs:
         shutil.copy(pack, tree / "sopro_np" / "packs")
     done = start(tree, "-c", WHERE)
-    assert json.loads(done.stdout) == ["pack", door.fitting()[0], str(tree / "sopro_np/packs" / BEST), False]
+    assert json.loads(done.stdout) == ["pack", cpu.fitting()[0], str(tree / "sopro_np/packs" / BEST), False]
     source = tree / "sopro_np" / "kernels" / "rows.py"
     source.write_text(source.read_text() + "# changed\n")
     done = start(tree, "-c", WHERE)
@@ -146,35 +149,35 @@ def test_a_pack_of_other_sources_is_not_loaded(tree: Path, own_packs: list[Path]
 
 def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("SOPRO_NP_KERNELS", "packs")
-    with pytest.raises(OpsError, match="SOPRO_NP_KERNELS=packs: the doors to the kernels are pack and jit"):
+    with pytest.raises(OpsError, match="SOPRO_NP_KERNELS=packs: kernels come from pack or jit"):
         load()
     monkeypatch.delenv("SOPRO_NP_KERNELS")
     monkeypatch.setenv("SOPRO_NP_TARGET", "sse9")
     with pytest.raises(OpsError, match=r"SOPRO_NP_TARGET=sse9: there are .*portable"):
         load()
-    monkeypatch.setitem(door.NEEDS[door.machine()], "future", frozenset({"time_travel"}))
+    monkeypatch.setitem(cpu.NEEDS[cpu.machine()], "future", frozenset({"time_travel"}))
     monkeypatch.setenv("SOPRO_NP_TARGET", "future")
     with pytest.raises(OpsError, match=r"this CPU lacks time_travel; it can run .*portable"):
         load()
     monkeypatch.delenv("SOPRO_NP_TARGET")
-    assert "future" not in door.fitting()
-    monkeypatch.setattr(door, "machine", lambda: "riscv64")
+    assert "future" not in cpu.fitting()
+    monkeypatch.setattr(cpu, "machine", lambda: "riscv64")
     with pytest.raises(OpsError, match=r"64-bit Linux on x86_64 or aarch64, this is .* on riscv64"):
         load()
 
 
 def test_doctor_tells(packs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    (packs / "x86_64-avx2-000000000000.so").write_bytes(door.sealed("x86_64-avx2-000000000000", ELF))
+    (packs / "x86_64-avx2-000000000000.so").write_bytes(packfile.sealed("x86_64-avx2-000000000000", ELF))
     (packs / BEST).write_bytes(b"")
     (packs / "notes.txt").write_bytes(b"")
     monkeypatch.setenv("SOPRO_NP_TARGET", "sse9")
     monkeypatch.setattr("sopro_np.ops._default", None)
-    door.kernels.cache_clear()
+    loader.kernels.cache_clear()
     assert main(["doctor", "--json"]) == 1
     facts = json.loads(capsys.readouterr().out)
     assert facts["ops"] == "none" and "sse9" in facts["kernels"]["none"] and "sse9" in facts["problems"][0]
     assert facts["settings"]["SOPRO_NP_TARGET"] == "sse9"
-    assert facts["targets"] == door.fitting()
+    assert facts["targets"] == cpu.fitting()
     kinds = {name: text.split()[0] for name, text in facts["packs"].items()}
     assert kinds == {"notes.txt": "not", BEST: "it", "x86_64-avx2-000000000000.so": "of"}
     assert main(["doctor"]) == 1
@@ -184,7 +187,7 @@ def test_doctor_tells(packs: Path, capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    targets = build.targets_of(door.machine())
+    targets = build.targets_of(cpu.machine())
     monkeypatch.setattr(build, "_check_numba", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(build.ToolMissing, match="install binutils"):
@@ -219,14 +222,14 @@ def test_build_makes_what_is_absent_or_damaged(tmp_path: Path, monkeypatch: pyte
 
     def fake(target: str, linker: str, path: Path) -> None:
         made.append(target)
-        path.write_bytes(door.sealed(path.stem, b"code"))
+        path.write_bytes(packfile.sealed(path.stem, b"code"))
 
     monkeypatch.setattr(build, "_build", fake)
     monkeypatch.setattr(build, "_check_numba", lambda: None)
     monkeypatch.setattr(build, "linker", lambda where: "ld")
-    for name in ("libc.so", f"{door.machine()}-portable-000000000000.so"):
+    for name in ("libc.so", f"{cpu.machine()}-portable-000000000000.so"):
         (tmp_path / name).write_bytes(b"")
-    targets = build.targets_of(door.machine())
+    targets = build.targets_of(cpu.machine())
     paths = list(build.build(targets, tmp_path, 2))
     assert sorted(made) == sorted(targets)
     paths[0].write_bytes(b"")
@@ -261,9 +264,9 @@ def test_the_wheel_holds_the_packs(hook: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(build, "build", lambda targets, folder, jobs: [folder / BEST])
     data, warnings = hook("standard")
     assert data == {
-        "force_include": {str(door.PACKS / BEST): f"sopro_np/packs/{BEST}"},
+        "force_include": {str(packfile.PACKS / BEST): f"sopro_np/packs/{BEST}"},
         "pure_python": False,
-        "tag": f"py3-none-linux_{door.machine()}",
+        "tag": f"py3-none-linux_{cpu.machine()}",
     }
     assert not warnings
     assert hook("editable") == ({"force_include": {}, "pure_python": True}, [])
@@ -284,5 +287,5 @@ def test_without_tools_the_wheel_is_pure_and_says_so(hook: Any, monkeypatch: pyt
     monkeypatch.setattr(build, "build", broken)
     with pytest.raises(build.BuildError):
         hook("standard")
-    monkeypatch.setattr(door, "supported", lambda: False)
+    monkeypatch.setattr(cpu, "supported", lambda: False)
     assert "64-bit Linux" in hook("standard")[1][0]

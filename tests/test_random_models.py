@@ -16,14 +16,14 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch import Tensor, nn  # noqa: E402
-from torch_oracle import ConfigV1, ConfigV15, NucleusSampler, SoproV1, SoproV15, randomise  # noqa: E402
-from torch_oracle import save_checkpoint as save_oracle  # noqa: E402
-from torch_oracle import trace as oracle  # noqa: E402
 
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import Sopro, open_model  # noqa: E402
 from sopro_np.mimi.codec import Mimi  # noqa: E402
+from tools.oracle import ConfigV1, ConfigV15, NucleusSampler, SoproV1, SoproV15, randomise  # noqa: E402
+from tools.oracle import save_checkpoint as save_oracle  # noqa: E402
+from tools.oracle import trace as oracle  # noqa: E402
 from tools.tracing.mimi import trace_mimi  # noqa: E402
 from tools.tracing.sopro import trace_sopro  # noqa: E402
 

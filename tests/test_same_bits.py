@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import on_kernels
 
-from sopro_np import engine, ops
+from sopro_np import engine
 from sopro_np.engine import Sopro
 from sopro_np.locate import EMBEDDED
 
@@ -25,7 +25,7 @@ MODELS = [name for name in RECORD if name != "embedded"]
 def small_pieces() -> Iterator[None]:
     """So that even tiny products are shared out among threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops.native.products, "PIECE", 500)
+        patch.setattr("sopro_np.ops.native.arguments.PIECE", 500)
         yield
 
 

@@ -72,9 +72,9 @@ def test_causal_block(scheme: str, cuts: list[int], frames: int, width: int, ker
         linear(5, 4 * width, width, "gelu"),
         linear(7, width, 4 * width),
     )
-    x, tail = normal(seed + 9, frames, width), block.fresh()
+    x, tail = normal(seed + 9, frames, width), block.new_state()
     rows = tail.rows
-    whole = block(x, block.fresh())
+    whole = block(x, block.new_state())
     streamed = np.concatenate([block(x[part], tail) for part in pieces(cuts, frames)])
     # A last bit of a float product may flip one rounding to int8: a step of 1/127, not more.
     assert_close("block", streamed, whole, WAV if scheme == "fp32" else 1e-2)
@@ -88,7 +88,7 @@ def test_causal_block(scheme: str, cuts: list[int], frames: int, width: int, ker
 @given(cuts=CUTS, frames=st.integers(0, 40), seed=st.integers(0, 2**31))
 def test_decoder_in_pieces(tiny: Models, cuts: list[int], frames: int, seed: int):
     mimi, codes = tiny("v1").tts.mimi, random_codes(tiny("v1"), frames, seed)
-    whole, state = mimi.decode(codes, mimi.fresh(frames)), mimi.fresh(frames)
+    whole, state = mimi.decode(codes, mimi.new_state(frames)), mimi.new_state(frames)
     streamed = [mimi.decode(codes[part], state) for part in pieces(cuts, frames)]
     assert [len(p) for p in streamed] == [(part.stop - part.start) * mimi.config.hop for part in pieces(cuts, frames)]
     assert_close("wav", np.concatenate(streamed), whole, WAV)
@@ -97,27 +97,27 @@ def test_decoder_in_pieces(tiny: Models, cuts: list[int], frames: int, seed: int
 @pytest.mark.parametrize("size", CHUNKS)
 def test_decoder_in_chunks(tiny: Models, size: int):
     mimi, codes = tiny("v1").tts.mimi, random_codes(tiny("v1"), 45)
-    state = mimi.fresh(45)
+    state = mimi.new_state(45)
     streamed = [mimi.decode(codes[a : a + size], state) for a in range(0, 45, size)]
-    assert_close("wav", np.concatenate(streamed), mimi.decode(codes, mimi.fresh(45)), WAV)
+    assert_close("wav", np.concatenate(streamed), mimi.decode(codes, mimi.new_state(45)), WAV)
 
 
 def test_later_codes_never_change_earlier_samples(tiny: Models):
     mimi, codes = tiny("v1").tts.mimi, random_codes(tiny("v1"), 24)
-    hop, whole = mimi.config.hop, mimi.decode(codes, mimi.fresh(24))
+    hop, whole = mimi.config.hop, mimi.decode(codes, mimi.new_state(24))
     for frames in (1, 2, 9, 23):
         other = codes.copy()
         other[frames:] = random_codes(tiny("v1"), 24, seed=1)[frames:]
-        changed = mimi.decode(other, mimi.fresh(24))
+        changed = mimi.decode(other, mimi.new_state(24))
         assert_close("same codes", changed[: frames * hop], whole[: frames * hop], WAV)
-        assert_close("no more codes", mimi.decode(codes[:frames], mimi.fresh(frames)), whole[: frames * hop], WAV)
+        assert_close("no more codes", mimi.decode(codes[:frames], mimi.new_state(frames)), whole[: frames * hop], WAV)
         assert np.abs(changed[frames * hop :] - whole[frames * hop :]).max() > 100 * WAV
 
 
 def test_decoder_state_stays_as_large_as_it_was(tiny: Models):
     """Conv tails keep their shapes; keys and values fill the memory reserved, position by position."""
     m = tiny("v1")
-    mimi, state = m.tts.mimi, m.tts.mimi.fresh(30)
+    mimi, state = m.tts.mimi, m.tts.mimi.new_state(30)
     shapes = None
     for frame, row in enumerate(random_codes(m, 30)):
         mimi.decode(row[None], state)
@@ -201,7 +201,7 @@ def test_a_step_costs_the_same_early_and_late(tiny: Models, monkeypatch: pytest.
             rows.append(len(x))
             return linear(x, *rest, **named)
 
-        state = model.ar.fresh(m.voice.codes[:0, 0])
+        state = model.ar.new_state(m.voice.codes[:0, 0])
         text = model.ar.memories(model.text(m.tts.tokenizer.encode(TEXT))[0])
         monkeypatch.setitem(ops.TABLES[m.tts.ops], "linear", counting)
         monkeypatch.setitem(ops.TABLES[m.tts.ops], "capture", lambda function: function)  # nothing is replayed

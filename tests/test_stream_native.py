@@ -17,7 +17,7 @@ from test_stream import CUTS, MODELS, MODES, RECIPES, TEXT, Models, longest, pie
 
 from sopro_np import ops
 from sopro_np.engine import Sopro, open_model
-from sopro_np.ops.native.desk import on_threads
+from sopro_np.ops.native.threads import on_threads
 
 pytestmark = on_kernels
 
@@ -26,7 +26,7 @@ pytestmark = on_kernels
 def small_pieces() -> Iterator[None]:
     """So that even tiny products are shared out among threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops.native.products, "PIECE", 300)
+        patch.setattr("sopro_np.ops.native.arguments.PIECE", 300)
         yield
 
 
@@ -44,12 +44,12 @@ def test_native_pieces_are_the_same_bits(recipe: str, cuts: list[int], frames: i
     codes = np.random.default_rng(seed).integers(0, mimi.config.code_values, (frames, mimi.config.codebooks))
     with ops.using("native"):
         with on_threads(1):
-            whole = mimi.decode(codes, mimi.fresh(frames))
+            whole = mimi.decode(codes, mimi.new_state(frames))
         assert whole.shape == (frames * hop,)
         assert not frames or whole.any()
         even = [[*range(size, frames, size)] for size in (1, 3, 7)]
         for threads, edges in itertools.product((1, 3), [*even, cuts]):
-            state = mimi.fresh(frames)
+            state = mimi.new_state(frames)
             with on_threads(threads):
                 streamed = [mimi.decode(codes[part], state) for part in pieces(edges, frames)]
             assert np.concatenate(streamed).tobytes() == whole.tobytes(), (threads, edges)

@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from torch_oracle import (  # noqa: E402
+
+from tools.oracle import (  # noqa: E402
     ARCHITECTURES,
     ConfigV1,
     ConfigV15,
@@ -28,8 +29,8 @@ from torch_oracle import (  # noqa: E402
     v1,
     v15,
 )
-from torch_oracle import blocks as common_blocks  # noqa: E402
-from torch_oracle.trace import PREFIXES, TraceInputs, trace  # noqa: E402
+from tools.oracle import blocks as common_blocks  # noqa: E402
+from tools.oracle.trace import PREFIXES, TraceInputs, trace  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "golden"  # has the larger `mid` cases, on some machines

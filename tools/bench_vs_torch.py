@@ -3,7 +3,7 @@
     python tools/bench_vs_torch.py --arch v1.5 --recipe int8 --threads 2 --seconds 32 --json
 
 Torch does the work that upstream does: v1 recomputes the whole AR window for every frame, v1.5 takes cached steps,
-the codec is transformers' MimiModel. These torch modules live in tests/torch_oracle and are held to the golden
+the codec is transformers' MimiModel. These torch modules live in tools/oracle and are held to the golden
 vectors. Each run is a process of its own (so that peak memory is its own), torch and engine in turn; figures are
 medians. Weights are random ones of the published sizes unless --checkpoint names a folder.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
 FRAME_RATE = 12.5
 STAGES = ("rtf", "ar_s", "nar_s", "mimi_decode_s", "peak_rss_mb")
@@ -37,12 +37,12 @@ def run_torch(folder: Path, arch: str, frames: int, threads: int, int8: bool) ->
     """One utterance with the torch modules; loading is not counted."""
     import numpy as np
     import torch
-    from torch_oracle import ARCHITECTURES, NucleusSampler
     from transformers import MimiModel
 
-    from sopro_np.bench import REFERENCE_FRAMES, TEXT, peak_rss_mb
+    from sopro_np.bench.stages import REFERENCE_FRAMES, TEXT, peak_rss_mb
     from sopro_np.convert.tokenizer import compile_tokenizer
     from sopro_np.tokenizer import Tokenizer
+    from tools.oracle import ARCHITECTURES, NucleusSampler
 
     torch.set_num_threads(threads)
     ids = torch.from_numpy(Tokenizer(compile_tokenizer(folder / "tokenizer")).encode(TEXT).astype(np.int64))
@@ -93,7 +93,7 @@ def run_engine(model_file: Path, frames: int, threads: int, ops: str) -> dict[st
     """One utterance with the engine; loading is not counted."""
     import numpy as np
 
-    from sopro_np.bench import REFERENCE_FRAMES, measure_stages, peak_rss_mb, random_voice
+    from sopro_np.bench.stages import REFERENCE_FRAMES, measure_stages, peak_rss_mb, random_voice
     from sopro_np.engine import open_model
 
     tts = open_model(model_file, threads, ops)

@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sopro_np.kernels.build import BuildError, build, targets_of
-from sopro_np.ops.abi import NEEDS
-from sopro_np.ops.native.door import PACKS, machine
+from sopro_np.ops.native.cpu import NEEDS, machine
+from sopro_np.ops.native.packs import PACKS
 
 
 def main() -> int:

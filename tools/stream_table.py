@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sopro_np.bench import TEXT, forced, random_voice
+from sopro_np.bench.stages import TEXT, forced, random_voice
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import SoproError
 from sopro_np.evaluate.signals import snr

@@ -7,11 +7,12 @@ import json
 import platform
 import sys
 
-from sopro_np.bench import bench, count_events
+from sopro_np.bench.processes import count_events
+from sopro_np.bench.roofline import table
+from sopro_np.bench.run import bench
 from sopro_np.cli.doctor import examine
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model
-from sopro_np.roofline import table
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,8 +16,7 @@ from sopro_np.errors import SoproError
 from sopro_np.files import cache_dir, voices_dir
 from sopro_np.locate import find_model
 from sopro_np.ops import native
-from sopro_np.ops.abi import NEEDS
-from sopro_np.ops.native import door
+from sopro_np.ops.native import cpu, packs
 from sopro_np.version import __version__
 
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm")
@@ -68,7 +67,7 @@ def examine() -> dict[str, Any]:
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f} MiB",
         "ops": computing,
         "kernels": _kernels(),
-        "targets": door.fitting(),
+        "targets": cpu.fitting(),
         "packs": _packs(),
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("SOPRO_NP_")},
         "blas": _blas(),
@@ -87,15 +86,15 @@ def _kernels() -> dict[str, str]:
     except SoproError as error:
         return {"none": str(error)}
     place = str(found.path or "memory")
-    return {"door": found.door, "target": found.target, "sources": door.source_hash(), "file": place}
+    return {"source": found.source, "target": found.target, "hash": packs.source_hash(), "file": place}
 
 
 def _packs() -> dict[str, str]:
     """Everything that lies where packs are looked for, and what it is good for."""
-    mine = [door.pack_name(door.machine(), target) for target in NEEDS.get(door.machine(), ())]
+    mine = [packs.pack_name(cpu.machine(), target) for target in cpu.NEEDS.get(cpu.machine(), ())]
     states = {}
-    for path in sorted(door.PACKS.glob("*")):
-        wrong = door.sound(path) if path.suffix == ".so" else "not a pack"
+    for path in sorted(packs.PACKS.glob("*")):
+        wrong = packs.sound(path) if path.suffix == ".so" else "not a pack"
         states[path.name] = wrong or ("sound" if path.name in mine else "of other sources or another CPU: not used")
     return states
 

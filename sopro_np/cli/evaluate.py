@@ -76,7 +76,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     """The result for people, with what every figure means."""
     out = []
     if found := result.get("fidelity"):
-        out += [f"fidelity, {found['scripts']} scripts, {found['frames']} frames (mean, worst):"]
+        out += [f"fidelity, {found['texts']} texts, {found['frames']} frames (mean, worst):"]
         out += [f"  {name:14} {_figure(m['mean'])} {_figure(m['worst'])}" for name, m in found["measures"].items()]
     if found := result.get("quality"):
         out += [f"quality, {found['texts']} texts x {found['seeds']} seeds (mean, 95 % interval);"

@@ -75,7 +75,7 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
 
 def _arena(path: Path) -> int | str:
     """Bytes that a stream's operations compute in (found by speaking a little), or why nobody knows."""
-    from sopro_np.bench import stream_arenas
+    from sopro_np.bench.stages import stream_arenas
 
     try:
         tts = open_model(path)

@@ -6,10 +6,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import fields
+from typing import Any
 
 from sopro_np.errors import SoproError
+from sopro_np.options import Options
 from sopro_np.version import __version__
 
 DEFAULT_MODEL = "default: SOPRO_NP_MODEL, else the embedded demo voice"
@@ -100,21 +103,13 @@ def _add_computing(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """The fields of sopro_np.options.Options; what is not given keeps its default there."""
     group = parser.add_argument_group("generation")
-    for name, kind, text in (
-        ("temperature", float, "sampling temperature (1.05)"),
-        ("top-p", float, "keep the likeliest codes up to this sum (0.9)"),
-        ("top-k", int, "keep so many codes (50); 1 is greedy"),
-        ("style-strength", float, "weight of the speaker vector (the model's own)"),
-        ("stop-threshold", float, "probability that counts as an end, v1"),
-        ("stop-patience", int, "so many such frames in a row end it, v1"),
-        ("min-gen-frames", int, "no end before"),
-        ("max-frames", int, "the end at the latest (400, 32 s)"),
-        ("lookahead", _frames, "frames that v1.5 waits for before it fixes a block; all: offline"),
-        ("chunk-frames", int, "frames per piece of audio (16)"),
-        ("seed", int, "same seed, same speech"),
-    ):
-        letter = "F" if kind is float else "N"
-        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+    kinds: dict[str, Callable[[str], Any]] = {"F": float, "N": int, "N|all": _frames}
+    for option in fields(Options):
+        letter, text = option.metadata["letter"], option.metadata["help"]
+        if option.default is not None:
+            text += f" ({option.default})"
+        name = "--" + option.name.replace("_", "-")
+        group.add_argument(name, type=kinds[letter], default=argparse.SUPPRESS, metavar=letter, help=text)
 
 
 def _frames(text: str) -> int | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.engine import STREAM_LOOKAHEAD, open_model
+from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
-from sopro_np.options import Options
+from sopro_np.options import DEFAULTS, Options, stream_options
 from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
@@ -23,37 +23,37 @@ def say(args: argparse.Namespace) -> int:
     """Text -> audio file, stdout or a pipe."""
     text = _read_text(args.text)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
-    options = Options(**given)
+    Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
     saved = find_voice(args.voice, model) if args.ref is None else None
     check_target(args.out, (model, args.ref, saved))
     tts = open_model(model, args.threads, args.ops)
-    if args.stream and "lookahead" not in given and tts.model.nar.looks_ahead:
-        options = Options(**{**given, "lookahead": STREAM_LOOKAHEAD})
-    voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
-    session = tts.session(text, voice, options)
+    if args.stream:
+        given = stream_options(given, tts.model.nar.looks_ahead)
+    batch = tts.batch(1)
+    job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), **given)
     started = time.perf_counter()
-    chunks = _with_progress(tts.chunks(session, options), tts.sample_rate, args.quiet)
+    chunks = _with_progress(tts.chunks(batch, job), tts.sample_rate, args.quiet)
     length = None
     if not args.stream:
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
-    samples = 0
     with WavWriter(args.out, tts.sample_rate, raw=args.raw, samples=length) as writer:
         for chunk in chunks:
             writer.write(chunk)
-            samples += len(chunk)
-    seconds, took = samples / tts.sample_rate, time.perf_counter() - started
+    speech = job.speech
+    assert speech is not None
+    seconds, took = len(speech.wav) / tts.sample_rate, time.perf_counter() - started
     if not args.quiet:
         where = "stdout" if args.out == "-" else args.out
-        print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s", file=sys.stderr)
-    if session.finish_reason == "length":
+        print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s, seed {speech.seed}", file=sys.stderr)
+    if speech.finish_reason == "length":
         print(
-            f"note: the text did not end within {options.max_frames} frames; it may be cut off "
+            f"note: the text did not end within {given.get('max_frames', DEFAULTS.max_frames)} frames; it may be cut off "
             "(split it, or raise --max-frames)",
             file=sys.stderr,
         )
-    if samples == 0:
+    if not speech.frames:
         print("note: the model ended at once and said nothing; try another --seed", file=sys.stderr)
     return 0
 

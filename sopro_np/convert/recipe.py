@@ -36,7 +36,7 @@ class Recipe:
 # for its feed-forward layers: it runs once per voice, and a feature that moved a little is another code. Of the rest,
 # the head of the first codebook is the most sensitive layer; attention is no more so than anything else. Embeddings
 # are read row by row: int8 is small enough.
-_LISTENING = (
+_ENCODER_PATH = (
     ("mimi.encoder_transformer.*.attention.*", "fp16"),
     ("mimi.encoder.*", "fp16"),
     ("mimi.downsample", "fp16"),
@@ -55,8 +55,8 @@ BUILT_IN = {
     "fp32": Recipe("fp32", (("*", "fp32"),)),
     "fp16": Recipe("fp16", (("*", "fp16"),)),
     "bf16": Recipe("bf16", (("*", "bf16"),)),
-    "int8": Recipe("int8", (("sopro.ar.head", "fp16"), *_LISTENING, ("*", "int8"))),
-    "int4": Recipe("int4", (*_LISTENING, *_INT8, ("*", "int4"))),
+    "int8": Recipe("int8", (("sopro.ar.head", "fp16"), *_ENCODER_PATH, ("*", "int8"))),
+    "int4": Recipe("int4", (*_ENCODER_PATH, *_INT8, ("*", "int4"))),
 }
 
 

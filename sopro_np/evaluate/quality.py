@@ -16,7 +16,6 @@ from sopro_np.evaluate.bootstrap import interval
 from sopro_np.evaluate.cepstra import definition
 from sopro_np.evaluate.libraries import MissingLibrary, library
 from sopro_np.evaluate.texts import Text
-from sopro_np.options import Options
 from sopro_np.voice import Voice
 
 MEASURES = {  # name -> (unit, what it says); in the order of tables
@@ -79,7 +78,7 @@ class Tools:
     """The libraries that are there; `missing`: measure -> why it cannot be taken."""
 
     recognise: recogniser.Recogniser | None = None
-    embed: speaker.SpeakerEncoder | None = None
+    embed: speaker.VoiceSimilarity | None = None
     world: bool = False
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -93,7 +92,7 @@ def open_tools() -> Tools:
     except MissingLibrary as error:
         tools.missing["wer, cer"] = str(error)
     try:
-        tools.embed = speaker.SpeakerEncoder()
+        tools.embed = speaker.VoiceSimilarity()
     except MissingLibrary as error:
         tools.missing["similarity"] = str(error)
     try:
@@ -112,11 +111,9 @@ def speak(
     for group, text in enumerate(texts):
         who = speakers[group % len(speakers)]
         for seed in seeds:
-            o = Options(**{**options, "seed": seed})
-            session = tts.session(text.text, who.voice, o)
-            wav = np.concatenate([np.zeros(0, np.float32), *tts.chunks(session, o)])
-            seconds = len(wav) / tts.sample_rate
-            spoken.append(Utterance(text.text, group, who.name, seed, wav, seconds, session.finish_reason))
+            said = tts.speak(text.text, who.voice, **{**options, "seed": seed})
+            seconds = len(said.wav) / tts.sample_rate
+            spoken.append(Utterance(text.text, group, who.name, seed, said.wav, seconds, said.finish_reason))
     return spoken
 
 

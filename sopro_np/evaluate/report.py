@@ -64,7 +64,7 @@ def _fidelity(result: dict[str, Any]) -> str:
             m = result["measures"][name]
             unit = "dB" if name.endswith(("_db", "_lsd", "_mcd")) else "%"
             rows.append((name, number(m["mean"], unit), number(m["worst"], unit), meaning))
-    text = f"<p>{result['scripts']} scripts, {result['frames']} frames, teacher-forced with the codes of the model "
+    text = f"<p>{result['texts']} texts, {result['frames']} frames, teacher-forced with the codes of the model "
     return text + "named <em>against</em>.</p>" + table(("measure", "mean", "worst", "meaning"), rows, (1, 2))
 
 

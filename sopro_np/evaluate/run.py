@@ -14,7 +14,7 @@ from sopro_np.audio import read_reference
 from sopro_np.engine import Sopro
 from sopro_np.errors import SoproError, UsageError
 from sopro_np.evaluate import fidelity, quality
-from sopro_np.evaluate.fidelity import Script
+from sopro_np.evaluate.fidelity import ForcedInputs
 from sopro_np.evaluate.listening import Stimulus
 from sopro_np.evaluate.quality import Speaker, Tools, Utterance, clean
 from sopro_np.evaluate.signals import mean_db
@@ -22,7 +22,7 @@ from sopro_np.evaluate.texts import Text
 from sopro_np.evaluate.world import analyse
 from sopro_np.options import Options
 
-SCRIPTS = 12  # of a fidelity run: texts, each with the first seed
+FORCED = 12  # texts of a fidelity run, each with the first seed
 LONGEST = 60.0  # seconds of a recording of a text
 RECORDING = "recording"  # as a system beside the models: what the ASR makes of people
 Progress = Callable[[str], None]
@@ -128,26 +128,26 @@ def speakers_of(tts: Sopro, task: Task) -> list[Speaker]:
 
 
 def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools) -> dict[str, Any]:
-    """Fidelity of `actual`: mean and worst of every measure over scripts that `reference` wrote."""
+    """Fidelity of `actual`: mean and worst of every measure over inputs that `reference` made."""
     o = Options(**{**task.options, "seed": task.seeds[0]})
     people, rows, frames = speakers_of(reference, task), [], 0
-    for i, text in enumerate(task.texts[:SCRIPTS]):
+    for i, text in enumerate(task.texts[:FORCED]):
         who = people[i % len(people)]
-        script: Script = fidelity.write(
+        given: ForcedInputs = fidelity.prepare(
             reference,
             text.text,
             who.wav if i % len(people) < len(task.refs) else None,
             who.voice.codes.astype(np.int64),
             o,
         )
-        r, a = (fidelity.play(tts, script) for tts in (reference, actual))
+        r, a = (fidelity.run_forced(tts, given) for tts in (reference, actual))
         row = fidelity.compare(r, a)
         if tools.world:
-            analysed = (analyse(r.wav, reference.sample_rate), analyse(r.chain_wav, reference.sample_rate))
+            analysed = (analyse(r.wav, reference.sample_rate), analyse(r.free_running_wav, reference.sample_rate))
             row |= fidelity.mcds(analysed, a, reference.sample_rate)
         rows.append(row)
-        frames += len(script.codes)
-    return {"scripts": len(rows), "frames": frames, "measures": {name: _over(rows, name) for name in rows[0]}}
+        frames += len(given.codes)
+    return {"texts": len(rows), "frames": frames, "measures": {name: _over(rows, name) for name in rows[0]}}
 
 
 def _over(rows: Sequence[dict[str, float]], name: str) -> dict[str, float | None]:

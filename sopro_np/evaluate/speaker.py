@@ -17,7 +17,7 @@ RATE = 16000
 NAME = "Resemblyzer's voice encoder (GE2E), cosine"
 
 
-class SpeakerEncoder:
+class VoiceSimilarity:
     """Loads the network once (it needs torch, and seconds)."""
 
     def __init__(self) -> None:

@@ -12,10 +12,9 @@ from sopro_np.kernels.functions import inline, load_up_to, store_up_to
 from sopro_np.kernels.rows import softmax_row
 from sopro_np.kernels.simd import tile
 from sopro_np.kernels.simd.reduce import total
-from sopro_np.kernels.simd.vector import fma, load, load_i64, load_real, mul, real, real_of_bits, store, store_real
-from sopro_np.ops.abi import ATTENTION_ROWS, offsets
+from sopro_np.kernels.simd.vector import fma, load, load_real, mul, real, real_of_bits, store, store_real
+from sopro_np.ops.abi import ATTENTION_ROWS
 
-A = offsets("attention")
 F = np.float32
 none, more, sums16 = tile.dots()
 ROWS = min(ATTENTION_ROWS, tile.TARGET.rows)
@@ -78,17 +77,17 @@ def gather(source, stride, d, rows, target):
             store_up_to(target + 4 * (d * s + c), load_up_to(source + stride * s + 4 * c, d - c), d - c)
 
 
-def attention(args, chunk):
+def attention(args, piece):
     """One head, `row_block` rows. The scores of some rows at a time lie in this piece's own stretch of `scores`."""
-    row_blocks, row_block = load_i64(args + A.row_blocks), load_i64(args + A.row_block)
-    head, first = chunk // row_blocks, chunk % row_blocks * row_block
-    last = min(first + row_block, load_i64(args + A.rows))
-    d, keys, causal = load_i64(args + A.d), load_i64(args + A.keys), load_i64(args + A.first)
-    stride, scale = load_i64(args + A.stride), real_of_bits(load_i64(args + A.factor))
-    k, v = load_i64(args + A.k) + 4 * d * head, load_i64(args + A.v) + 4 * d * head
+    row_blocks, row_block = args.row_blocks, args.row_block
+    head, first = piece // row_blocks, piece % row_blocks * row_block
+    last = min(first + row_block, args.rows)
+    d, keys, causal = args.d, args.keys, args.first
+    stride, scale = args.stride, real_of_bits(args.factor)
+    k, v = args.k + 4 * d * head, args.v + 4 * d * head
     kv_stride = stride
-    scores_stride = load_i64(args + A.scores_stride)
-    scores = load_i64(args + A.scores) + chunk * load_i64(args + A.piece_stride)
+    scores_stride = args.scores_stride
+    scores = args.scores + piece * args.piece_stride
     if last - first >= ATTENTION_ROWS:
         near = scores + scores_stride * ATTENTION_ROWS
         gather(k, stride, d, keys, near)
@@ -99,7 +98,7 @@ def attention(args, chunk):
         most = keys
         if causal >= 0:
             most = min(keys, causal + t + rows)
-        q = load_i64(args + A.q) + stride * t + 4 * d * head
+        q = args.q + stride * t + 4 * d * head
         for s in range(0, most, 16):  # the keys of a group stay in the cache for all rows
             for i in range(rows):
                 visible = keys
@@ -119,7 +118,7 @@ def attention(args, chunk):
             softmax_row(own, own, visible)
             for s in range(visible, most):
                 store_real(own + 4 * s, F(0))
-        y = load_i64(args + A.y) + stride * t + 4 * d * head
+        y = args.y + stride * t + 4 * d * head
         if rows == ROWS and d % (16 * VECTORS) == 0:
             mix_rows(scores, scores_stride, v, kv_stride, d, most, y, stride)
         else:

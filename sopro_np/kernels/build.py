@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sopro_np.ops.abi import NEEDS
-from sopro_np.ops.native.door import PACKAGE, machine, pack_name, sealed, sound, source_hash
+from sopro_np.ops.native.cpu import NEEDS, machine
+from sopro_np.ops.native.packs import PACKAGE, pack_name, sealed, sound, source_hash
 
 ROOT = PACKAGE.parent
 FLAGS = ("-shared", "--gc-sections", "-s")

@@ -20,7 +20,8 @@ import llvmlite.binding as llvm
 from numba import cfunc, types
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
-from sopro_np.kernels import attention, choice, frames, gemm, quantise, rows, run
+from sopro_np.kernels import attention, conv, embed, gemm, pack, quantise, rows, run, sampling
+from sopro_np.kernels.simd.fields import Fields
 from sopro_np.kernels.simd.tile import TARGET
 from sopro_np.ops.abi import KERNELS
 
@@ -39,20 +40,19 @@ for owner, replaced in HOST_CODE.items():
         getattr(owner, name)  # a Numba that works in another way shall fail here
         setattr(owner, name, instead)
 
-KERNEL = types.void(types.int64, types.int64)
-PLACES = (attention, choice, frames, quantise, rows)  # each kernel has its name in one of them
+PLACES = (attention, conv, embed, pack, quantise, rows, sampling)  # each kernel has its name in one of them
 
 
 def kernels() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     """(symbol, signature, Python function) of everything in a pack."""
-    for name in KERNELS:
+    for name, block in KERNELS.items():
         if name.startswith("gemm_"):
-            yield name, KERNEL, gemm.make_gemm(name.removeprefix("gemm_"))
+            function = gemm.make_gemm(name.removeprefix("gemm_"))
         else:
             (function,) = {getattr(place, name) for place in PLACES if hasattr(place, name)}
-            yield name, KERNEL, function
+        yield name, types.void(Fields(block), types.int64), function
     yield "run", types.void(types.int64, types.int64, types.int64), run.run
-    yield "help", types.void(types.int64, types.int64), run.help
+    yield "worker", types.void(types.int64, types.int64), run.worker
 
 
 def module_of(symbol: str, signature: Any, function: Callable[..., Any], machine: Any) -> Any:

@@ -2,10 +2,11 @@
 
     y[t] = residual[t] + scale * act(bias + sum_k W_k x[t*stride + k*dilation])
 
-Weights lie in panels of 16 outputs ("vectors"): for every step along the inputs the 16 outputs' weights stand
+Weights lie in panels of 16 outputs: for every step along the inputs the 16 outputs' weights stand
 side by side, one number each (float formats), four bytes each (int8), or eight nibbles each behind their scales
-(int4). A tile of some rows and some vectors accumulates in registers, is written to a small buffer, and leaves it
-finished: scaled, biased, activated.
+(int4). A tile of some rows and some vectors (16 lanes, a panel each) accumulates in registers, is written to a small
+buffer, and leaves it finished: scaled, biased, activated. `finish` here and `write` in simd/tile.py are the same
+epilogue twice: a change of one is a change of both.
 A piece of work goes through its rows in strips: all its weights for one strip, then the next, so that a strip of x
 stays in the fastest cache and a row of y is written in one go.
 """
@@ -16,10 +17,9 @@ import numpy as np
 
 from sopro_np.kernels.functions import gelu, inline, load_up_to, sigmoid, store_up_to, tanh
 from sopro_np.kernels.simd import tile
-from sopro_np.kernels.simd.vector import add, fma, load, load_i64, mul, real
-from sopro_np.ops.abi import ACTS, offsets
+from sopro_np.kernels.simd.vector import add, fma, load, mul, real
+from sopro_np.ops.abi import ACTS
 
-A = offsets("gemm")
 ROWS, VECTORS = tile.TARGET.rows, tile.TARGET.vectors
 FEW = min(4, ROWS)  # rows of the smaller tile
 ONE_ROW = 4  # vectors of a tile with a single row
@@ -37,8 +37,8 @@ def present(address, v):
 @inline
 def is_plain(args, v, vectors):
     """Can these vectors go straight to y? No activation, no scale, and all 16 outputs of each exist."""
-    left = load_i64(args + A.width) - 16 * (v + vectors)
-    return load_i64(args + A.act) == 0 and load_i64(args + A.scale) == 0 and left >= 0
+    left = args.width - 16 * (v + vectors)
+    return args.act == 0 and args.scale == 0 and left >= 0
 
 
 def make_tile(rows: int, vectors: int, scheme: str):
@@ -52,24 +52,24 @@ def make_tile(rows: int, vectors: int, scheme: str):
     @inline
     def leave(args, sums, t, v, direct, buffer, buffer_stride):
         if direct:
-            row, residual = 4 * load_i64(args + A.width), load_i64(args + A.residual)
+            row, residual = 4 * args.width, args.residual
             if residual != 0:
                 residual += t * row + 64 * v
-            y = load_i64(args + A.y) + t * row + 64 * v
-            factor, bias = present(load_i64(args + A.w_scale), v), present(load_i64(args + A.bias), v)
+            y = args.y + t * row + 64 * v
+            factor, bias = present(args.w_scale, v), present(args.bias, v)
             write(sums, y, residual, row, factor, bias)
         else:
             spill(sums, buffer, buffer_stride)
 
     def integers(args, t, v, direct, buffer, buffer_stride):
-        taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
-        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
-        scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
-        x = load_i64(args + A.x) + t * x_stride
-        row_scale = load_i64(args + A.row_scale) + t * scale_stride
-        row_start = load_i64(args + A.row_start) + t * scale_stride
-        panel = load_i64(args + A.vector_bytes)
-        w = load_i64(args + A.w) + v * panel
+        taps, steps = args.taps, args.steps
+        x_stride, tap_stride = args.x_stride, args.tap_stride
+        scale_stride, scale_tap = args.scale_stride, args.scale_tap
+        x = args.x + t * x_stride
+        row_scale = args.row_scale + t * scale_stride
+        row_start = args.row_start + t * scale_stride
+        panel = args.panel_bytes
+        w = args.w + v * panel
         sums = zeros()
         for k in range(taps):
             acc = start(row_start + k * scale_tap, scale_stride)
@@ -82,14 +82,14 @@ def make_tile(rows: int, vectors: int, scheme: str):
         leave(args, sums, t, v, direct, buffer, buffer_stride)
 
     def groups_of_32(args, t, v, direct, buffer, buffer_stride):
-        taps, groups = load_i64(args + A.taps), load_i64(args + A.steps)
-        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
-        scale_stride, scale_tap = load_i64(args + A.scale_stride), load_i64(args + A.scale_tap)
-        x = load_i64(args + A.x) + t * x_stride
-        row_scale = load_i64(args + A.row_scale) + t * scale_stride
-        row_start = load_i64(args + A.row_start) + t * scale_stride * groups
-        panel = load_i64(args + A.vector_bytes)
-        w = load_i64(args + A.w) + v * panel
+        taps, groups = args.taps, args.steps
+        x_stride, tap_stride = args.x_stride, args.tap_stride
+        scale_stride, scale_tap = args.scale_stride, args.scale_tap
+        x = args.x + t * x_stride
+        row_scale = args.row_scale + t * scale_stride
+        row_start = args.row_start + t * scale_stride * groups
+        panel = args.panel_bytes
+        w = args.w + v * panel
         total = zeros()
         for k in range(taps):
             at, begin = x + k * tap_stride, row_start + k * scale_tap * groups
@@ -105,11 +105,11 @@ def make_tile(rows: int, vectors: int, scheme: str):
         leave(args, total, t, v, direct, buffer, buffer_stride)
 
     def reals(args, t, v, direct, buffer, buffer_stride):
-        taps, steps = load_i64(args + A.taps), load_i64(args + A.steps)
-        x_stride, tap_stride = load_i64(args + A.x_stride), load_i64(args + A.tap_stride)
-        x = load_i64(args + A.x) + t * x_stride
-        panel = load_i64(args + A.vector_bytes)
-        w = load_i64(args + A.w) + v * panel
+        taps, steps = args.taps, args.steps
+        x_stride, tap_stride = args.x_stride, args.tap_stride
+        x = args.x + t * x_stride
+        panel = args.panel_bytes
+        w = args.w + v * panel
         sums = zeros()
         for k in range(taps):
             at = x + k * tap_stride
@@ -125,10 +125,10 @@ def make_tile(rows: int, vectors: int, scheme: str):
 @inline
 def finish(args, t, v, rows, vectors, buffer, buffer_stride):
     """Sums -> outputs, for `rows` rows from t and `vectors` vectors from v (for a GLU: pairs of value and gate)."""
-    act = load_i64(args + A.act)
-    w_scale, bias, scale = load_i64(args + A.w_scale), load_i64(args + A.bias), load_i64(args + A.scale)
-    width = load_i64(args + A.width)
-    y, residual, row = load_i64(args + A.y), load_i64(args + A.residual), 4 * width
+    act = args.act
+    w_scale, bias, scale = args.w_scale, args.bias, args.scale
+    width = args.width
+    y, residual, row = args.y, args.residual, 4 * width
     pair = 2 if act == GLU else 1
     for j in range(0, vectors, pair):
         column = (v + j) // pair * 16
@@ -168,7 +168,7 @@ def make_sweep(rows: int, scheme: str):
     many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
 
     def sweep(args, first, last, start, end, buffer):
-        strip = load_i64(args + A.strip)
+        strip = args.strip
         strip_last = first
         while strip_last < last:
             strip_first = strip_last
@@ -199,13 +199,13 @@ def make_gemm(scheme: str):
     single, single_one = make_tile(1, ONE_ROW, scheme), make_tile(1, 1, scheme)
     stack = tile.scratch(64 * max(ROWS * GROUP, ONE_ROW))
 
-    def gemm(args, chunk):
-        row_blocks, row_block = load_i64(args + A.row_blocks), load_i64(args + A.row_block)
-        first = chunk % row_blocks * row_block
-        last = min(first + row_block, load_i64(args + A.rows))
-        vector_block = load_i64(args + A.vector_block)
-        start = chunk // row_blocks * vector_block
-        end = min(start + vector_block, load_i64(args + A.vectors))
+    def gemm(args, piece):
+        row_blocks, row_block = args.row_blocks, args.row_block
+        first = piece % row_blocks * row_block
+        last = min(first + row_block, args.rows)
+        panel_block = args.panel_block
+        start = piece // row_blocks * panel_block
+        end = min(start + panel_block, args.panels)
         buffer = stack()
         if last - first >= ROWS:
             large(args, first, last, start, end, buffer)

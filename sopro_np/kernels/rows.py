@@ -9,20 +9,18 @@ import numpy as np
 
 from sopro_np.kernels.functions import exp, gelu, inline, load_up_to, sigmoid, store_up_to
 from sopro_np.kernels.simd.reduce import largest, total
-from sopro_np.kernels.simd.vector import add, div, fma, larger, load_i64, load_real, mul, real, real_of_bits, root, sub
-from sopro_np.ops.abi import MAPS, offsets
+from sopro_np.kernels.simd.vector import add, div, fma, larger, load_real, mul, real, real_of_bits, root, sub
+from sopro_np.ops.abi import MAPS
 
-N, M, R, S = (offsets(name) for name in ("norm", "match", "rope", "rows"))
 GELU = MAPS.index("gelu")
 F = np.float32
 
 
 @inline
-def row_range(args, chunk):
-    """Rows of this piece: the first three fields of these kernels are chunks, row_block, rows."""
-    block = load_i64(args + 8)
-    first = chunk * block
-    return first, min(first + block, load_i64(args + 16))
+def row_range(args, piece):
+    """Rows of this piece, for every block with the fields row_block and rows."""
+    first = piece * args.row_block
+    return first, min(first + args.row_block, args.rows)
 
 
 @inline
@@ -37,17 +35,17 @@ def sum_of_squares(x, n):
 @inline
 def norm_fields(args):
     """Width, weight, shift, eps, 1 / width."""
-    n = load_i64(args + N.width)
-    eps = real_of_bits(load_i64(args + N.eps))
-    return n, load_i64(args + N.weight), load_i64(args + N.shift), eps, F(1) / F(n)
+    n = args.width
+    eps = real_of_bits(args.eps)
+    return n, args.weight, args.shift, eps, F(1) / F(n)
 
 
-def rms_norm(args, chunk):
+def rms_norm(args, piece):
     """x / sqrt(mean(x^2) + eps) * weight + shift."""
-    first, last = row_range(args, chunk)
+    first, last = row_range(args, piece)
     n, weight, shift, eps, share = norm_fields(args)
     for t in range(first, last):
-        x, y = load_i64(args + N.x) + 4 * n * t, load_i64(args + N.y) + 4 * n * t
+        x, y = args.x + 4 * n * t, args.y + 4 * n * t
         scale = real(F(1) / root(sum_of_squares(x, n) * share + eps))
         for c in range(0, n, 16):
             v = mul(load_up_to(x + 4 * c, n - c), scale)
@@ -58,12 +56,12 @@ def rms_norm(args, chunk):
             store_up_to(y + 4 * c, v, n - c)
 
 
-def layer_norm(args, chunk):
+def layer_norm(args, piece):
     """(x - mean) / sqrt(var + eps) * weight + shift."""
-    first, last = row_range(args, chunk)
+    first, last = row_range(args, piece)
     n, weight, shift, eps, share = norm_fields(args)
     for t in range(first, last):
-        x, y = load_i64(args + N.x) + 4 * n * t, load_i64(args + N.y) + 4 * n * t
+        x, y = args.x + 4 * n * t, args.y + 4 * n * t
         sums = real(F(0))
         for c in range(0, n, 16):
             sums = add(sums, load_up_to(x + 4 * c, n - c))
@@ -77,14 +75,14 @@ def layer_norm(args, chunk):
             store_up_to(y + 4 * c, v, n - c)
 
 
-def match(args, chunk):
+def match_rms(args, piece):
     """a times how much louder x is, at most `clamp` times (no limit where clamp is negative)."""
-    first, last = row_range(args, chunk)
-    n = load_i64(args + M.width)
-    clamp, share, tiny = real_of_bits(load_i64(args + M.clamp)), F(1) / F(n), F(1e-6)
+    first, last = row_range(args, piece)
+    n = args.width
+    clamp, share, tiny = real_of_bits(args.clamp), F(1) / F(n), F(1e-6)
     for t in range(first, last):
-        x, a = load_i64(args + M.x) + 4 * n * t, load_i64(args + M.a) + 4 * n * t
-        y = load_i64(args + M.y) + 4 * n * t
+        x, a = args.x + 4 * n * t, args.a + 4 * n * t
+        y = args.y + 4 * n * t
         ratio = root(sum_of_squares(x, n) * share + tiny) / root(sum_of_squares(a, n) * share + tiny)
         if clamp >= F(0):
             ratio = min(ratio, clamp)
@@ -92,15 +90,15 @@ def match(args, chunk):
             store_up_to(y + 4 * c, mul(load_up_to(a + 4 * c, n - c), real(ratio)), n - c)
 
 
-def rope(args, chunk):
+def rope(args, piece):
     """[x1 | x2] -> [x1 cos - x2 sin | x2 cos + x1 sin] per head."""
-    first, last = row_range(args, chunk)
-    heads, half = load_i64(args + R.heads), load_i64(args + R.half)
+    first, last = row_range(args, piece)
+    heads, half = args.heads, args.half
     for t in range(first, last):
-        cos, sin = load_i64(args + R.cos) + 4 * half * t, load_i64(args + R.sin) + 4 * half * t
+        cos, sin = args.cos + 4 * half * t, args.sin + 4 * half * t
         for h in range(heads):
             at = 8 * half * (t * heads + h)
-            x, y = load_i64(args + R.x) + at, load_i64(args + R.y) + at
+            x, y = args.x + at, args.y + at
             for c in range(0, half, 16):
                 a, b = load_up_to(x + 4 * c, half - c), load_up_to(x + 4 * (half + c), half - c)
                 u, v = load_up_to(cos + 4 * c, half - c), load_up_to(sin + 4 * c, half - c)
@@ -129,20 +127,20 @@ def softmax_row(x, y, n):
         store_up_to(y + 4 * c, div(load_up_to(y + 4 * c, n - c), scale), n - c)
 
 
-def softmax(args, chunk):
+def softmax(args, piece):
     """Along rows."""
-    first, last = row_range(args, chunk)
-    n = load_i64(args + S.width)
+    first, last = row_range(args, piece)
+    n = args.width
     for t in range(first, last):
-        softmax_row(load_i64(args + S.x) + 4 * n * t, load_i64(args + S.y) + 4 * n * t, n)
+        softmax_row(args.x + 4 * n * t, args.y + 4 * n * t, n)
 
 
-def map_rows(args, chunk):
+def map_rows(args, piece):
     """sigmoid or GELU, element-wise."""
-    first, last = row_range(args, chunk)
-    n, function = load_i64(args + S.width), load_i64(args + S.function)
+    first, last = row_range(args, piece)
+    n, function = args.width, args.function
     for t in range(first, last):
-        x, y = load_i64(args + S.x) + 4 * n * t, load_i64(args + S.y) + 4 * n * t
+        x, y = args.x + 4 * n * t, args.y + 4 * n * t
         for c in range(0, n, 16):
             v = load_up_to(x + 4 * c, n - c)
             v = gelu(v) if function == GELU else sigmoid(v)

@@ -1,4 +1,4 @@
-"""A list of kernel calls, worked off by one thread or by several.
+"""A command list, worked off by one thread or by several (a job board without locks).
 
 Every call of the list is cut into independent pieces. A thread claims the next piece of the current call by a
 compare-and-swap, does it, and counts it as done; when all pieces are claimed and done, all go on to the next call.
@@ -7,7 +7,7 @@ need not meet after each.
 Nobody waits for a thread that is late: whoever is there does the work. Which thread did a piece never matters for
 its result.
 
-The board (memory of the team, never freed): generation, program, count, then per call one line of claim, one of
+The job board (memory of the pool, never freed): generation, program, count, then per call one line of claim, one of
 done and pieces. A claim carries the generation in its upper half, so a late thread of an earlier list can neither
 take a piece of a newer one nor touch memory that is gone.
 """
@@ -53,7 +53,7 @@ def work(board, program, count, generation):
 
 
 def run(program, count, board):
-    """Work off `count` calls. board 0: alone; otherwise whoever is in `help` on this board takes part."""
+    """Work off `count` calls. board 0: alone; otherwise whoever is in `worker` on this board takes part."""
     if board == 0:
         for i in range(count):
             for piece in range(load_i64(program + ENTRY * i + 16)):
@@ -62,7 +62,7 @@ def run(program, count, board):
     generation = (load_atomic(board + GENERATION) + 1) & 0x3FFFFFFF
     for i in range(count):
         line = board + LINES + LINE * i
-        # The claim first: a late helper that sees anything of the new list also sees that it is not its own.
+        # The claim first: a late worker that sees anything of the new list also sees that it is not its own.
         store_atomic(line + CLAIM, generation << 32)
         store_atomic(line + DONE, 0)
         store_atomic(line + PIECES, load_i64(program + ENTRY * i + 16))
@@ -72,7 +72,7 @@ def run(program, count, board):
     work(board, program, count, generation)
 
 
-def help(board, patience):
+def worker(board, patience):
     """A second thread's life: take part in every list, the present one first, leave after `patience` idle looks."""
     seen, idle = -1, 0
     while idle < patience:

@@ -6,8 +6,7 @@ decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,16 +25,18 @@ from sopro_np.weights import Weights
 SEANET_FRAMES = 16
 ENCODER_FRAMES = 4  # the encoder begins where the decoder ends: with its largest activations
 TRANSFORMER_FRAMES = 64
+KEY_ROOM = 512  # positions that a step of the transformer is captured for; twice as many when they are used up
+DROP_FRAMES = 16  # after so many the pages of the codebooks are given back
 
 
 @dataclass
 class DecoderState:
-    """What an exact stream of the decoder remembers."""
+    """What an exact stream of the decoder remembers: arrays, and how many positions it has heard."""
 
     upsample: Tail
     transformer: list[KV]
     seanet: list[list[Tail]]
-    recorded: dict[int, Callable[[np.ndarray], np.ndarray] | None] = field(default_factory=dict)  # by rows
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,19 @@ class PhaseFilter:
     weight: np.ndarray  # (m, stride*H): column j*H + c filters channel c for output phase j
     stride: int
 
-    def fresh(self) -> Tail:
+    def new_state(self) -> Tail:
         return Tail.zeros(len(self.weight) - 1, self.weight.shape[1] // self.stride)
 
     def __call__(self, x: np.ndarray, tail: Tail) -> np.ndarray:
         """x (T, H) -> (T*stride, H)."""
-        rows = np.concatenate([tail.rows, x])
+        y = ops.depthwise_conv(x, self.weight, past=tail.rows, phases=self.stride)
         tail.push(x)
-        phases = ops.depthwise_conv(np.tile(rows, (1, self.stride)), self.weight)
-        return phases.reshape(len(x) * self.stride, x.shape[1])
+        return y
 
 
 @dataclass(frozen=True)
 class Mimi:
-    """Both directions of the codec. Weights only; `fresh` makes a stream's state."""
+    """Both directions of the codec. Weights only; `new_state` makes a stream's state."""
 
     config: MimiConfig
     encoder: Seanet
@@ -89,31 +89,32 @@ class Mimi:
         """wav (n,) at `sample_rate` -> codes (ceil(n / hop), Q)."""
         if wav.ndim != 1 or len(wav) == 0:
             raise UsageError(f"a waveform of shape {wav.shape} cannot be encoded: one row of samples is needed")
-        x = self.encode_seanet(wav)
-        ops.release()  # its weights, before those of the transformer are unpacked
-        x = self.encode_transformer(x)
-        ops.release()
-        return self.quantizer.encode(self.downsample(x))
+        with ops.temporary_packing():  # one half's weights at a time
+            x = self.encode_seanet(wav)
+        with ops.temporary_packing():
+            x = self.encode_transformer(x)
+        with ops.temporary_packing():
+            return self.quantizer.encode(self.downsample(x))
 
     def encode_seanet(self, wav: np.ndarray) -> np.ndarray:
         """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""
-        tails = self.encoder.fresh()
+        tails = self.encoder.new_state()
         x = np.ascontiguousarray(wav, np.float32)[:, None]
         step = ENCODER_FRAMES * self.config.hop
         return np.concatenate([self.encoder(x[a : a + step], tails) for a in range(0, len(x), step)])
 
     def encode_transformer(self, x: np.ndarray) -> np.ndarray:
         """(T2, H) -> (T2, H)."""
-        return self.encoder_transformer(x, self.encoder_transformer.fresh(len(x)))
+        return self.encoder_transformer(x, self.encoder_transformer.new_state(len(x)), 0)
 
     # ------------------------------------------------------------ decoding
 
-    def fresh(self, frames: int) -> DecoderState:
+    def new_state(self, frames: int) -> DecoderState:
         """State of a stream of at most `frames` frames."""
         return DecoderState(
-            self.upsample.fresh(),
-            self.decoder_transformer.fresh(frames * self.config.frame_stride),
-            self.decoder.fresh(),
+            self.upsample.new_state(),
+            self.decoder_transformer.new_state(frames * self.config.frame_stride),
+            self.decoder.new_state(),
         )
 
     def check_length(self, frames: int) -> None:
@@ -128,24 +129,40 @@ class Mimi:
         The same for any cut: bit for bit on native ops, up to BLAS's rounding on NumPy's (docs/STREAMING.md).
         """
         self._check(codes)
+        codes = np.ascontiguousarray(codes, np.int64)
         parts = [np.zeros(0, np.float32)]
-        embedded = self.quantizer.decode(codes)  # all at once: its tables come from the file, one after the other
         for a in range(0, len(codes), TRANSFORMER_FRAMES):
-            x = self.upsample(embedded[a : a + TRANSFORMER_FRAMES], state.upsample)
-            x = self.decoder_transformer(x, state.transformer)
+            x = self._features(codes[a : a + TRANSFORMER_FRAMES], state)
             step = SEANET_FRAMES * self.config.frame_stride
             parts += [self._samples(x[b : b + step], state)[:, 0] for b in range(0, len(x), step)]
         return np.concatenate(parts)
 
+    def _features(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
+        """codes (T, q) -> what the SEANet makes sound of, (T2, H)."""
+        first, rows = state.position, len(codes) * self.config.frame_stride
+        last = first + rows
+        self.decoder_transformer.check(state.transformer, last)
+        room = KEY_ROOM
+        while room < last:
+            room *= 2
+        kvs = [KV(kv.keys[:room], kv.values[:room]) for kv in state.transformer]
+
+        def features(codes: np.ndarray, first: int) -> np.ndarray:
+            x = self.upsample(self.quantizer.decode(codes), state.upsample)
+            return self.decoder_transformer(x, kvs, first)
+
+        arrays = [state.upsample.rows, *(a for kv in kvs for a in (kv.keys, kv.values))]
+        x = ops.replay(self, "features", features, (codes,), arrays, [(first, len(kvs[0].keys) - rows)])
+        frames = DROP_FRAMES * self.config.frame_stride
+        if last // frames > first // frames:
+            self.quantizer.drop()
+        state.position = last
+        return x
+
     def _samples(self, x: np.ndarray, state: DecoderState) -> np.ndarray:
-        """x (T2, H) -> (samples, 1). Pieces of a size that comes again are recorded (ops.capture)."""
-        if len(x) not in state.recorded:
-            state.recorded[len(x)] = None
-            return self.decoder(x, state.seanet)
-        step = state.recorded[len(x)]
-        if step is None:
-            step = state.recorded[len(x)] = ops.capture(lambda rows: self.decoder(rows, state.seanet))
-        return step(x)
+        """x (T2, H) -> (samples, 1)."""
+        arrays = [tail.rows for tails in state.seanet for tail in tails]
+        return ops.replay(self, "samples", lambda x: self.decoder(x, state.seanet), (x,), arrays)
 
     def _check(self, codes: np.ndarray) -> None:
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:

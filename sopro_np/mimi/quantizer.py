@@ -46,20 +46,22 @@ class ResidualQuantizer:
         rest = self.project(x)
         codes = np.empty((len(x), len(self.codebooks)), np.int64)
         for j, table in enumerate(self.codebooks):
-            codes[:, j] = ops.nearest(rest, table.dequantize())
+            codes[:, j] = ops.nearest_row(rest, table.dequantize())
             rest = rest - ops.embed(codes[:, j], table)
-            if table.drop:  # read once, one after the other: together they are 33 MB
-                table.drop()
+            table.drop()  # read once, one after the other: together they are 33 MB
         return codes
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """codes (T, n), n <= number of codebooks -> (T, H)."""
-        total = np.zeros((len(codes), self.codebooks[0].shape[1]), np.float32)
+    def decode(self, codes: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
+        """residual + the sum of the codes' rows, projected. codes (T, n), 1 <= n <= number of codebooks -> (T, H)."""
+        total: np.ndarray | None = None
         for j, table in enumerate(self.codebooks[: codes.shape[1]]):
-            total += ops.embed(codes[:, j], table)
-            if table.drop:  # a few rows of half a megabyte: long speech would touch all of them
-                table.drop()
-        return total if self.output is None else self.output(total)
+            total = ops.embed(codes[:, j], table, total)
+        assert total is not None
+        if self.output is not None:
+            return self.output(total, residual=residual)
+        if residual is None:
+            return total
+        return ops.depthwise_conv(total, np.ones((1, total.shape[1]), np.float32), residual=residual)  # their sum
 
 
 @dataclass(frozen=True)
@@ -85,4 +87,9 @@ class SplitQuantizer:
         """codes (T, q) of the leading q codebooks -> (T, H)."""
         n = len(self.semantic.codebooks)
         y = self.semantic.decode(codes[:, :n])
-        return y if codes.shape[1] <= n else y + self.acoustic.decode(codes[:, n:])
+        return y if codes.shape[1] <= n else self.acoustic.decode(codes[:, n:], residual=y)
+
+    def drop(self) -> None:
+        """Give the pages of all codebooks back: few rows are read of each, but long speech would touch all of them."""
+        for table in (*self.semantic.codebooks, *self.acoustic.codebooks):
+            table.drop()

@@ -29,7 +29,7 @@ PIECE_BYTES = 1 << 19  # of one layer's rows in the decoder: half a second-level
 class Layer(Protocol):
     """What a SEANet is a list of."""
 
-    def fresh(self) -> list[Tail]: ...
+    def new_state(self) -> list[Tail]: ...
     def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray: ...
 
 
@@ -59,7 +59,7 @@ class CausalConv:
     def past(self) -> int:
         return (self.weight.taps - 1) * self.dilation + 1 - self.stride
 
-    def fresh(self) -> list[Tail]:
+    def new_state(self) -> list[Tail]:
         return [Tail.zeros(self.past, self.weight.inputs)]
 
     def __call__(self, x: np.ndarray, tails: list[Tail], residual: np.ndarray | None = None) -> np.ndarray:
@@ -95,7 +95,7 @@ class Upsample:
     def outputs(self) -> int:
         return self.weight.shape[0] // self.stride
 
-    def fresh(self) -> list[Tail]:
+    def new_state(self) -> list[Tail]:
         return [Tail.zeros(self.weight.taps - 1, self.weight.inputs)]
 
     def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray:
@@ -119,10 +119,10 @@ class Residual:
         has_shortcut = w.scope("shortcut").has("weight")
         return Residual((first, second), CausalConv.read(w.scope("shortcut"), width) if has_shortcut else None)
 
-    def fresh(self) -> list[Tail]:
+    def new_state(self) -> list[Tail]:
         """One tail per convolution, the shortcut's last."""
         convs = (*self.convs, self.shortcut) if self.shortcut else self.convs
-        return [tail for conv in convs for tail in conv.fresh()]
+        return [tail for conv in convs for tail in conv.new_state()]
 
     def __call__(self, x: np.ndarray, tails: list[Tail]) -> np.ndarray:
         """(T, C) -> (T, C)."""
@@ -138,8 +138,8 @@ class Seanet:
     numbers: tuple[int, ...]
     grows: bool = False  # every layer gives as many rows as it takes, or more: the decoder
 
-    def fresh(self) -> list[list[Tail]]:
-        return [layer.fresh() for layer in self.layers]
+    def new_state(self) -> list[list[Tail]]:
+        return [layer.new_state() for layer in self.layers]
 
     def __call__(self, x: np.ndarray, tails: list[list[Tail]], first: int = 0) -> np.ndarray:
         """x through the layers from `first` on. Where the rows have become too many for the cache, the remaining
@@ -147,7 +147,7 @@ class Seanet:
         for i in range(first, len(self.layers)):
             if self.grows and x.nbytes > PIECE_BYTES and len(x) > 1:
                 step = max(1, len(x) * PIECE_BYTES // x.nbytes)
-                return ops.join([self(x[a : a + step], tails, i) for a in range(0, len(x), step)])
+                return ops.concat([self(x[a : a + step], tails, i) for a in range(0, len(x), step)])
             x = self.layers[i](x, tails[i])
         return x
 

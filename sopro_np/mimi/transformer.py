@@ -31,13 +31,6 @@ class Rope:
         cos = w.mapped("cos", None, None)
         return Rope(cos, w.mapped("sin", *cos.shape))
 
-    def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        if last > len(self.cos):
-            raise ModelError(
-                f"position {last} lies beyond the codec's {len(self.cos)}: the audio is too long in one piece"
-            )
-        return self.cos[first:last], self.sin[first:last]
-
 
 @dataclass(frozen=True)
 class TransformerLayer:
@@ -74,14 +67,13 @@ class TransformerLayer:
             config.heads,
         )
 
-    def __call__(self, x: np.ndarray, kv: KV, rope: Rope) -> np.ndarray:
-        """x (T, H) -> (T, H); the positions of its rows follow those in `kv`."""
-        first = kv.length
-        cos, sin = rope.rows(first, first + len(x))
+    def __call__(self, x: np.ndarray, kv: KV, rope: Rope, first: int) -> np.ndarray:
+        """x (T, H) -> (T, H); its rows are positions first, first + 1, ..., all earlier ones are in `kv`."""
         h = self.norm1(x)
-        q = ops.rope(self.query(h), cos, sin, self.heads)
-        k, v = kv.append(ops.rope(self.key(h), cos, sin, self.heads), self.value(h))
-        x = self.out(ops.attention(q, k, v, self.heads, first=first), scale=self.scale1, residual=x)
+        q = ops.rope(self.query(h), rope.cos, rope.sin, self.heads, first)
+        kv.append(ops.rope(self.key(h), rope.cos, rope.sin, self.heads, first), self.value(h), first)
+        a = ops.attention(q, kv.keys, kv.values, self.heads, first=first, keys=first + len(x))
+        x = self.out(a, scale=self.scale1, residual=x)
         return self.ff_out(self.ff_in(self.norm2(x)), scale=self.scale2, residual=x)
 
 
@@ -97,12 +89,21 @@ class Transformer:
         inner = config.heads * 2 * rope.cos.shape[1]
         return Transformer(tuple(TransformerLayer.read(w.scope(i), config, inner) for i in range(config.layers)), rope)
 
-    def fresh(self, positions: int) -> list[KV]:
+    def new_state(self, positions: int) -> list[KV]:
         """Memory for that many positions."""
-        return [KV(positions, layer.key.weight.shape[0]) for layer in self.layers]
+        return [KV.zeros(positions, layer.key.weight.shape[0]) for layer in self.layers]
 
-    def __call__(self, x: np.ndarray, kvs: list[KV]) -> np.ndarray:
-        """(T, H) -> (T, H)."""
+    def check(self, kvs: list[KV], last: int) -> None:
+        """Is there room, and are there angles, for the positions before `last`?"""
+        if last > len(self.rope.cos):
+            raise ModelError(
+                f"position {last} lies beyond the codec's {len(self.rope.cos)}: the audio is too long in one piece"
+            )
+        if any(last > len(kv.keys) for kv in kvs):
+            raise ModelError(f"the stream is longer than the {len(kvs[0].keys)} positions reserved for it")
+
+    def __call__(self, x: np.ndarray, kvs: list[KV], first: int) -> np.ndarray:
+        """x (T, H), positions first, first + 1, ... -> (T, H)."""
         for layer, kv in zip(self.layers, kvs, strict=True):
-            x = layer(x, kv, self.rope)
+            x = layer(x, kv, self.rope, first)
         return x

@@ -6,21 +6,22 @@ computed once per utterance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sopro_np import ops
 from sopro_np.config import SoproConfig
-from sopro_np.layers import ConvBlock, CrossAttention, Linear, Memory, RMSNorm, read_blocks
+from sopro_np.layers import ConvBlock, CrossAttention, CrossKV, Linear, RMSNorm, read_blocks
+from sopro_np.model.utterance import Utterance
 from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
-Captured = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows (B, D), ids (B, K) -> logits (B, ar_codes)
 Tails = Sequence[Tail] | Sequence[list[Tail]]  # per block; of one utterance, or of each of several
-Texts = Mapping[int, Memory] | Mapping[int, list[Memory]]  # per attending block, likewise
+TextKV = Mapping[int, CrossKV] | Mapping[int, list[CrossKV]]  # per attending block, likewise
+TEXT_ROOM = 64  # text positions that a step is captured for; twice as many where they do not do
 
 
 @dataclass
@@ -32,7 +33,6 @@ class ArState:
     prefix: int  # P, codes that came from the reference
     rows: list[np.ndarray] = field(default_factory=list)  # conditioning of the frames that may be re-run
     frame: int = 0
-    captured: Captured | None = None  # once exact
 
     def push(self, code: int) -> None:
         """The code chosen for the frame just computed."""
@@ -65,58 +65,65 @@ class Autoregressor:
             Linear.read(w.scope("head"), config.ar_codes, config.width),
         )
 
-    def memories(self, text: np.ndarray) -> dict[int, Memory]:
-        """Keys and values of the encoded text (S, D), per attending block."""
-        return {i: layer.memory(text) for i, layer in self.attention.items()}
+    def text_kv(self, text: np.ndarray) -> dict[int, CrossKV]:
+        """Keys and values of the encoded text (S, D), per attending block, with room for a round number of positions:
+        steps of texts that fit into the same room are the same step."""
+        room = TEXT_ROOM
+        while room < len(text):
+            room *= 2
+        found = {}
+        for i, layer in self.attention.items():
+            kv = layer.cross_kv(text)
+            spare = np.zeros((room - len(text), text.shape[1]), np.float32)
+            found[i] = CrossKV(np.concatenate([kv.keys, spare]), np.concatenate([kv.values, spare]), len(text))
+        return found
 
-    def fresh(self, prefix: np.ndarray) -> ArState:
+    def new_state(self, prefix: np.ndarray) -> ArState:
         """State before the first frame. prefix (P,): codes of the reference's codebook 0, P >= 0."""
         bos = self.table.shape[0] - 1
         codes = [bos] * len(self.history) + [int(c) for c in prefix]
-        return ArState([block.fresh() for block in self.blocks], codes, len(prefix))
+        return ArState([block.new_state() for block in self.blocks], codes, len(prefix))
 
-    def step(self, row: np.ndarray, state: ArState, text: dict[int, Memory]) -> np.ndarray:
-        """Logits of the next code. row (D,): this frame's conditioning -> (ar_codes,). `text`: always the same.
+    def step(self, row: np.ndarray, state: ArState, utterance: Utterance) -> np.ndarray:
+        """Logits of the next code. row (D,): this frame's conditioning -> (ar_codes,).
 
         Upstream sums over min(K, n) previous codes when n = P + t + 1 are known, and does not renormalise. So
         while n < K the inputs of *earlier* frames change with every step: those few steps, and the first one
-        with all K terms, re-run frames 0..t from a fresh state. From then on the state is exact, and each step
+        with all K terms, re-run frames 0..t from a new state. From then on the state is exact, and each step
         is the one before with other numbers.
         """
         if self.exact(state):
-            if state.captured is None:
-                state.captured = self.capture(state.tails, text)
-            state.frame += 1
-            return state.captured(row[None], self.windows(state.codes, 1))[-1]
+            return self.step_together(row[None], [state], [utterance])[-1]
         state.frame += 1
         state.rows.append(row)
-        state.tails = [block.fresh() for block in self.blocks]
+        state.tails = [block.new_state() for block in self.blocks]
         x = self.inputs(np.stack(state.rows), state.codes, min(len(self.history), state.prefix + state.frame))
-        return self.logits(x, state.tails, text)[-1]
+        return self.logits(x, state.tails, utterance.text_kv)[-1]
 
     def exact(self, state: ArState) -> bool:
         """Have all K terms been there for a step, so that the tails are what they will stay?"""
         return state.frame >= len(self.history) - state.prefix
 
-    def together(
-        self, states: Sequence[ArState], texts: Sequence[Mapping[int, Memory]]
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """`step` for B utterances that are exact: rows (B, D) -> logits (B, ar_codes)."""
-        tails = [list(streams) for streams in zip(*(state.tails for state in states), strict=True)]
-        captured = self.capture(tails, {i: [text[i] for text in texts] for i in self.attention})
+    def step_together(self, rows: np.ndarray, states: Sequence[ArState], utterances: Sequence[Utterance]) -> np.ndarray:
+        """`step` for B utterances that are exact, with the weights read once: rows (B, D) -> logits (B, ar_codes)."""
+        texts = [utterance.text_kv for utterance in utterances]
+        ids = np.concatenate([self.windows(state.codes, 1) for state in states])
+        for state in states:
+            state.frame += 1
 
-        def step(rows: np.ndarray) -> np.ndarray:
-            for state in states:
-                state.frame += 1
-            return captured(rows, np.concatenate([self.windows(state.codes, 1) for state in states]))
+        def exact(rows: np.ndarray, ids: np.ndarray, *lengths: int) -> np.ndarray:
+            x = ops.embed_sum(ids, self.table, self.history, residual=rows)
+            known = [{i: kv._replace(length=n) for i, kv in text.items()} for text, n in zip(texts, lengths)]
+            if len(states) == 1:
+                return self.logits(x, states[0].tails, known[0])
+            tails = [list(streams) for streams in zip(*(state.tails for state in states), strict=True)]
+            return self.logits(x, tails, {i: [text[i] for text in known] for i in self.attention})
 
-        return step
-
-    def capture(self, tails: Tails, text: Texts) -> Captured:
-        """The exact step, for ops to record. The tails must stay these objects."""
-        return ops.capture(
-            lambda rows, ids: self.logits(ops.embed_sum(ids, self.table, self.history, residual=rows), tails, text)
-        )
+        arrays = [tail.rows for state in states for tail in state.tails]
+        arrays += [array for text in texts for kv in text.values() for array in (kv.keys, kv.values)]
+        kvs = [next(iter(text.values()), None) for text in texts]  # of one text all have the same length
+        lengths = [(kv.length, len(kv.keys)) if kv else (0, 0) for kv in kvs]
+        return ops.replay(self, "step", exact, (rows, ids), arrays, lengths)
 
     def inputs(self, rows: np.ndarray, codes: list[int], terms: int) -> np.ndarray:
         """Conditioning + the weighted sum of `terms` previous codes, for the newest frames. rows (T, D) -> (T, D).
@@ -131,7 +138,7 @@ class Autoregressor:
         end, k = len(codes), len(self.history)
         return np.array([codes[i - k : i][::-1] for i in range(end - frames + 1, end + 1)], np.int64)
 
-    def logits(self, x: np.ndarray, tails: Tails, text: Texts) -> np.ndarray:
+    def logits(self, x: np.ndarray, tails: Tails, text: TextKV) -> np.ndarray:
         """Inputs (T, D) -> logits (T, ar_codes); advances the tails. With lists of states: T utterances' frames."""
         for i, block in enumerate(self.blocks):
             x = block(x, tails[i])

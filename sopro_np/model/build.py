@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sopro_np import ops
+import numpy as np
+
 from sopro_np.config import SoproConfig
 from sopro_np.errors import FormatError
 from sopro_np.model.ar import Autoregressor
@@ -12,6 +13,7 @@ from sopro_np.model.condition import Conditioner
 from sopro_np.model.nar import Refiner
 from sopro_np.model.stop import StopRule
 from sopro_np.model.text import TextEncoder
+from sopro_np.model.utterance import Speaker, Utterance
 from sopro_np.model.voice import ReferenceEncoder, SpeakerEncoder
 from sopro_np.weights import Weights
 
@@ -21,7 +23,6 @@ class Model:
     """The acoustic model: weights only, immutable, shared by all voices and streams."""
 
     config: SoproConfig
-    ops: str  # implementation that packed the weights, and must compute with them
     text: TextEncoder
     speaker: SpeakerEncoder
     reference: ReferenceEncoder
@@ -29,6 +30,18 @@ class Model:
     ar: Autoregressor
     nar: Refiner
     stop: StopRule
+
+    def start(self, ids: np.ndarray, voice: Speaker, style: float | None = None) -> Utterance:
+        """Text ids (S,), a voice, and the strength of the speaker vector (None: the model's own) -> Utterance."""
+        sequence, pooled = self.text(ids)
+        return Utterance(
+            self.ar.text_kv(sequence),
+            pooled,
+            voice.speaker,
+            voice.reference_kv,
+            self.config.style_strength if style is None else style,
+            voice.codes[: self.config.prefix_frames, 0],
+        )
 
 
 def build_model(w: Weights, config: SoproConfig) -> Model:
@@ -38,7 +51,6 @@ def build_model(w: Weights, config: SoproConfig) -> Model:
     voice = w.scope("voice", packs=False)  # used once per voice
     model = Model(
         config,
-        ops.current(),
         TextEncoder.read(w.scope("text"), config),
         SpeakerEncoder.read(voice.scope("speaker"), config),
         ReferenceEncoder.read(voice, config, table),

@@ -12,7 +12,8 @@ import numpy as np
 
 from sopro_np.config import SoproConfig
 from sopro_np.errors import ModelError
-from sopro_np.layers import CrossAttention, LayerNorm, Linear, Memory, RMSNorm
+from sopro_np.layers import CrossAttention, CrossKV, LayerNorm, Linear, RMSNorm
+from sopro_np.model.utterance import Utterance
 from sopro_np.weights import Weights
 
 
@@ -69,9 +70,9 @@ class Conditioner:
             RMSNorm.read(w.scope("norm"), config.width),
         )
 
-    def memories(self, reference: np.ndarray) -> tuple[Memory, ...]:
-        """Keys and values of the encoded reference (R, D), one pair per layer."""
-        return tuple(layer.memory(reference) for layer in self.attention)
+    def reference_kv(self, reference: np.ndarray) -> tuple[CrossKV, ...]:
+        """Keys and values of the encoded reference (R, D), per layer."""
+        return tuple(layer.cross_kv(reference) for layer in self.attention)
 
     def base(self, pooled: np.ndarray, first: int, last: int) -> np.ndarray:
         """Pooled text (D,) + position -> (last - first, D)."""
@@ -81,21 +82,13 @@ class Conditioner:
             )
         return pooled + self.positions[first:last]
 
-    def attend(self, x: np.ndarray, memories: tuple[Memory, ...]) -> np.ndarray:
+    def attend(self, x: np.ndarray, reference_kv: tuple[CrossKV, ...]) -> np.ndarray:
         """The reference attention layers, chained. (T, D) -> (T, D)."""
-        for layer, memory in zip(self.attention, memories, strict=True):
-            x = layer(x, memory)
+        for layer, kv in zip(self.attention, reference_kv, strict=True):
+            x = layer(x, kv)
         return x
 
-    def rows(
-        self,
-        pooled: np.ndarray,
-        speaker: np.ndarray,
-        memories: tuple[Memory, ...],
-        strength: float,
-        first: int,
-        last: int,
-    ) -> np.ndarray:
-        """Conditioning of the frames first..last-1 -> (last - first, D)."""
-        x = self.film(self.base(pooled, first, last), speaker, strength)
-        return self.norm(self.attend(x, memories))
+    def rows(self, u: Utterance, first: int, last: int) -> np.ndarray:
+        """Conditioning of an utterance's frames first..last-1 -> (last - first, D)."""
+        x = self.film(self.base(u.pooled, first, last), u.speaker, u.style)
+        return self.norm(self.attend(x, u.reference_kv))

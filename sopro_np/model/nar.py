@@ -7,18 +7,20 @@ for any cut. "Same" blocks also look ahead: then the caller hands over some fram
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from sopro_np import ops
 from sopro_np.config import SoproConfig
-from sopro_np.layers import ConvBlock, Linear, RMSNorm, read_blocks, sum_of_codes
+from sopro_np.layers import ConvBlock, Linear, RMSNorm, read_blocks, table_rows
 from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
-HEAD_FRAMES = 32  # frames whose logits are in memory at a time
+HEAD_FRAMES = 32  # frames whose logits are in memory at a time: those of 400 frames would be 52 MB
+STEP_FRAMES = 64  # so many frames are refined in one step; of more, one stage after the other
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Trunk:
             Linear.read(w.scope("pre"), None, d),
         )
 
-    def fresh(self) -> list[Tail]:
-        return [block.fresh() for block in self.blocks]
+    def new_state(self) -> list[Tail]:
+        return [block.new_state() for block in self.blocks]
 
     def __call__(self, x: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
         """(T, D) -> (T, H)."""
@@ -50,40 +52,50 @@ class Trunk:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: which codebooks it fills, from which it reads, and its constants."""
+    """One stage: which codebooks it fills, from which it reads, and its constants.
+
+    Codes travel as ids, the rows q*V + code of the table of all codebooks, in columns in the order in which codebooks
+    are filled: a stage reads the first ones and writes those that follow.
+    """
 
     codebooks: tuple[int, ...]
-    known: tuple[int, ...]
-    known_weights: np.ndarray  # (len(known),)
-    mix: np.ndarray  # (2,): conditioning, known codes
+    known_weights: np.ndarray  # (n,) of the n codebooks filled before
+    mix: tuple[np.ndarray, np.ndarray]  # (1, D) each: gains of the conditioning and of the known codes
     gain: np.ndarray | None  # (D,) norm weight times stage gain; None: no norm before the trunk
     shift: np.ndarray | None  # (D,)
     trunk: Trunk
     heads: Linear  # (len(codebooks) * V, H): all heads of the stage, one below the other
+    offsets: np.ndarray  # (len(codebooks),) int64: id of code 0 of each head's codebook
 
     @staticmethod
     def read(w: Weights, config: SoproConfig, index: int, trunk: Trunk) -> Stage:
         codebooks = config.stages[index]
-        known = (0, *(q for stage in config.stages[:index] for q in stage))
+        known = 1 + sum(map(len, config.stages[:index]))
         adapted = w.has("gain")
+        gains = w.vector("mix", 2)
         return Stage(
             codebooks,
-            known,
-            w.vector("known_weights", len(known)),
-            w.vector("mix", 2),
+            w.vector("known_weights", known),
+            (np.full((1, config.width), gains[0]), np.full((1, config.width), gains[1])),
             w.vector("gain", config.width) if adapted else None,
             w.vector("shift", config.width) if adapted else None,
             trunk,
             Linear.read(w.scope("heads"), len(codebooks) * config.code_values, trunk.pre.weight.shape[0]),
+            np.array(codebooks, np.int64) * config.code_values,
         )
 
-    def known_sum(self, codes: np.ndarray, table: QTensor, code_values: int) -> np.ndarray:
-        """What is known already, embedded. codes (T, Q) -> (T, D)."""
-        return sum_of_codes(codes[:, self.known], self.known, table, self.known_weights, code_values)
+    @property
+    def known(self) -> int:
+        """How many codebooks are filled before this stage."""
+        return len(self.known_weights)
+
+    def known_sum(self, ids: np.ndarray, table: QTensor) -> np.ndarray:
+        """What is known already, embedded. ids (T, known or more) -> (T, D)."""
+        return ops.embed_sum(ids[:, : self.known], table, self.known_weights)
 
     def features(self, condition: np.ndarray, known: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
-        """condition, known (T, D) -> what the heads look at (T, H)."""
-        x = self.mix[0] * condition + self.mix[1] * known
+        """condition, known (T, D) -> what the heads look at (T, H). (A convolution of one tap is a gain.)"""
+        x = ops.depthwise_conv(condition, self.mix[0], residual=ops.depthwise_conv(known, self.mix[1]))
         if self.gain is not None:
             x = ops.rms_norm(x, self.gain, shift=self.shift)
         return self.trunk(x, tails, keep)
@@ -92,10 +104,12 @@ class Stage:
         """features (T, H) -> (T, heads, V)."""
         return self.heads(features).reshape(len(features), len(self.codebooks), -1)
 
-    def choose(self, features: np.ndarray) -> np.ndarray:
-        """The likeliest codes, some frames at a time: all logits of 400 frames would be 52 MB. -> (T, heads)."""
-        starts = range(0, len(features), HEAD_FRAMES)
-        return np.concatenate([self.logits(features[a : a + HEAD_FRAMES]).argmax(axis=2) for a in starts])
+    def fill(self, condition: np.ndarray, ids: np.ndarray, table: QTensor, tails: list[Tail], keep: int) -> None:
+        """The likeliest codes of this stage's codebooks, into the columns of ids (T, n) that are theirs."""
+        features = self.features(condition, self.known_sum(ids, table), tails, keep)
+        for a in range(0, len(features), HEAD_FRAMES):
+            some = slice(a, a + HEAD_FRAMES)
+            ops.argmax_rows(self.heads(features[some]), ids[some], self.known, self.offsets)
 
 
 @dataclass
@@ -114,6 +128,7 @@ class Refiner:
     codebooks: int
     code_values: int
     looks_ahead: bool
+    order: tuple[int, ...]  # codebooks in the order in which they are filled
 
     @staticmethod
     def read(w: Weights, config: SoproConfig, table: QTensor) -> Refiner:
@@ -122,19 +137,51 @@ class Refiner:
         for i in range(len(config.stages)):
             stage = w.scope(i)
             stages.append(Stage.read(stage, config, i, shared or Trunk.read(stage.scope("trunk"), config)))
-        return Refiner(table, tuple(stages), config.codebooks, config.code_values, config.nar_padding == "same")
+        order = (0, *(q for stage in config.stages for q in stage))
+        return Refiner(table, tuple(stages), config.codebooks, config.code_values, config.nar_padding == "same", order)
 
-    def fresh(self) -> NarState:
-        return NarState([stage.trunk.fresh() for stage in self.stages])
+    def new_state(self) -> NarState:
+        return NarState([stage.trunk.new_state() for stage in self.stages])
 
     def __call__(
         self, condition: np.ndarray, first: np.ndarray, state: NarState, keep: int | None = None
     ) -> np.ndarray:
         """Finished codes. condition (T, D), first (T,): codebook 0 -> (keep, Q). Uncovered codebooks stay 0."""
+        *_, codes = self.refine(condition, first, state, keep)
+        assert codes is not None
+        return codes
+
+    def refine(
+        self, condition: np.ndarray, first: np.ndarray, state: NarState, keep: int | None = None
+    ) -> Iterator[np.ndarray | None]:
+        """The same in bounded pieces of work: None after each but the last, which gives the codes."""
         keep = len(first) if keep is None else keep
-        codes = np.zeros((len(first), self.codebooks), np.int64)
-        codes[:, 0] = first
-        for stage, tails in zip(self.stages, state.tails, strict=True):
-            known = stage.known_sum(codes, self.table, self.code_values)
-            codes[:, stage.codebooks] = stage.choose(stage.features(condition, known, tails, keep))
-        return codes[:keep]
+        ids = np.zeros((len(first), len(self.order)), np.int64)
+        ids[:, 0] = first
+        if len(first) <= STEP_FRAMES:
+
+            def fill(condition: np.ndarray, ids: np.ndarray) -> np.ndarray:
+                for stage, tails in zip(self.stages, state.tails, strict=True):
+                    stage.fill(condition, ids, self.table, tails, keep)
+                return ids
+
+            arrays = [tail.rows for tails in state.tails for tail in tails]
+            ids = ops.replay(self, f"refine {keep}", fill, (condition, ids), arrays)
+        else:
+            for i, (stage, tails) in enumerate(zip(self.stages, state.tails, strict=True)):
+                if i:
+                    yield None
+                stage.fill(condition, ids, self.table, tails, keep)
+        codes = np.zeros((keep, self.codebooks), np.int64)
+        codes[:, self.order] = ids[:keep] - np.array(self.order) * self.code_values
+        yield codes
+
+    def forced_logits(self, condition: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Every stage fed with the codes given, whatever it would have chosen itself.
+
+        condition (T, D), codes (T, Q) -> per stage: what it knew (T, D), its logits (T, heads, V).
+        """
+        ids = table_rows(codes[:, self.order], self.order, self.code_values)
+        for stage, tails in zip(self.stages, self.new_state().tails, strict=True):
+            known = stage.known_sum(ids, self.table)
+            yield known, stage.logits(stage.features(condition, known, tails, len(codes)))

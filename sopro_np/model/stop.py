@@ -1,7 +1,7 @@
 """When is the sentence over? Three answers behind one face.
 
-A rule is asked three things: how many steps may be taken (`steps`), which codes may be drawn (`allow`),
-and after each code whether it `is_end` (then it is no frame) or the utterance is over `after` it.
+A rule is asked three things: how many steps may be taken (`steps`), which codes may be drawn (`mask_logits`),
+and after each code whether it `is_end` (then it is no frame) or the utterance `ends_after` it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sopro_np import ops
 from sopro_np.config import SoproConfig
 from sopro_np.layers import Linear
 from sopro_np.ops.quant import QTensor
+from sopro_np.options import DEFAULTS, Options
 from sopro_np.weights import Weights
 
 
@@ -24,13 +25,13 @@ class Stop:
     def steps(self, max_frames: int) -> int:
         return max_frames
 
-    def allow(self, logits: np.ndarray, frame: int) -> np.ndarray:
+    def mask_logits(self, logits: np.ndarray, frame: int) -> np.ndarray:
         return logits
 
     def is_end(self, code: int) -> bool:
         return False
 
-    def after(self, frame: int, code: int, row: np.ndarray) -> bool:
+    def ends_after(self, frame: int, code: int, row: np.ndarray) -> bool:
         """row (D,): the frame's conditioning."""
         return False
 
@@ -49,7 +50,7 @@ class EndCode(Stop):
     def steps(self, max_frames: int) -> int:
         return max_frames + 1
 
-    def allow(self, logits: np.ndarray, frame: int) -> np.ndarray:
+    def mask_logits(self, logits: np.ndarray, frame: int) -> np.ndarray:
         if frame >= self.min_frames:
             return logits
         masked = logits.copy()
@@ -76,7 +77,7 @@ class StopHead(Stop):
         x = row[None] + ops.embed(np.array([code]), self.table)
         return float(ops.sigmoid(self.head(x))[0, 0])
 
-    def after(self, frame: int, code: int, row: np.ndarray) -> bool:
+    def ends_after(self, frame: int, code: int, row: np.ndarray) -> bool:
         late = frame + 1 >= self.min_frames
         self.streak = self.streak + 1 if late and self.probability(code, row) > self.threshold else 0
         return self.streak >= self.patience
@@ -94,17 +95,17 @@ class StopRule:
     def read(w: Weights, config: SoproConfig, table: QTensor) -> StopRule:
         return StopRule(config, table, Linear.read(w, 1, config.width) if config.stop == "head" else None)
 
-    def fresh(self, min_frames: int | None, threshold: float | None, patience: int | None) -> Stop:
-        """None: the model's own value (for an end code: 0)."""
-        c = self.config
+    def new_state(self, options: Options = DEFAULTS) -> Stop:
+        """Where an option is None, the model's own value stands (for an end code: no least number of frames)."""
+        c, o = self.config, options
         if c.stop == "code":
-            return EndCode(c.code_values, min_frames or 0)
+            return EndCode(c.code_values, o.min_gen_frames or 0)
         if self.head is None:
             return Stop()
         return StopHead(
             self.head,
             self.table,
-            c.stop_threshold if threshold is None else threshold,
-            c.stop_patience if patience is None else patience,
-            c.min_gen_frames if min_frames is None else min_frames,
+            c.stop_threshold if o.stop_threshold is None else o.stop_threshold,
+            c.stop_patience if o.stop_patience is None else o.stop_patience,
+            c.min_gen_frames if o.min_gen_frames is None else o.min_gen_frames,
         )

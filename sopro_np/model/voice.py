@@ -49,12 +49,12 @@ class SpeakerEncoder:
 
     def mix(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, E)."""
-        return sum_of_codes(codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values)
+        return sum_of_codes(codes, self.table, self.code_weights, self.code_values)
 
     def encode(self, mixed: np.ndarray) -> np.ndarray:
         """(R, E) -> (R, E)."""
         for conv in self.convs:
-            mixed = ops.gelu(conv(mixed, conv.fresh()))
+            mixed = ops.gelu(conv(mixed, conv.new_state()))
         return mixed
 
     def pool(self, x: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class ReferenceEncoder:
 
     def mix(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, D)."""
-        return sum_of_codes(codes, range(codes.shape[1]), self.table, self.code_weights, self.code_values)
+        return sum_of_codes(codes, self.table, self.code_weights, self.code_values)
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """codes (R, Q) -> (R, D)."""

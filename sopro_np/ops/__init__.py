@@ -1,8 +1,8 @@
-"""The door to the arithmetic: one table, name -> function, for each implementation.
+"""The arithmetic: one table, name -> function, for each implementation.
 
 Callers write `ops.linear(x, w)`: the attribute is looked up at call time, so `with using("numpy"):` swaps all
 that is computed inside. Layers never see how a weight is packed; a model is computed by the implementation
-that packed it, so `Sopro` notes which one that was (context.py), and models of several can live side by side.
+that packed it, which its Runtime knows (runtime.py), so models of several can live side by side.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextvars import ContextVar
 from typing import Any
 
 from sopro_np.errors import OpsError
-from sopro_np.ops import choice, native, reference
+from sopro_np.ops import native, reference, sampling
 
 NAMES = (
-    "pack", "linear", "conv", "depthwise_conv", "remember", "embed", "embed_sum",
-    "rms_norm", "layer_norm", "match", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest",
-    "draw", "join", "capture", "release",
+    "pack", "linear", "conv", "depthwise_conv", "push_history", "write_rows", "embed", "embed_sum", "argmax_rows",
+    "rms_norm", "layer_norm", "match_rms", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest_row",
+    "sample", "concat", "replay", "temporary_packing",
 )  # fmt: skip
 TABLES: dict[str, dict[str, Callable[..., Any]]] = {
-    "numpy": {name: getattr(choice if name == "draw" else reference, name) for name in NAMES},
+    "numpy": {name: getattr(sampling if name == "sample" else reference, name) for name in NAMES},
     "native": {name: getattr(native, name) for name in NAMES},
 }
 _default: str | None = None  # decided when it is first asked for

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sopro_np.errors import FormatError
+from sopro_np.files import drop_pages
 
 GROUP = 32
 SCHEMES = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -49,7 +50,6 @@ class QTensor:
     data: np.ndarray
     scale: np.ndarray | None = None
     taps: int = 1
-    drop: Callable[[], None] | None = None  # to be called when `data` was copied: its pages are not needed any more
 
     @property
     def inputs(self) -> int:
@@ -63,6 +63,10 @@ class QTensor:
     def rows(self, index: np.ndarray | slice) -> np.ndarray:
         """Float32 copy of the chosen rows, (len(index), K*C). Only these rows of the file are touched."""
         return _DECODE[self.scheme](self, index)
+
+    def drop(self) -> None:
+        """What was read of `data` is not needed any more: if it lies in a mapped file, its pages go back."""
+        drop_pages(self.data)
 
     def dequantize(self) -> np.ndarray:
         """All of W as float32 (N, K*C)."""

@@ -4,16 +4,19 @@ Arrays are (T, C) float32, rows are frames, no batch axis. A name here is a name
 a native implementation has the same signature. Weights are QTensor (see quant.py) wherever a product
 is taken, plain float32 arrays elsewhere. What surrounds a product in the models is part of it (an activation
 before or after, a scale, the sum with what came in), so that a kernel can do it while the rows are in the cache.
-No argument is changed, but for the one of `remember`.
+No argument is changed, but for those that `push_history`, `write_rows` and `argmax_rows` are there to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 
-from sopro_np.ops.products import PRODUCTS
+from sopro_np.ops.matmul import PRODUCTS
 from sopro_np.ops.quant import QTensor
 
 
@@ -24,10 +27,33 @@ def pack(w: QTensor, act: str | None = None) -> QTensor:
     """
     if w.scheme in ("fp16", "bf16"):
         wide = QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
-        if w.drop:
-            w.drop()
+        w.drop()
         return wide
     return w
+
+
+_temporary: ContextVar[dict[int, QTensor] | None] = ContextVar("sopro_np_temporary_numpy", default=None)
+
+
+@contextmanager
+def temporary_packing() -> Iterator[None]:
+    """For work that is done once (a voice is made): what it reads of the file is given back at the end of the block.
+
+    An implementation may pack weights for the length of it that were left as they lie in the file.
+    """
+    token = _temporary.set({})
+    try:
+        yield
+    finally:
+        used = _temporary.get() or {}
+        _temporary.reset(token)
+        for w in used.values():
+            w.drop()
+
+
+def _note(w: QTensor) -> None:
+    if (used := _temporary.get()) is not None:
+        used[id(w)] = w
 
 
 # ---------------------------------------------------------------- products
@@ -71,6 +97,7 @@ def conv(
     A convolution is K products, one per tap, added in tap order; the rows of a tap are r seen with a
     stride, so nothing is copied. A transposed convolution with kernel K*s is this op with s*N outputs.
     """
+    _note(w)
     rows = _joined(past, x)
     if pre is not None:
         rows = _ACTIVATIONS[pre](rows)
@@ -104,23 +131,28 @@ def depthwise_conv(
     past: np.ndarray | None = None,
     future: int = 0,
     residual: np.ndarray | None = None,
+    phases: int = 1,
 ) -> np.ndarray:
     """Every channel by itself: y[t, c] = residual[t, c] + b[c] + sum_k w[k, c] r[t + k*dilation, c].
 
     r = [past; x; `future` rows of zeros]. x (R, C), w (K, C), bias (C,), past (P, C), residual (T, C) -> (T, C),
     T = P + R + future - (K-1)*dilation. No other padding.
+    With `phases` (a transposed convolution): w (K, phases*C), a filter for each phase; the rows of all phases of t
+    lie one below the other, so y and residual are (phases*T, C).
     """
     rows, taps = _joined(past, x, future), len(w)
     frames = len(rows) - (taps - 1) * dilation
-    y = rows[:frames] * w[0]
+    filters = w.reshape(taps, phases, -1)
+    y = rows[:frames, None] * filters[0]
     for k in range(1, taps):
-        y += rows[k * dilation : k * dilation + frames] * w[k]
+        y += rows[k * dilation : k * dilation + frames, None] * filters[k]
     if bias is not None:
         y += bias
+    y = y.reshape(frames * phases, -1)
     return y if residual is None else np.add(y, residual, out=y)
 
 
-def remember(past: np.ndarray, x: np.ndarray) -> None:
+def push_history(past: np.ndarray, x: np.ndarray) -> None:
     """In place: past becomes the last P rows of [past; x].   past (P, C), x (T, C), both may be empty."""
     p, t = len(past), len(x)
     if t < p:
@@ -128,9 +160,16 @@ def remember(past: np.ndarray, x: np.ndarray) -> None:
     past[max(0, p - t) :] = x[max(0, t - p) :]
 
 
-def embed(ids: np.ndarray, table: QTensor) -> np.ndarray:
-    """Rows of a table. ids (T,) -> (T, D). Only these rows are read from the file."""
-    return table.rows(ids)
+def write_rows(target: np.ndarray, x: np.ndarray, first: int) -> None:
+    """In place: rows first..first+T-1 of target (N, C) become those of x (T, C)."""
+    target[first : first + len(x)] = x
+
+
+def embed(ids: np.ndarray, table: QTensor, residual: np.ndarray | None = None) -> np.ndarray:
+    """residual + rows of a table. ids (T,), residual (T, D) -> (T, D). Only these rows are read from the file."""
+    _note(table)
+    y = table.rows(ids)
+    return y if residual is None else np.add(y, residual, out=y)
 
 
 def embed_sum(ids: np.ndarray, table: QTensor, weights: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
@@ -138,10 +177,20 @@ def embed_sum(ids: np.ndarray, table: QTensor, weights: np.ndarray, residual: np
 
     ids (T, n), weights (n,), residual (T, D) -> (T, D).
     """
+    _note(table)
     y = np.zeros((len(ids), table.shape[1]), np.float32)
     for n in range(ids.shape[1]):
         y += weights[n] * table.rows(ids[:, n])
     return y if residual is None else np.add(y, residual, out=y)
+
+
+def argmax_rows(logits: np.ndarray, ids: np.ndarray, first: int, offsets: np.ndarray) -> None:
+    """In place: ids[t, first + h] = offsets[h] + the likeliest value of head h in row t.
+
+    logits (T, H*V), ids (T, n), offsets (H,) of the heads in the table that the ids are for.
+    """
+    heads = len(offsets)
+    ids[:, first : first + heads] = logits.reshape(len(logits), heads, -1).argmax(axis=2) + offsets
 
 
 # ---------------------------------------------------------------- norms
@@ -168,7 +217,7 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float =
     return centred / np.sqrt(_mean_square(centred) + np.float32(eps)) * weight + bias
 
 
-def match(x: np.ndarray, a: np.ndarray, clamp: float | None = None) -> np.ndarray:
+def match_rms(x: np.ndarray, a: np.ndarray, clamp: float | None = None) -> np.ndarray:
     """a, made as loud as x: a * rms_ratio(x, a, clamp), per row. x and a (T, C) -> (T, C)."""
     return a * rms_ratio(x, a, clamp)
 
@@ -245,11 +294,15 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, first: int | None = None) -> np.ndarray:
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, first: int | None = None, keys: int | None = None
+) -> np.ndarray:
     """softmax(q k^T / sqrt(d)) v, per head; head h owns channels [h*d, (h+1)*d).
 
-    q (T, H*d), k (S, H*d), v (S, H*d) -> (T, H*d). `first`: causal, row i sees keys 0..first+i.
+    q (T, H*d), k (S, H*d), v (S, H*d) -> (T, H*d). `first`: causal, row i sees keys 0..first+i. `keys`: only the first
+    so many rows of k and v are there yet.
     """
+    k, v = k[:keys], v[:keys]
     d = q.shape[1] // heads
     qh = q.reshape(len(q), heads, d).transpose(1, 0, 2)
     kh = k.reshape(len(k), heads, d).transpose(1, 2, 0)
@@ -261,21 +314,21 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, first: in
     return (softmax(scores) @ vh).transpose(1, 0, 2).reshape(len(q), heads * d)
 
 
-def rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int) -> np.ndarray:
+def rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int, first: int = 0) -> np.ndarray:
     """Rotary position embedding, half-split form: [x1 | x2] -> [x1 cos - x2 sin | x2 cos + x1 sin].
 
-    x (T, H*d), cos and sin (T, d/2) of the rows' absolute positions -> (T, H*d).
+    x (T, H*d), cos and sin (P, d/2) of all positions; row i of x is at position first + i -> (T, H*d).
     """
     xh = x.reshape(len(x), heads, 2, -1)
     x1, x2 = xh[:, :, 0], xh[:, :, 1]
-    c, s = cos[:, None], sin[:, None]
+    c, s = (table[first : first + len(x), None] for table in (cos, sin))
     return np.stack([x1 * c - x2 * s, x2 * c + x1 * s], axis=2).reshape(x.shape)
 
 
 # ---------------------------------------------------------------- choices
 
 
-def nearest(x: np.ndarray, table: np.ndarray) -> np.ndarray:
+def nearest_row(x: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Index of the closest row: argmin_j ||x[t] - table[j]||.   x (T, C), table (V, C) -> (T,).
 
     ||x||^2 is the same for all j and left out.
@@ -283,21 +336,27 @@ def nearest(x: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.argmin((table * table).sum(axis=1) - 2 * (x @ table.T), axis=1)
 
 
-# ---------------------------------------------------------------- repetition
+# ---------------------------------------------------------------- rows, repetition
 
 
-def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+def concat(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Rows below one another: (T1, C), (T2, C), ... -> (T1 + T2 + ..., C)."""
     return np.concatenate(parts)
 
 
-def release() -> None:
-    """Forget what was prepared for weights that were not packed: the work they were needed for is done."""
+def replay(
+    owner: Any,
+    name: str,
+    function: Callable[..., np.ndarray],
+    inputs: Sequence[np.ndarray],
+    state: Sequence[np.ndarray] = (),
+    numbers: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:
+    """function(*inputs, *numbers), as a step that is repeated: an implementation may keep its calls and replay them.
 
-
-def capture(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """A step that is repeated with arrays of the same shapes: an implementation may record the operations of the
-    first call and replay them. Everything `function` computes must go through ops; what it closes over (weights,
-    state arrays changed in place) must stay the same objects.
+    `owner` (whose weights it uses) and `name` say which step it is. inputs: arrays of any contents, of the shapes that
+    they have; state: all arrays that the step changes in place, or reads and finds others in at the next time;
+    numbers: (value, the most it may be). Everything computed must go through ops; what else `function` closes over
+    must be the owner's. With NumPy it is just called.
     """
-    return function
+    return function(*inputs, *(value for value, _ in numbers))

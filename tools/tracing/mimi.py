@@ -23,7 +23,7 @@ def trace_mimi(mimi: Mimi, vectors: Tensors) -> Tensors:
     for name in vectors:
         if m := re.fullmatch(r"dec\.T(\d+)\.wav_first(\d+)q", name):
             codes = vectors[f"dec.T{m[1]}.codes"].T[:, : int(m[2])]
-            out[name] = mimi.decode(codes, mimi.fresh(len(codes)))
+            out[name] = mimi.decode(codes, mimi.new_state(len(codes)))
     return out
 
 
@@ -44,7 +44,7 @@ def _encode(mimi: Mimi, wav: np.ndarray, name: str) -> Tensors:
 
 def _decode(mimi: Mimi, codes: np.ndarray, name: str) -> Tensors:
     out: Tensors = {}
-    state = mimi.fresh(len(codes))
+    state = mimi.new_state(len(codes))
     x = mimi.quantizer.decode(codes)
     out[f"{name}.quantizer"] = x.T
     x = mimi.upsample(x, state.upsample)
@@ -55,12 +55,12 @@ def _decode(mimi: Mimi, codes: np.ndarray, name: str) -> Tensors:
             out[f"{name}.transformer.after_layer0"] = x.T
     out[f"{name}.transformer"] = x.T
     _layers(mimi.decoder, x, f"{name}.seanet", out)
-    out[f"{name}.wav"] = mimi.decode(codes, mimi.fresh(len(codes)))
+    out[f"{name}.wav"] = mimi.decode(codes, mimi.new_state(len(codes)))
     return out
 
 
 def _layers(net: Seanet, x: np.ndarray, name: str, out: Tensors) -> None:
     """The output of every layer, under its number in the original's list."""
     for number, layer in zip(net.numbers, net.layers, strict=True):
-        x = layer(x, layer.fresh())
+        x = layer(x, layer.new_state())
         out[f"{name}.layer{number}"] = x.T

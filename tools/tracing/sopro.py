@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from sopro_np.engine import Sopro
+from sopro_np.layers import CrossKV, table_rows
 from sopro_np.model.ar import ArState
 from sopro_np.model.build import Model
-from sopro_np.model.condition import Memory
 from sopro_np.model.stop import StopHead
-from sopro_np.ops.choice import distribution
-from sopro_np.options import Options
-from sopro_np.sampler import PENALTY, PENALTY_WINDOW, TOP_K
+from sopro_np.ops.sampling import distribution
+from sopro_np.options import DEFAULTS, Options
+from sopro_np.sampler import PENALTY, PENALTY_WINDOW
 from sopro_np.session import Session
 
 Tensors = dict[str, np.ndarray]
@@ -28,7 +28,9 @@ def raw_argmax(logits: np.ndarray, history: list[int]) -> int:
 
 def penalised_argmax(logits: np.ndarray, history: list[int]) -> int:
     """What sampling with top_p = 0 chooses."""
-    return int(distribution(logits, history[-PENALTY_WINDOW:], 1.05, TOP_K, 0.0, PENALTY).argmax())
+    return int(
+        distribution(logits, history[-PENALTY_WINDOW:], DEFAULTS.temperature, DEFAULTS.top_k, 0.0, PENALTY).argmax()
+    )
 
 
 class SoproTrace:
@@ -39,7 +41,7 @@ class SoproTrace:
         self.names = names
         self.out: Tensors = {}
         self.style = float(case["main_style_strength"])
-        stop = self.model.stop.fresh(None, None, None)
+        stop = self.model.stop.new_state()
         self.steps = stop.steps(case["max_frames"])
         self.letters = [letter for letter, books in case["stage_indices"].items() if books]
 
@@ -64,9 +66,8 @@ class SoproTrace:
         self.out["text_ids"] = ids
         self.out["text.embed_plus_pos"] = self.model.text.embed(ids)
         self.out["text.seq"], self.out["text.pool"] = self.model.text(ids)
-        self.text = self.model.ar.memories(self.out["text.seq"])
-        for layer, memory in self.text.items():
-            self._heads(f"ar.text_kv{layer}", memory, self.model.config.text_heads)
+        for layer, kv in self.model.ar.text_kv(self.out["text.seq"]).items():
+            self._heads(f"ar.text_kv{layer}", kv, self.model.config.text_heads)
 
     def _reference(self) -> None:
         codes = self.given["ref_tokens"]
@@ -79,12 +80,13 @@ class SoproTrace:
         self.out["ref.mixed"] = encoder.mix(codes)
         self.out["ref.seq"] = encoder(codes)
         self.voice = self.tts.voice_from_codes(codes)
-        for layer, memory in enumerate(self.voice.memories):
-            self._heads(f"ref.kv{layer}", memory, self.model.config.reference_heads)
+        self.utterance = self.model.start(self.given["text_ids"], self.voice, self.style)
+        for layer, kv in enumerate(self.voice.reference_kv):
+            self._heads(f"ref.kv{layer}", kv, self.model.config.reference_heads)
 
-    def _heads(self, name: str, memory: Memory, heads: int) -> None:
-        for kind, rows in zip("kv", memory, strict=True):
-            self.out[f"{name}.{kind}"] = rows.reshape(len(rows), heads, -1).transpose(1, 0, 2)
+    def _heads(self, name: str, kv: CrossKV, heads: int) -> None:
+        for kind, rows in (("k", kv.keys), ("v", kv.values)):
+            self.out[f"{name}.{kind}"] = rows[: kv.length].reshape(kv.length, heads, -1).transpose(1, 0, 2)
 
     def _conditioning(self) -> None:
         c = self.model.condition
@@ -92,7 +94,7 @@ class SoproTrace:
         self.out["cond.base"] = base
         for strength in self.case["style_strengths"]:
             film = c.film(base, self.voice.speaker, strength)
-            attended = c.attend(film, self.voice.memories)
+            attended = c.attend(film, self.voice.reference_kv)
             self.out[f"cond.s{strength}.film"] = film
             self.out[f"cond.s{strength}.xattn"] = attended
             self.out[f"cond.s{strength}.out"] = c.norm(attended)
@@ -111,17 +113,17 @@ class SoproTrace:
         }
         return {f"{name}.": min(r, p) for name, p in frames.items()}
 
-    def _fresh(self, prefix: int) -> ArState:
-        return self.model.ar.fresh(self.given["ref_tokens"][:prefix, 0])
+    def _new_state(self, prefix: int) -> ArState:
+        return self.model.ar.new_state(self.given["ref_tokens"][:prefix, 0])
 
     def _teacher_forced(self, rows: np.ndarray) -> None:
         forced = self.given["ar.forced"]
         self.out["ar.forced"] = forced
         for name, prefix in self._prefixes().items():
-            state = self._fresh(prefix)
+            state = self._new_state(prefix)
             logits = []
             for row, code in zip(rows, forced, strict=True):
-                logits.append(self.model.ar.step(row, state, self.text))
+                logits.append(self.model.ar.step(row, state, self.utterance))
                 state.push(int(code))
             if name:
                 self.out[f"ar.tf.{name}P"] = np.array([prefix])
@@ -132,11 +134,11 @@ class SoproTrace:
                 self.out["ar.tf.logits_step"] = np.stack(logits)
                 self.out["ar.tf.x"] = self.model.ar.inputs(rows, state.codes[:-1], 1)
                 self.out["ar.tf.logits_forward"] = self.model.ar.logits(
-                    self.out["ar.tf.x"], self._fresh(0).tails, self.text
+                    self.out["ar.tf.x"], self._new_state(0).tails, self.utterance.text_kv
                 )
 
     def _stop_probabilities(self, name: str, codes: np.ndarray, rows: np.ndarray) -> None:
-        stop = self.model.stop.fresh(None, None, None)
+        stop = self.model.stop.new_state()
         if isinstance(stop, StopHead):
             p = [stop.probability(int(c), row) for c, row in zip(codes, rows, strict=True)]
             self.out[name] = np.array(p, np.float32)
@@ -171,10 +173,10 @@ class SoproTrace:
 
     def _walk(self, rows: np.ndarray, prefix: int, choose: Chooser, least: int) -> np.ndarray:
         """Step through all rows; an end code counts from step `least` on, before it is fed back like any code."""
-        state = self._fresh(prefix)
+        state = self._new_state(prefix)
         codes: list[int] = []
         for row in rows:
-            code = choose(self.model.ar.step(row, state, self.text), codes)
+            code = choose(self.model.ar.step(row, state, self.utterance), codes)
             codes.append(code)
             state.push(code)
             if code == self.model.config.code_values and len(codes) >= least:
@@ -189,24 +191,25 @@ class SoproTrace:
         codes = np.zeros((t, nar.codebooks), np.int64)
         codes[:, 0] = first
         self.out[f"nar.T{t}.rvq1"] = first
-        for letter, stage in zip(self.letters, nar.stages, strict=True):
-            known = stage.known_sum(codes, nar.table, nar.code_values)
-            logits = stage.logits(stage.features(rows[:t], known, stage.trunk.fresh(), t))
+        tails = nar.new_state().tails
+        for letter, stage, own in zip(self.letters, nar.stages, tails, strict=True):
+            ids = table_rows(codes[:, nar.order], nar.order, nar.code_values)
+            known = stage.known_sum(ids, nar.table)
+            logits = stage.logits(stage.features(rows[:t], known, own, t))
             codes[:, stage.codebooks] = logits.argmax(axis=2)
             self.out[f"nar.T{t}.{letter}.prev_emb"] = known
             self.out[f"nar.T{t}.{letter}.logits"] = logits.transpose(1, 0, 2)
-        self.out[f"nar.T{t}.tokens"] = nar(rows[:t], first, nar.fresh())
+        for (known, logits), letter in zip(nar.forced_logits(rows[:t], codes), self.letters, strict=True):
+            assert (known == self.out[f"nar.T{t}.{letter}.prev_emb"]).all(), "forced codes are embedded in another way"
+            assert (logits.transpose(1, 0, 2) == self.out[f"nar.T{t}.{letter}.logits"]).all()
+        self.out[f"nar.T{t}.tokens"] = nar(rows[:t], first, nar.new_state())
         assert (self.out[f"nar.T{t}.tokens"] == codes).all(), "the stages and the refiner disagree"
 
     def _generate(self, max_frames: int) -> None:
         # The golden runs have the stop head switched off by a threshold that no probability reaches.
         options = Options(max_frames=max_frames, style_strength=self.style, stop_threshold=2.0)
         session = Session(
-            self.model,
-            self.voice,
-            self.given["text_ids"],
-            options,
-            sampler=lambda logits: int(logits.argmax()),
+            self.model, self.utterance, options, self.tts.runtime, sampler=lambda logits: int(logits.argmax())
         )
         blocks = [np.zeros((0, self.model.config.codebooks), np.int64), *session.blocks()]
         self.out[f"generate.argmax.max{max_frames}.tokens"] = np.concatenate(blocks)

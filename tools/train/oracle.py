@@ -1,15 +1,13 @@
-"""The torch modules that are trained: those of tests/torch_oracle, which bear upstream's names and are held to the
+"""The torch modules that are trained: those of tools/oracle, which bear upstream's names and are held to the
 golden vectors."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from torch_oracle import ARCHITECTURES, Reference, Sopro, SoproV1, SoproV15, save_checkpoint
-from torch_oracle.blocks import SSMLiteBlock, run_stack
+from tools.oracle import ARCHITECTURES, Reference, Sopro, SoproV1, SoproV15, save_checkpoint
+from tools.oracle.blocks import SSMLiteBlock, run_stack
 
 __all__ = [
     "Reference", "SSMLiteBlock", "Sopro", "SoproV1", "SoproV15", "new_sopro", "read_sopro", "run_stack",

@@ -6,7 +6,7 @@ import os
 
 from sopro_np.kernels.simd import avx2, avx512vnni, neon, neon_dot, portable
 from sopro_np.kernels.simd.target import Target
-from sopro_np.ops.native.door import machine
+from sopro_np.ops.native.cpu import machine
 
 TARGETS: dict[str, dict[str, Target]] = {
     "x86_64": {"avx512vnni": avx512vnni.TARGET, "avx2": avx2.TARGET, "portable": portable.target("x86_64")},

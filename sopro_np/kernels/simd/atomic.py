@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.llvm import call
 from sopro_np.kernels.simd.vector import I32, I64, INT, TARGET, A, pointer, word
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopro_np.kernels.simd.parts import by_parts, call, constant, vector
+from sopro_np.kernels.simd.llvm import by_parts, call, constant, vector
 from sopro_np.kernels.simd.target import Target
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.llvm import call
 from sopro_np.kernels.simd.target import Target
 
 

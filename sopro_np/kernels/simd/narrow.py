@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.llvm import call
 from sopro_np.kernels.simd.vector import (
     F16,
     I8,

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from sopro_np.kernels.simd.parts import by_parts, call, vector
+from sopro_np.kernels.simd.llvm import by_parts, call, vector
 from sopro_np.kernels.simd.target import Target
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopro_np.kernels.simd.parts import by_parts, call
+from sopro_np.kernels.simd.llvm import by_parts, call
 from sopro_np.kernels.simd.target import Target
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.llvm import call
 from sopro_np.kernels.simd.vector import F32, I1, I16, I32, I64, LANES, VF, VI, f32x16, i32x16, splat, word
 
 

@@ -16,8 +16,8 @@ from numba import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
+from sopro_np.kernels.simd.llvm import call
 from sopro_np.kernels.simd.narrow import widen_brain, widen_half
-from sopro_np.kernels.simd.parts import call
 from sopro_np.kernels.simd.reduce import totals
 from sopro_np.kernels.simd.vector import F32, I16, I32, I64, LANES, TARGET, VF, VI, f32x16, pointer, splat
 

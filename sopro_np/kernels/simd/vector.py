@@ -15,7 +15,7 @@ from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
 from sopro_np.kernels import simd
-from sopro_np.kernels.simd.parts import call
+from sopro_np.kernels.simd.llvm import call
 
 TARGET = simd.chosen()
 LANES = 16

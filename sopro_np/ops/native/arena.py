@@ -49,7 +49,7 @@ _arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
 
 
 def bytes_of_all() -> int:
-    """What all arenas of this process hold: one per thread that computes, one per recorded step."""
+    """What all arenas of this process hold: of every thread that computes one, and one for its captured steps."""
     return sum(arena.nbytes for arena in _arenas)
 
 
@@ -59,12 +59,16 @@ class Arena:
     def __init__(self) -> None:
         _arenas.add(self)
         self._free: dict[int, list[Block]] = {}
-        self._blocks: list[Block] = []  # all of them: recorded addresses stay good as long as the arena lives
-        self.held: list[np.ndarray] = []  # small arrays that a recording refers to
+        self._blocks: list[Block] = []  # all of them: captured addresses stay good as long as the arena lives
 
     @property
     def nbytes(self) -> int:
         return sum(block.size for block in self._blocks)
+
+    @property
+    def lent(self) -> int:
+        """Bytes that are in use."""
+        return self.nbytes - sum(block.size for blocks in self._free.values() for block in blocks)
 
     def lend(self, shape: tuple[int, ...], dtype: Any = np.float32) -> tuple[np.ndarray, int]:
         """An array of this shape with any contents, and its address."""

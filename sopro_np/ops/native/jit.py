@@ -1,4 +1,4 @@
-"""The other door: the same kernels, compiled on this machine, where there is no pack and numba is (extra `jit`).
+"""The other source of machine code: the same kernels, compiled on this machine, where there is no pack (extra `jit`).
 
 A process of its own compiles them, as it does for a pack. The object file is kept in a folder of this user's under
 a name that tells everything it depends on, and sealed like a pack; it is checked before it becomes code, and there
@@ -22,8 +22,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sopro_np.errors import OpsError
-from sopro_np.ops.native.door import MOST, Kernels, machine, sealed, source_hash, unsealed
+from sopro_np.errors import OpsError, UsageError
+from sopro_np.files import cache_dir
+from sopro_np.ops.native.cpu import machine
+from sopro_np.ops.native.packs import MOST, Kernels, sealed, source_hash, unsealed
 
 _log = logging.getLogger("sopro_np")
 _compiling = threading.Lock()
@@ -35,8 +37,8 @@ def load(target: str) -> Kernels:
         code, path = stored(target)
     find, engine = _loaded(code)
     run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(find("run"))
-    helper = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2)(find("help"))
-    return Kernels(target, path, "jit", find, run, helper, engine)
+    worker = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2)(find("worker"))
+    return Kernels(target, path, "jit", find, run, worker, engine)
 
 
 def object_name(target: str) -> str:
@@ -50,10 +52,8 @@ def object_name(target: str) -> str:
 
 
 def cache_folder() -> Path:
-    """`kernels` in SOPRO_NP_CACHE, or in sopro_np in the XDG cache folder."""
-    if own := os.environ.get("SOPRO_NP_CACHE"):
-        return Path(own, "kernels")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "sopro_np", "kernels")
+    """Where compiled kernels are kept."""
+    return cache_dir() / "kernels"
 
 
 def stored(target: str) -> tuple[bytes, Path | None]:
@@ -62,7 +62,7 @@ def stored(target: str) -> tuple[bytes, Path | None]:
     try:
         folder = cache_folder()
         directory = _opened(folder)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except (OSError, UsageError) as error:  # UsageError: there is no home
         return _compiled(target, f"for this process only ({error})"), None
     path, code = folder / f"{name}.o", None
     try:

@@ -16,8 +16,8 @@ import numpy as np
 
 from sopro_np import ops
 from sopro_np.ops.abi import ACTS
-from sopro_np.ops.context import computing
-from sopro_np.ops.native.desk import Call, profiled
+from sopro_np.ops.native.commands import Call, profiled
+from sopro_np.ops.native.threads import on_threads
 from sopro_np.ops.quant import QTensor
 
 Fields = dict[str, int]
@@ -34,11 +34,11 @@ def _gemm(kernel: str, f: Fields) -> Work:
     macs = f["rows"] * outputs * f["taps"] * f["steps"] * PER_STEP.get(kernel, 1)
     x = f["rows"] * f["x_stride"] + (f["taps"] - 1) * f["tap_stride"]
     y = 4 * f["rows"] * f["width"] * (2 if f["residual"] else 1)
-    return macs, x + f["vectors"] * f["vector_bytes"] + y
+    return macs, x + f["panels"] * f["panel_bytes"] + y
 
 
 def _attention(_: str, f: Fields) -> Work:
-    width, seen = f["chunks"] // f["row_blocks"] * f["d"], f["rows"] * f["keys"]
+    width, seen = f["pieces"] // f["row_blocks"] * f["d"], f["rows"] * f["keys"]
     if f["first"] >= 0:
         seen = sum(min(f["keys"], f["first"] + i + 1) for i in range(f["rows"]))
     return 2 * width * seen, 8 * width * (f["rows"] + f["keys"])
@@ -46,7 +46,7 @@ def _attention(_: str, f: Fields) -> Work:
 
 def _depthwise(_: str, f: Fields) -> Work:
     rows = f["past_rows"] + f["x_rows"] + f["rows"] * (2 if f["residual"] else 1)
-    return f["rows"] * f["width"] * f["taps"], 4 * f["width"] * (rows + f["taps"])
+    return f["rows"] * f["width"] * f["taps"], 4 * f["width"] * (rows + f["taps"] * f["phases"])
 
 
 def _embed(_: str, f: Fields) -> Work:
@@ -68,15 +68,16 @@ WORK: dict[str, Callable[[str, Fields], Work]] = {
     "attention": _attention,
     "depthwise": _depthwise,
     "embed": _embed,
+    "argmax": lambda _, f: (0, 4 * f["rows"] * f["heads"] * f["width"]),
     "quantise": _quantise,
-    "pack": lambda _, f: (0, 2 * f["chunks"] * f["panel_bytes"]),
-    "collect": _per_number(8),
+    "pack": lambda _, f: (0, 2 * f["pieces"] * f["panel_bytes"]),
+    "concat_rows": _per_number(8),
     "norm": _per_number(8),
     "rows": _per_number(8),
-    "match": _per_number(12),
+    "match_rms": _per_number(12),
     "rope": lambda _, f: (0, 8 * f["rows"] * f["half"] * (2 * f["heads"] + 1)),
-    "remember": lambda _, f: (0, 8 * f["past_rows"] * f["width"]),
-    "draw": lambda _, f: (0, 4 * f["width"]),
+    "push_history": lambda _, f: (0, 8 * f["past_rows"] * f["width"]),
+    "sample": lambda _, f: (0, 4 * f["width"]),
 }
 
 
@@ -159,7 +160,7 @@ def roofline(utterance: Callable[[], object], threads: int | None, runs: int = 1
     """
     best, profiles, found = float("inf"), [], []
     for _ in range(runs):
-        with computing("native", threads):
+        with ops.using("native"), on_threads(threads):
             found.append(measure_peaks())
         with profiled() as noted:
             start = perf_counter()

@@ -10,7 +10,7 @@ import numpy as np
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity
-from sopro_np.evaluate.fidelity import Answers, Script
+from sopro_np.evaluate.fidelity import ForcedInputs, Outputs
 from sopro_np.evaluate.recogniser import Recogniser
 from sopro_np.evaluate.signals import mean_db
 from sopro_np.evaluate.words import errors
@@ -24,10 +24,10 @@ TRIES = 5  # seeds, until the model says something
 class Bench:
     """The fp32 model's scripts and answers, against which every other one is held."""
 
-    scripts: list[Script]
-    answers: list[Answers]
+    scripts: list[ForcedInputs]
+    answers: list[Outputs]
     rate: int
-    analyses: list[tuple[Analysis, Analysis]]  # of wav and chain_wav
+    analyses: list[tuple[Analysis, Analysis]]  # of wav and free_running_wav
     recognise: Recogniser | None
     heard: dict[bytes, str] = field(default_factory=dict)  # by the samples: most changes do not reach the waveform
 
@@ -40,10 +40,10 @@ class Bench:
         return sum(len(s.codes) for s in self.scripts)
 
     def measure(self, tts: Sopro) -> dict[str, float]:
-        """Means over frames (percentages) or scripts (dB); WER over all words of the chain's waveforms."""
-        return self.compare([fidelity.play(tts, script) for script in self.scripts])
+        """Means over frames (percentages) or scripts (dB); WER over all words of the free-running waveforms."""
+        return self.compare([fidelity.run_forced(tts, script) for script in self.scripts])
 
-    def compare(self, answers: Sequence[Answers]) -> dict[str, float]:
+    def compare(self, answers: Sequence[Outputs]) -> dict[str, float]:
         rows = []
         for base, other, analysed in zip(self.answers, answers, self.analyses, strict=True):
             rows.append(fidelity.compare(base, other) | fidelity.mcds(analysed, other, self.rate))
@@ -58,11 +58,11 @@ class Bench:
             means["wer"] = self.wer(answers)
         return means
 
-    def wer(self, answers: Sequence[Answers]) -> float:
+    def wer(self, answers: Sequence[Outputs]) -> float:
         """Percent, of what each model decodes from its own codes behind the forced first codebook."""
         wrong = words = 0
         for script, answer in zip(self.scripts, answers, strict=True):
-            e = errors(script.text, self._hear(answer.chain_wav))
+            e = errors(script.text, self._hear(answer.free_running_wav))
             wrong, words = wrong + e.word_errors, words + e.words
         return 100 * wrong / max(1, words)
 
@@ -74,14 +74,14 @@ class Bench:
         return self.heard[key]
 
 
-def write_scripts(tts: Sopro, texts: Sequence[str], wavs: Sequence[np.ndarray], max_frames: int) -> list[Script]:
+def write_scripts(tts: Sopro, texts: Sequence[str], wavs: Sequence[np.ndarray], max_frames: int) -> list[ForcedInputs]:
     """One script per text, the recordings taking turns; a seed under which nothing is said is passed over."""
     scripts = []
     for i, text in enumerate(texts):
         for seed in range(TRIES):
             try:
                 scripts.append(
-                    fidelity.write(tts, text, wavs[i % len(wavs)], None, Options(seed=seed, max_frames=max_frames))
+                    fidelity.prepare(tts, text, wavs[i % len(wavs)], None, Options(seed=seed, max_frames=max_frames))
                 )
                 break
             except UsageError:
@@ -90,8 +90,8 @@ def write_scripts(tts: Sopro, texts: Sequence[str], wavs: Sequence[np.ndarray], 
     return scripts
 
 
-def prepare(tts: Sopro, scripts: list[Script], asr: bool) -> Bench:
+def prepare(tts: Sopro, scripts: list[ForcedInputs], asr: bool) -> Bench:
     """The reference's answers, their analyses, and the recogniser if one is wanted."""
-    answers = [fidelity.play(tts, script) for script in scripts]
-    analyses = [(analyse(a.wav, tts.sample_rate), analyse(a.chain_wav, tts.sample_rate)) for a in answers]
+    answers = [fidelity.run_forced(tts, script) for script in scripts]
+    analyses = [(analyse(a.wav, tts.sample_rate), analyse(a.free_running_wav, tts.sample_rate)) for a in answers]
     return Bench(scripts, answers, tts.sample_rate, analyses, Recogniser() if asr else None)

@@ -19,7 +19,7 @@ from sopro_np.convert.recipe import Recipe
 from sopro_np.engine import Sopro
 from sopro_np.ops import reference
 from sopro_np.ops.quant import QTensor
-from tools.study.requantise import Requantised
+from tools.precision.requantise import Requantised
 
 NAME = "study"
 TINY = np.float32(1e-12)

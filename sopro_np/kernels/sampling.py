@@ -1,11 +1,11 @@
-"""Logits -> one code: what ops/choice.py does, in one call."""
+"""Logits -> one code: the likeliest one, or what ops/sampling.py draws, in one call."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sopro_np.kernels.functions import inline, load_up_to
-from sopro_np.kernels.rows import softmax_row
+from sopro_np.kernels.rows import row_range, softmax_row
 from sopro_np.kernels.simd.reduce import first_equal, largest
 from sopro_np.kernels.simd.vector import (
     div,
@@ -21,10 +21,36 @@ from sopro_np.kernels.simd.vector import (
     store_i64,
     store_real,
 )
-from sopro_np.ops.abi import offsets
 
-D = offsets("draw")
 F = np.float32
+
+
+def argmax_rows(args, piece):
+    """Where the largest number of every head lies (the first one of equals), plus the head's offset."""
+    first, last = row_range(args, piece)
+    n, heads = args.width, args.heads
+    whole = n - n % 16
+    for t in range(first, last):
+        for h in range(heads):
+            x = args.x + 4 * n * (t * heads + h)
+            top = real(F(-np.inf))
+            for c in range(0, whole, 16):
+                top = larger(load(x + 4 * c), top)
+            best, index = largest(top), 0
+            for i in range(whole, n):
+                best = max(best, load_real(x + 4 * i))
+            found = False
+            for c in range(0, whole, 16):
+                lane = first_equal(load(x + 4 * c), best)
+                if lane < 16:
+                    index, found = c + lane, True
+                    break
+            if not found:
+                for i in range(whole, n):
+                    if load_real(x + 4 * i) == best:
+                        index = i
+                        break
+            store_i64(args.y + args.y_stride * t + 8 * h, load_i64(args.offsets + 8 * h) + index)
 
 
 @inline
@@ -69,20 +95,20 @@ def penalise(p, seen, count, penalty):
             store_real(p + 4 * code, x * penalty if x < F(0) else x / penalty)
 
 
-def draw(args, chunk):
+def sample(args, piece):
     """Temperature, penalty, softmax, the likeliest ones, and the one at `u` of their cumulative distribution."""
-    n, logits, p = load_i64(args + D.width), load_i64(args + D.logits), load_i64(args + D.scratch)
+    n, logits, p = args.width, args.logits, args.scratch
     padded = (n + 15) // 16 * 16
     codes, kept = p + 4 * padded, p + 12 * padded
-    temperature = real(real_of_bits(load_i64(args + D.temperature)))
+    temperature = real(real_of_bits(args.temperature))
     for c in range(0, n, 16):
         v = smaller(larger(load_up_to(logits + 4 * c, n - c), real(F(-1e9))), real(F(1e9)))
         store(p + 4 * c, div(v, temperature))
-    penalise(p, load_i64(args + D.seen), load_i64(args + D.seen_count), real_of_bits(load_i64(args + D.penalty)))
+    penalise(p, args.seen, args.seen_count, real_of_bits(args.penalty))
     softmax_row(p, p, n)
     for i in range(n, padded):
         store_real(p + 4 * i, F(-1))
-    top_k, top_p = load_i64(args + D.top_k), real_of_bits(load_i64(args + D.top_p))
+    top_k, top_p = args.top_k, real_of_bits(args.top_p)
     count = top_k if 0 < top_k < n else n
     for i in range(count):
         code, value = take_largest(p, padded)
@@ -104,7 +130,7 @@ def draw(args, chunk):
     total = 0.0
     for i in range(n):
         total += np.float64(load_real(p + 4 * i))
-    threshold = double_of_bits(load_i64(args + D.u)) * total
+    threshold = double_of_bits(args.u) * total
     cumulative64, last = 0.0, 0
     for i in range(n):
         value64 = np.float64(load_real(p + 4 * i))
@@ -113,4 +139,4 @@ def draw(args, chunk):
             cumulative64 += value64
             if cumulative64 > threshold:
                 break
-    store_i64(load_i64(args + D.code), last)
+    store_i64(args.code, last)

@@ -10,11 +10,11 @@ from typing import Any
 
 from sopro_np.convert.recipe import Recipe
 from sopro_np.errors import SoproError
-from tools.study import plots
-from tools.study.choose import BUDGETS, LADDER, MEASURES, decibels, noise, predicted, scheme_of
-from tools.study.layers import layer_of, part_of
-from tools.study.observe import EXPLAINED
-from tools.study.requantise import stored_bytes
+from tools.precision import plots
+from tools.precision.choose import BUDGETS, LADDER, MEASURES, decibels, noise, predicted, scheme_of
+from tools.precision.layers import layer_of, part_of
+from tools.precision.observe import EXPLAINED
+from tools.precision.requantise import stored_bytes
 
 MARK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->\n)", re.S)
 Data = dict[str, Any]
@@ -77,9 +77,9 @@ def recipes(data: Data) -> str:
         m, told = data[f"recipe/{n}"], _predicted(data, n)
         ar, nar, decoder = (f"{db(m[k])}{f' ({told[k]:.1f})' if told.get(k, 999) < 110 else ''}" for k in MEASURES[1:])
         rows.append([n, f"{m['bytes'] / 1e6:.1f} MB", percent(m["voice"]), percent(m["ar"]), ar, percent(m["nar"]), nar,
-                     decoder, f"{m['decoder_lsd']:.2f}", f"{m['decoder_mcd']:.2f}", f"{m['chain_mcd']:.2f}",
+                     decoder, f"{m['decoder_lsd']:.2f}", f"{m['decoder_mcd']:.2f}", f"{m['free_running_mcd']:.2f}",
                      percent(m.get("wer"))])  # fmt: skip
-    return table("recipe|matrices|voice %|AR %|AR dB|NAR %|NAR dB|decoder dB|LSD dB|MCD dB|chain MCD dB|WER %", rows)
+    return table("recipe|matrices|voice %|AR %|AR dB|NAR %|NAR dB|decoder dB|LSD dB|MCD dB|free MCD dB|WER %", rows)
 
 
 def _predicted(data: Data, name: str) -> dict[str, float]:
@@ -122,8 +122,8 @@ def layers(data: Data) -> str:
             m = alone(data, scheme, layer)
             rows.append([f"`{layer}`", scheme, percent(m["voice"]), percent(m["ar"]), db(m["ar_logits_db"]),
                          percent(m["nar"]), db(m["nar_logits_db"]), db(m["decoder_db"]), f"{m['decoder_mcd']:.2f}",
-                         f"{m['chain_mcd']:.2f}", percent(m.get("wer"))])  # fmt: skip
-    head = "layer|scheme|voice %|AR %|AR dB|NAR %|NAR dB|decoder dB|MCD dB|chain MCD dB|WER %"
+                         f"{m['free_running_mcd']:.2f}", percent(m.get("wer"))])  # fmt: skip
+    head = "layer|scheme|voice %|AR %|AR dB|NAR %|NAR dB|decoder dB|MCD dB|free MCD dB|WER %"
     return f"<details><summary>All layers, all schemes</summary>\n\n{table(head, rows)}\n\n</details>"
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sopro_np.errors import OpsError
 from sopro_np.ops.abi import ACTS, PRE
+from sopro_np.ops.native import arguments
 from sopro_np.ops.native.arena import Block
-from sopro_np.ops.native.desk import DESK, Recorded, threads
+from sopro_np.ops.native.arguments import address, expect, plain, row_pieces
+from sopro_np.ops.native.launcher import LAUNCHER
+from sopro_np.ops.native.threads import threads
 from sopro_np.ops.quant import QTensor
 
 # scheme -> kernel that packs it, inputs of one step, bytes of one step of one panel
@@ -22,8 +26,6 @@ LAYOUTS = {
     "fp16": ("pack_int16", 1, 32),
     "bf16": ("pack_int16", 1, 32),
 }
-_BYTE = ctypes.c_char
-PIECE = 60_000  # multiply-accumulates of int8 below which a piece of work is not worth handing over (about 0.3 us)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Packed:
     shape: tuple[int, int]
     taps: int
     memory: Block
-    vectors: int
-    vector_bytes: int
+    panels: int
+    panel_bytes: int
     scale: np.ndarray | None  # (N,)
     paired: bool
 
@@ -54,30 +56,60 @@ def pack(w: QTensor, act: str | None = None) -> Packed:
     halves = 2 if act == "glu" else 1
     n = w.shape[0] // halves
     panel = w.taps * -(-w.inputs // per_step) * size
-    vectors = -(-n // 16)
-    block = Block(halves * vectors * panel)
+    panels = -(-n // 16)
+    block = Block(halves * panels * panel)
     data = np.ascontiguousarray(w.data)
-    desk = DESK
     for half in range(halves):
-        place = block.address + half * panel
-        desk.call(
-            kernel, vectors, data.ctypes.data, address(w.scale), n, half * n, w.taps, w.inputs, place,
-            halves * panel,
+        LAUNCHER.call(
+            kernel, panels, w=data.ctypes.data, scale=address(w.scale), rows=n, first=half * n, taps=w.taps,
+            inputs=w.inputs, panels=block.address + half * panel, panel_bytes=halves * panel,
         )  # fmt: skip
-    desk.go()
-    if w.drop:
-        w.drop()
+    LAUNCHER.flush()
+    w.drop()
     scale = None if w.scheme != "int8" or w.scale is None else np.ascontiguousarray(w.scale[:, 0])
-    return Packed(w.scheme, w.shape, w.taps, block, halves * vectors, panel, scale, act == "glu")
+    return Packed(w.scheme, w.shape, w.taps, block, halves * panels, panel, scale, act == "glu")
 
 
-_passing: dict[tuple[int, str | None], tuple[QTensor, Packed]] = {}
+@dataclass
+class _Scope:
+    """What a `temporary_packing` will give back: panels, and tables of which rows were read."""
+
+    panels: dict[tuple[int, str | None], tuple[QTensor, Packed]]
+    tables: dict[int, QTensor]
 
 
-def release() -> None:
-    """Forget the panels of weights that were not packed when they were loaded, and memory nobody uses now."""
-    _passing.clear()
-    DESK.arena.trim()
+_scope: ContextVar[_Scope | None] = ContextVar("sopro_np_temporary", default=None)
+
+
+@contextmanager
+def temporary_packing() -> Iterator[None]:
+    """Weights that were left as they lie in the file are packed once inside this block, and given back at its end."""
+    token = _scope.set(_Scope({}, {}))
+    try:
+        yield
+    finally:
+        scope = _scope.get()
+        _scope.reset(token)
+        for table in scope.tables.values() if scope else ():
+            table.drop()
+        LAUNCHER.arena.trim()
+
+
+def note_table(table: QTensor) -> None:
+    """Rows of this table are read from the file: inside a `temporary_packing` its pages are given back."""
+    if (scope := _scope.get()) is not None:
+        scope.tables[id(table)] = table
+
+
+def _packed(w: QTensor, act: str | None) -> Packed:
+    """A weight that is seldom used, packed for the length of the scope around it, or for this product alone."""
+    scope = _scope.get()
+    if scope is None:
+        return pack(w, act)
+    known = scope.panels.get((id(w), act))
+    if known is None:
+        known = scope.panels[id(w), act] = w, pack(w, act)
+    return known[1]
 
 
 def linear(
@@ -106,41 +138,6 @@ def conv(
     return _product(x, w, bias, stride, dilation, past, pre, residual, None, None)
 
 
-def address(x: np.ndarray | None) -> int:
-    """Where an array's numbers lie; 0 for no array."""
-    if x is None:
-        return 0
-    try:
-        return ctypes.addressof(_BYTE.from_buffer(x))  # type: ignore[arg-type]  # four times as fast as asking the array
-    except (TypeError, ValueError, BufferError):  # read-only (a mapped file), or empty
-        return int(x.__array_interface__["data"][0])
-
-
-def plain(x: np.ndarray) -> np.ndarray:
-    """Float32, row after row without gaps: what kernels take."""
-    if x.dtype == np.float32 and x.flags.c_contiguous:
-        return x
-    if isinstance(x, Recorded):
-        raise OpsError("in a recorded step the copy of an input that is not in rows would be lost: give whole rows")
-    return np.ascontiguousarray(x, np.float32)
-
-
-def expect(fits: bool, what: str, *arrays: np.ndarray | None) -> None:
-    """Kernels trust their addresses: shapes that do not fit stop here, as they would in NumPy."""
-    if not fits:
-        shapes = ", ".join(str(None if a is None else a.shape) for a in arrays)
-        raise ValueError(f"{what}: shapes {shapes} do not fit")
-
-
-def row_pieces(rows: int, cost: int) -> tuple[int, int]:
-    """(pieces, rows of a piece) for `rows` rows of that many simple steps each."""
-    if threads() == 1:
-        return 1, rows
-    pieces = max(1, min(4 * threads(), rows, rows * cost // PIECE))
-    block = -(-rows // pieces)
-    return -(-rows // block) if block else 1, max(block, 1)
-
-
 def _product(
     x: np.ndarray,
     w: Packed | QTensor,
@@ -155,7 +152,7 @@ def _product(
 ) -> np.ndarray:
     """`linear` and `conv` in one: prepare the rows, then the product with all that follows it."""
     w = w if isinstance(w, Packed) else _packed(w, act)
-    desk, c, taps = DESK, w.inputs, w.taps
+    c, taps = w.inputs, w.taps
     x = plain(x)
     past, bias, residual = (None if a is None else plain(a) for a in (past, bias, residual))
     rows_in = len(x) + (0 if past is None else len(past))
@@ -169,7 +166,7 @@ def _product(
         and w.paired == (act == "glu"),
         "product", x, past, bias, residual,
     )  # fmt: skip
-    y, y_at = desk.empty(rows, width)
+    y, y_at = LAUNCHER.empty(rows, width)
     if not rows:
         return y
     _, per_step, size = LAYOUTS[w.scheme]
@@ -177,28 +174,19 @@ def _product(
     held, q, row_bytes, row_scale, row_start = _prepared(x, past, pre, w.scheme, steps)
     if scale is not None:
         scale = np.full(width, scale, np.float32) if np.ndim(scale) == 0 else plain(np.asarray(scale))
-        desk.hold(scale)
     strip = 16 if w.memory.size <= 1 << 18 else 128  # small weights stay in the cache anyway
-    row_blocks, row_block, vector_blocks, vector_block = _pieces(rows, w.vectors, taps * steps * size // 4)
-    desk.call(
-        f"gemm_{w.scheme}", row_blocks * vector_blocks, row_blocks, row_block, vector_block, strip, rows, w.vectors,
-        taps, steps, q, stride * row_bytes, dilation * row_bytes, row_scale, row_start, 4 * stride, 4 * dilation,
-        w.memory.address, w.vector_bytes, address(w.scale), address(bias), y_at, width, ACTS.index(act),
-        address(residual), address(scale),
+    row_blocks, row_block, panel_blocks, panel_block = _pieces(rows, w.panels, taps * steps * size // 4)
+    LAUNCHER.call(
+        f"gemm_{w.scheme}", row_blocks * panel_blocks, row_blocks=row_blocks, row_block=row_block,
+        panel_block=panel_block, strip=strip, rows=rows, panels=w.panels, taps=taps, steps=steps, x=q,
+        x_stride=stride * row_bytes, tap_stride=dilation * row_bytes, row_scale=row_scale, row_start=row_start,
+        scale_stride=4 * stride, scale_tap=4 * dilation, w=w.memory.address, panel_bytes=w.panel_bytes,
+        w_scale=address(w.scale), bias=address(bias), y=y_at, width=width, act=ACTS.index(act),
+        residual=address(residual), scale=address(scale),
     )  # fmt: skip
-    desk.go()
+    LAUNCHER.flush()
     del held
     return y
-
-
-def _packed(w: QTensor, act: str | None) -> Packed:
-    """A weight that was left as it lies in the file, for it is seldom used: packed until `release`."""
-    known = _passing.get((id(w), act))
-    if known is None:
-        if len(_passing) >= 256:  # nobody said that the work was done
-            release()
-        known = _passing[id(w), act] = w, pack(w, act)
-    return known[1]
 
 
 def _prepared(
@@ -208,37 +196,44 @@ def _prepared(
 
     -> (what to keep until the calls have run, address, bytes of a row, addresses of scales and start values).
     """
-    desk, c = DESK, x.shape[1]
+    c = x.shape[1]
     past_rows = 0 if past is None else len(past)
     rows = past_rows + len(x)
     if not scheme.startswith("int") and not past_rows and pre is None:
         return x, address(x), 4 * c, 0, 0
     pieces, block = row_pieces(rows, 8 * c)
-    source = (pieces, block, rows, address(past), past_rows, address(x), c, PRE.index(pre))
+    source = {
+        "row_block": block, "rows": rows, "past": address(past), "past_rows": past_rows, "x": address(x), "width": c,
+        "pre": PRE.index(pre),
+    }  # fmt: skip
     if not scheme.startswith("int"):
-        held, at = desk.scratch(4 * rows * c)
-        desk.call("collect", *source, at)
+        held, at = LAUNCHER.scratch(4 * rows * c)
+        LAUNCHER.call("concat_rows", pieces, **source, y=at)
         return held, at, 4 * c, 0, 0
     groups = steps if scheme == "int4" else 0
     row_bytes = -(-c // 32) * 32
-    held, at = desk.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
+    held, at = LAUNCHER.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
     row_scale = at + rows * row_bytes
     row_start = row_scale + 4 * rows
-    desk.call("quantise", *source, at, row_bytes, groups, row_scale, row_start, desk.program.status_at)
+    LAUNCHER.call(
+        "quantise", pieces, **source, q=at, q_stride=row_bytes, groups=groups, scale=row_scale, start=row_start,
+        status=LAUNCHER.commands.status_at,
+    )  # fmt: skip
     return held, at, row_bytes, row_scale, row_start
 
 
-def _pieces(rows: int, vectors: int, cost: int) -> tuple[int, int, int, int]:
-    """Cut a product into independent rectangles: (row blocks, rows, vector blocks, vectors of a block)."""
+def _pieces(rows: int, panels: int, cost: int) -> tuple[int, int, int, int]:
+    """Cut a product into independent rectangles: (row blocks, rows, panel blocks, panels of a block)."""
     n = threads()
-    worth = PIECE if rows >= 8 else PIECE // 8  # few rows wait for memory: the same count takes longer
-    wanted = 1 if n == 1 else max(1, min(4 * n, rows * vectors * cost // worth))
+    # Few rows wait for memory: the same count takes longer.
+    worth = arguments.PIECE if rows >= 8 else arguments.PIECE // 8
+    wanted = 1 if n == 1 else max(1, min(4 * n, rows * panels * cost // worth))
     if wanted == 1:
-        return 1, rows, 1, vectors
+        return 1, rows, 1, panels
     if rows >= 64 * n:
         block = -(-rows // wanted)
         block = -(-block // 16) * 16
-        return -(-rows // block), block, 1, vectors
-    block = -(-vectors // wanted)
+        return -(-rows // block), block, 1, panels
+    block = -(-panels // wanted)
     block = -(-block // 4) * 4
-    return 1, rows, -(-vectors // block), block
+    return 1, rows, -(-panels // block), block

@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.bench import forced
+from sopro_np.bench.stages import forced
 from sopro_np.convert.recipe import Recipe
 from sopro_np.evaluate import fidelity
-from sopro_np.evaluate.fidelity import Script, logit_snr, percent_equal
+from sopro_np.evaluate.fidelity import ForcedInputs, logit_snr, percent_equal
 from sopro_np.evaluate.signals import snr
-from tools.study.observe import Watch, watched
-from tools.study.requantise import load_as
+from tools.precision.observe import Watch, watched
+from tools.precision.requantise import load_as
 
 BIN = 20  # frames per point of a drift curve
 
 
-def depth(path: Path, scripts: Sequence[Script], reference: Recipe, recipe: Recipe) -> dict[str, float]:
+def depth(path: Path, scripts: Sequence[ForcedInputs], reference: Recipe, recipe: Recipe) -> dict[str, float]:
     """Matrix -> SNR in dB of what it gives (bias, activation and residual included), in order of computation."""
     kept = []
     for r in (reference, recipe):
         watch = Watch(keeps=True)
         with watched(path, r, watch) as tts:
             for script in scripts:
-                fidelity.play(tts, script, chains=False)
+                fidelity.run_forced(tts, script, free=False)
         kept.append(watch.outputs)
     before, after = kept
     return {name: _snr_of_parts(before[name], after[name]) for name in before}
@@ -42,8 +42,8 @@ def drift(path: Path, wav: np.ndarray, text: str, frames: int, reference: Recipe
     `trend`: slope of a straight line through the points, in units per 100 frames, and its standard error.
     """
     tts = load_as(path, reference)
-    script = fidelity.write(tts, text, wav, None, forced(tts, frames))
-    r, a = fidelity.play(tts, script), fidelity.play(load_as(path, recipe), script)
+    script = fidelity.prepare(tts, text, wav, None, forced(tts, frames))
+    r, a = fidelity.run_forced(tts, script), fidelity.run_forced(load_as(path, recipe), script)
     hop = tts.mimi.config.hop
     curves: dict[str, list[float]] = {"ar_logits_db": [], "ar": [], "nar": [], "decoder_db": []}
     starts = range(0, frames - BIN + 1, BIN)

@@ -12,7 +12,7 @@ import numpy as np
 from sopro_np.ops.reference import softmax
 
 
-def draw(
+def sample(
     logits: np.ndarray,
     seen: Sequence[int],
     temperature: float,

@@ -1,6 +1,6 @@
 """Which precision where? Every layer alone at every scheme, everything else fp32; and what else decides a recipe.
 
-    python tools/sensitivity.py MODEL --ref ref.wav -o study.json --docs docs
+    python -m tools.precision MODEL --ref ref.wav -o study.json --docs docs
 
 MODEL is converted with `--recipe fp32`. Nothing is sampled once the fp32 model has spoken its scripts: all others are
 teacher-forced on them (sopro_np/evaluate/fidelity.py defines the measures). The JSON file is written after every step
@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from sopro_np.audio import read_reference
 from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
 from sopro_np.convert.source import sha256_of
@@ -26,12 +24,12 @@ from sopro_np.errors import SoproError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.files import replacing
-from tools.study import growth, pages
-from tools.study.choose import choose
-from tools.study.layers import by_layer
-from tools.study.measure import Bench, prepare, write_scripts
-from tools.study.observe import CORRECTED, EXPLAINED, Watch, watched
-from tools.study.requantise import load_as, matrices, stored_bytes
+from tools.precision import growth, pages
+from tools.precision.choose import choose
+from tools.precision.layers import by_layer
+from tools.precision.measure import Bench, prepare, write_scripts
+from tools.precision.observe import CORRECTED, EXPLAINED, Watch, watched
+from tools.precision.requantise import load_as, matrices, stored_bytes
 
 FP32 = BUILT_IN["fp32"]
 ALONE = ("int4", "int8", "fp16")
@@ -133,7 +131,7 @@ def _activations(path: Path, bench: Bench, results: Results) -> None:
     watch, few, others = Watch(), bench.part(slice(WATCHED)), bench.part(slice(WATCHED, None))
     with watched(path, FP32, watch) as tts:
         for script in others.scripts or few.scripts:
-            fidelity.play(tts, script, chains=False)
+            fidelity.run_forced(tts, script, free=False)
     results.once("ranges", lambda: {name: r.as_dict() for name, r in watch.ranges.items()})
 
     def quantised(name: str) -> dict[str, float]:
@@ -173,7 +171,3 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Weights -> panels of 16 outputs, the order in which products read them.
+
+A panel holds, for every step along the inputs, the 16 outputs' weights side by side; zeros where there is no weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sopro_np.kernels.functions import inline
+from sopro_np.kernels.simd import tile
+from sopro_np.kernels.simd.vector import (
+    load_i8,
+    load_i16,
+    load_i32,
+    load_real,
+    store_i8,
+    store_i16,
+    store_i32,
+    store_real,
+)
+
+OFFSET = tile.TARGET.weight_offset
+F = np.float32
+
+
+@inline
+def panel(args, piece):
+    """(first row of w, rows there are, where the panel lies) for panel `piece`."""
+    at = args.panels + piece * args.panel_bytes
+    return args.first + 16 * piece, args.rows - 16 * piece, at
+
+
+def make_pack(load_weight, store_weight, size: int):
+    """A kernel for weights of so many bytes. Panel `piece`: 16 rows of w (N, columns) -> (columns, 16)."""
+
+    def pack(args, piece):
+        first, rows, out = panel(args, piece)
+        columns = args.taps * args.inputs
+        w = args.w + size * columns * first
+        for j in range(16):
+            for c in range(columns):
+                value = 0
+                if j < rows:
+                    value = load_weight(w + size * (j * columns + c))
+                store_weight(out + size * (16 * c + j), value)
+
+    return pack
+
+
+pack_int16, pack_int32 = make_pack(load_i16, store_i16, 2), make_pack(load_i32, store_i32, 4)
+
+
+def pack_int8(args, piece):
+    """Panel `piece`: 16 rows of w (N, taps*inputs) -> (taps, inputs/4, 16, 4) bytes, zeros where there is no weight."""
+    first, rows, out = panel(args, piece)
+    taps, inputs = args.taps, args.inputs
+    steps = (inputs + 3) // 4
+    w = args.w + taps * inputs * first
+    for j in range(16):
+        for k in range(taps):
+            for c in range(4 * steps):
+                value = 0
+                if j < rows and c < inputs:
+                    value = load_i8(w + (j * taps + k) * inputs + c)
+                store_i8(out + 64 * (k * steps + c // 4) + 4 * j + c % 4, value + OFFSET)
+
+
+def pack_int4(args, piece):
+    """Panel `piece`: 16 rows of w (N, taps*ceil(inputs/8)) words -> per tap and group 16 scales, 4 x 16 words.
+
+    Byte b of a packed word: nibble b of the stored word in the lower half, nibble b + 4 in the upper half.
+    """
+    first, rows, out = panel(args, piece)
+    taps, inputs = args.taps, args.inputs
+    words, groups = (inputs + 7) // 8, (inputs + 31) // 32
+    for k in range(taps):
+        for g in range(groups):
+            for j in range(16):
+                scale = F(0)
+                if j < rows:
+                    scale = load_real(args.scale + 4 * (((first + j) * taps + k) * groups + g))
+                store_real(out + 4 * j, scale)
+                for i in range(4):
+                    for b in range(4):
+                        value = 0
+                        if j < rows and 4 * g + i < words:
+                            w = args.w + 4 * (((first + j) * taps + k) * words + 4 * g + i)
+                            word = load_i32(w)
+                            value = (word >> (4 * b)) & 15 | ((word >> (4 * b + 16)) & 15) << 4
+                        store_i8(out + 64 + 64 * i + 4 * j + b, value)
+            out += 320

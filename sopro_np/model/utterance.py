@@ -1,0 +1,39 @@
+"""An utterance: what is said, in which voice and how strongly styled, ready for any of its frames to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sopro_np.layers import CrossKV
+
+
+class Speaker(Protocol):
+    """What a voice gives the model: reference codes (R, Q), speaker vector (E,), keys and values of the reference."""
+
+    @property
+    def codes(self) -> np.ndarray: ...
+    @property
+    def speaker(self) -> np.ndarray: ...
+    @property
+    def reference_kv(self) -> tuple[CrossKV, ...]: ...
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Computed once per text and voice; nothing in it changes while frames are generated.
+
+    text_kv: keys and values of the encoded text, per attending AR block; pooled (D,): the text as one vector;
+    speaker (E,), reference_kv: of the voice; style: strength of the speaker vector; prefix (P,): codes of the
+    reference's codebook 0 that precede the first frame.
+    """
+
+    text_kv: Mapping[int, CrossKV]
+    pooled: np.ndarray
+    speaker: np.ndarray
+    reference_kv: tuple[CrossKV, ...]
+    style: float
+    prefix: np.ndarray

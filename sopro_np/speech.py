@@ -1,0 +1,22 @@
+"""What was said: the audio of one text, the codes behind it, how it ended, and the seed that says it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """wav (samples,) float32 in [-1, 1]; codes (frames, codebooks) int64; finish_reason "stop", or "length" where
+    max_frames ended it; seed: the one given, or the one that was drawn."""
+
+    wav: np.ndarray
+    codes: np.ndarray
+    finish_reason: str
+    seed: int
+
+    @property
+    def frames(self) -> int:
+        return len(self.codes)

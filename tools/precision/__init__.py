@@ -1,0 +1,1 @@
+"""Which layer bears which precision: a study (study.py), its parts one idea per file."""
