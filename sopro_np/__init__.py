@@ -6,14 +6,14 @@ wav = sopro_np.synthesize("Hello.", ref="me.wav", model="sopro-v1.5-int8.safeten
 
 from typing import TYPE_CHECKING, Any
 
-from sopro_np.errors import SoproError
+from sopro_np.errors import Full, SoproError
 from sopro_np.version import __version__
 
-__all__ = ["Sopro", "SoproError", "Voice", "__version__", "load", "synthesize"]
+__all__ = ["Full", "Job", "Sopro", "SoproError", "Speech", "Voice", "__version__", "load", "synthesize"]
 
 
 if TYPE_CHECKING:
-    from sopro_np.api import Sopro, Voice, load, synthesize
+    from sopro_np.api import Job, Sopro, Speech, Voice, load, synthesize
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,15 @@ import numpy as np
 
 from sopro_np import engine
 from sopro_np.audio import AudioSource
+from sopro_np.batch import Job
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
 from sopro_np.ops import current
+from sopro_np.speech import Speech
 from sopro_np.voice import Voice
 
-__all__ = ["Sopro", "Voice", "load", "synthesize"]
+__all__ = ["Job", "Sopro", "Speech", "Voice", "load", "synthesize"]
 
 
 def load(model: str | Path | None = None, threads: int | None = None, ops: str | None = None) -> Sopro:

@@ -9,15 +9,18 @@ piece each, in turn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from sopro_np.errors import Full, UsageError
 from sopro_np.ops.runtime import Runtime
+from sopro_np.options import Options
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
+from sopro_np.voice import WhoSpeaks
 
 MOST_HELD = 100  # steps in a row in which jobs of lower priority may be left out
 
@@ -230,3 +233,41 @@ class Batch:
             job.turn = self._turns
         wavs = self.runtime.side_by_side([job.work for job in chosen])
         return [(job, wav) for job, wav in zip(chosen, wavs, strict=True) if wav is not None and not job.cancelled]
+
+
+class SpeechBatch:
+    """Texts spoken at once: `add` one between any two steps, `step` until `len` is 0, `remove` what nobody waits for.
+
+    One thread steps; `add`, `remove` and `Job.cancel` may come from others. `start` makes the utterance of a text.
+    """
+
+    def __init__(
+        self, runtime: Runtime, size: int, start: Callable[[str, WhoSpeaks, Options], tuple[Session, AudioStream]]
+    ) -> None:
+        self._batch, self._start = Batch(runtime, size), start
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def add(
+        self, text: str, voice: WhoSpeaks = None, *, seed: int | None = None, priority: int = 0, **options: Any
+    ) -> Job:
+        """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
+
+        `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
+        """
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
+        chosen = Options.of({**options, "seed": seed})
+        self._batch.check_room()  # before any work
+        job = Job(*self._start(text, voice, chosen), priority)
+        self._batch.add(job)
+        return job
+
+    def step(self) -> list[tuple[Job, np.ndarray]]:
+        """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
+        return self._batch.step()
+
+    def remove(self, job: Job) -> None:
+        """Cancel at once, whatever the job is doing; its memory returns."""
+        self._batch.remove(job)

@@ -11,12 +11,12 @@ import numpy as np
 
 from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
-from sopro_np.batch import Batch, Job
-from sopro_np.config import MimiConfig, SoproConfig
-from sopro_np.errors import AudioError, FormatError, ModelError, SoproError, UsageError
+from sopro_np.batch import Job, SpeechBatch
+from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
 from sopro_np.locate import all_voices, find_voice
-from sopro_np.mimi.codec import Mimi, build_mimi
-from sopro_np.model.build import Model, build_model
+from sopro_np.mimi.codec import Mimi
+from sopro_np.model.build import Model
+from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import Options, stream_options
@@ -24,14 +24,12 @@ from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
-from sopro_np.voice import Voice, check_fingerprints, load_voice, make_voice, saved_fingerprints
+from sopro_np.voice import Voice, WhoSpeaks, check_fingerprints, load_voice, make_voice, saved_fingerprints
 from sopro_np.weights import Weights
 
 TOGETHER = 16  # utterances of `synthesize_many` in one batch
 VOICES_KEPT = 16  # voices called by name that stay loaded
 WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
-
-WhoSpeaks = Voice | str | Path | None  # a voice, a voice file, a name, or None: the embedded model's own
 
 
 class Sopro:
@@ -46,76 +44,33 @@ class Sopro:
     ) -> None:
         self.path = Path(path)
         self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
-        self.file = file = TensorFile(path)
-        if file.metadata.get("format") != "sopro_np":
-            raise FormatError(
-                f"{path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
-            )
-        if file.metadata.get("format_version") != "1":
-            version = file.metadata.get("format_version")
-            raise FormatError(f"{path}: format version {version!s:.20}, this program reads 1")
-        architecture = file.json("architecture")
-        if not isinstance(architecture, dict) or set(architecture) - {"sopro", "mimi"}:
-            raise FormatError(f"{path}: the architecture in the metadata is not understood")
-        self._model: Model | None = None
-        self._mimi: Mimi | None = None
-        self._tokenizer: Tokenizer | None = None
+        self.file = TensorFile(path)
+        self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
+        self.fingerprints = self._parts.fingerprints
         self._named: dict[Path, tuple[int, Voice]] = {}  # voices called by name: file -> its time, the voice
-        self._closed = False
-        try:
-            self._read(architecture, read(file))
-        except FormatError as error:
-            message = str(error)
-            raise FormatError(message if str(path) in message else f"{path}: {message}") from None
-
-    def _read(self, architecture: dict[str, Any], weights: Weights) -> None:
-        """Build the parts that the file holds; every tensor must belong to one of them."""
-        file = self.file
-        if "sopro" in architecture:
-            self._model = build_model(weights.scope("sopro"), SoproConfig.from_dict(architecture["sopro"]))
-        if "mimi" in architecture:
-            self._mimi = build_mimi(weights.scope("mimi"), MimiConfig.from_dict(architecture["mimi"]))
-        if any(name.startswith("tokenizer.") for name in file.header):
-            names = [n for n in file.header if n.startswith("tokenizer.")]
-            self._tokenizer = Tokenizer({n: file[n] for n in names})
-            weights.used.update(names)
-        weights.assert_all_used()
-        self._check_together()
-        self.fingerprints = _fingerprints(file.json("sources"), architecture)
-
-    def _check_together(self) -> None:
-        if self._model and self._tokenizer and self._tokenizer.vocab_size > self._model.text.vocabulary:
-            raise FormatError(
-                f"{self.path}: the tokenizer has {self._tokenizer.vocab_size} entries, "
-                f"the text encoder {self._model.text.vocabulary}: they do not belong together"
-            )
-        if self._model and self._mimi:
-            s, m = self._model.config, self._mimi.config
-            if s.codebooks > m.codebooks or s.code_values > m.code_values:
-                raise FormatError(f"{self.path}: the codec has fewer codes than the model writes")
 
     # ------------------------------------------------------------ parts
 
-    def _part(self, part: Any, name: str, option: str) -> Any:
-        if self._closed:
+    def _part(self, name: str, what: str, option: str) -> Any:
+        if self._parts is None:
             raise ModelError(f"{self.path}: this model was closed; load it again")
-        if part is None:
-            raise ModelError(f"{self.path}: has no {name}; convert it again with {option}")
+        if (part := getattr(self._parts, name)) is None:
+            raise ModelError(f"{self.path}: has no {what}; convert it again with {option}")
         return part
 
     @property
     def model(self) -> Model:
         """The acoustic model."""
-        return self._part(self._model, "acoustic model", "--sopro")
+        return self._part("model", "acoustic model", "--sopro")
 
     @property
     def mimi(self) -> Mimi:
         """The codec."""
-        return self._part(self._mimi, "codec", "--mimi")
+        return self._part("mimi", "codec", "--mimi")
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self._part(self._tokenizer, "tokenizer", "--tokenizer")
+        return self._part("tokenizer", "tokenizer", "--tokenizer")
 
     @property
     def ops(self) -> str:
@@ -211,8 +166,8 @@ class Sopro:
         if not isinstance(text, str) or not text.strip():
             raise UsageError("the text is empty: there is nothing to say")
         who = self._voice(voice)
-        if self._mimi is not None:
-            self._mimi.check_length(options.max_frames)
+        if self._parts is not None and self._parts.mimi is not None:
+            self._parts.mimi.check_length(options.max_frames)
         model, ids = self.model, self.tokenizer.encode(text)
         with self.runtime():
             utterance = model.start(ids, who, options.style_strength)
@@ -235,7 +190,10 @@ class Sopro:
         """Room for up to `size` utterances at once, which may be joined and removed between any two steps."""
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UsageError(f"size = {size!r} must be a whole number, at least 1")
-        return SpeechBatch(self, size)
+        return SpeechBatch(self.runtime, size, self._start)
+
+    def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
+        return self.session(text, voice, options), AudioStream(self.mimi, options, self.runtime)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames."""
@@ -282,8 +240,8 @@ class Sopro:
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one text")
         texts = list(texts)
-        each = isinstance(voice, Sequence) and not isinstance(voice, str)
-        voices = list(voice) if each else [voice] * len(texts)  # type: ignore[arg-type, list-item]
+        one = not isinstance(voice, Sequence) or isinstance(voice, str)
+        voices: list[Any] = [voice] * len(texts) if one else list(voice)  # type: ignore[arg-type]
         if len(voices) != len(texts):
             raise UsageError(f"{len(texts)} texts and {len(voices)} voices: give one voice for all, or one for each")
         for text, who in zip(texts, voices, strict=True):  # before hours of work on the others
@@ -312,7 +270,7 @@ class Sopro:
         config, chunk = self.model.config, Options().chunk_frames
         codes = np.arange(config.codebooks * 4).reshape(4, -1) % config.code_values
         voice, frames = self.voice_from_codes(codes), 4 * chunk
-        options = {"max_frames": frames, "min_gen_frames": frames, "stop_threshold": 2.0, "seed": 0}
+        options: dict[str, Any] = {"max_frames": frames, "min_gen_frames": frames, "stop_threshold": 2.0, "seed": 0}
         for count in dict.fromkeys((1, self.runtime.width)):  # alone, and side by side
             for lookahead in (None, *stream_options({}, self.model.nar.looks_ahead).values()):
                 batch = self.batch(count)
@@ -324,8 +282,7 @@ class Sopro:
 
     def close(self) -> None:
         """Give memory and threads back; anything but `close` is an error afterwards. Voices stay what they are."""
-        self._closed = True
-        self._model = self._mimi = self._tokenizer = None
+        self._parts = None
         self._named.clear()
         self.runtime.close()
 
@@ -334,54 +291,6 @@ class Sopro:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class SpeechBatch:
-    """Texts spoken at once: `add` one between any two steps, `step` until `len` is 0, `remove` what nobody waits for.
-
-    One thread steps; `add`, `remove` and `Job.cancel` may come from others.
-    """
-
-    def __init__(self, tts: Sopro, size: int) -> None:
-        self._tts, self._batch = tts, Batch(tts.runtime, size)
-
-    def __len__(self) -> int:
-        return len(self._batch)
-
-    def add(
-        self, text: str, voice: WhoSpeaks = None, *, seed: int | None = None, priority: int = 0, **options: Any
-    ) -> Job:
-        """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
-
-        `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
-        """
-        if isinstance(priority, bool) or not isinstance(priority, int):
-            raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of({**options, "seed": seed})
-        self._batch.check_room()  # before any work
-        session = self._tts.session(text, voice, chosen)
-        job = Job(session, AudioStream(self._tts.mimi, chosen, self._tts.runtime), priority)
-        self._batch.add(job)
-        return job
-
-    def step(self) -> list[tuple[Job, np.ndarray]]:
-        """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
-        return self._batch.step()
-
-    def remove(self, job: Job) -> None:
-        """Cancel at once, whatever the job is doing; its memory returns."""
-        self._batch.remove(job)
-
-
-def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:
-    """Part -> sha256 of the checkpoint it was made from: what ties a voice to its model."""
-    try:
-        prints = {part: sources[part]["sha256"] for part in architecture}
-    except (KeyError, TypeError):
-        prints = {"sources": None}
-    if not all(isinstance(digest, str) for digest in prints.values()):
-        raise FormatError("the metadata 'sources' must hold a sha256 for every part")
-    return prints
 
 
 def open_model(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:

@@ -44,6 +44,9 @@ class Voice:
             f.write(data)
 
 
+WhoSpeaks = Voice | str | Path | None  # a voice, a voice file, a name, or None: the embedded model's own
+
+
 def make_voice(model: Model, codes: np.ndarray, fingerprints: Mapping[str, str]) -> Voice:
     """Reference codes (R, Q) -> Voice for this model."""
     config = model.config

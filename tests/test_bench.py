@@ -16,12 +16,16 @@ import tiny
 from conftest import normal, on_kernels
 from hypothesis import given
 from hypothesis import strategies as st
-from sopro_np.ops.native.desk import Call, profiled
 
-from sopro_np import bench, ops, roofline
+from sopro_np import ops
+from sopro_np.bench import processes, roofline, stages
+from sopro_np.bench.run import bench
 from sopro_np.cli.main import main
+from sopro_np.engine import open_model
 from sopro_np.errors import OpsError, SoproError
 from sopro_np.ops.abi import FIELDS
+from sopro_np.ops.native.capture import Graphs, capturing
+from sopro_np.ops.native.commands import Call, profiled
 from sopro_np.ops.quant import SCHEMES, quantize
 
 FRAMES = 8
@@ -37,7 +41,7 @@ def arguments(arch: str, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def figures() -> Callable[[str, str], dict[str, Any]]:
     """(arch, ops) -> what `bench` says about a tiny model."""
-    return tiny.cached(lambda arch, name: bench.bench(tiny.model_file(arch), FRAMES, 1, 1, name))
+    return tiny.cached(lambda arch, name: bench(tiny.model_file(arch), FRAMES, 1, 1, name))
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def test_weights_that_speaking_reads(arch: str) -> None:
     mimi = of("mimi.decoder.", "mimi.upsample.", "mimi.decoder_transformer.")
     mimi += sum(size.get(f"mimi.quantizer.{part}.output.weight", 0) for part in ("semantic", "acoustic"))
     with ops.using("numpy"):
-        found = bench.weights_bytes(bench.load(tiny.model_file(arch, "fp32")))
+        found = stages.weights_bytes(open_model(tiny.model_file(arch, "fp32")))
     assert found["ar"] == ar
     assert found["nar"] == nar
     # a transposed convolution's bias is kept once per output phase
@@ -98,7 +102,7 @@ def test_weights_that_speaking_reads(arch: str) -> None:
 
 def test_a_cold_start_loads_no_compiler(tmp_path: Path) -> None:
     tiny.voice("v1.5").save(tmp_path / "voice")
-    seconds, modules = bench.cold_start(tiny.model("v1.5"), tmp_path / "voice", 1)
+    seconds, modules = processes.cold_start(tiny.model("v1.5"), tmp_path / "voice", 1)
     assert seconds > 0
     assert "sopro_np.engine" in modules
     unwanted = {"torch", "transformers", "sopro_np.convert", "sopro_np.bench"}
@@ -109,7 +113,7 @@ def test_a_cold_start_loads_no_compiler(tmp_path: Path) -> None:
 
 def test_a_failing_process_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SoproError, match="no-such"):
-        bench.cold_start(tiny.model("v1.5"), tmp_path / "no-such", 1)
+        processes.cold_start(tiny.model("v1.5"), tmp_path / "no-such", 1)
 
 
 def test_share_is_a_row_of_the_table(capsys: Capture) -> None:
@@ -135,7 +139,7 @@ def test_without_perf(capsys: Capture, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_perf_that_cannot_count(fake: Callable[[str], None]) -> None:
     fake("<not supported>,,cache-misses,0,100.00,,")
-    counts, reason = bench.count_events(tiny.model_file("v1.5"), FRAMES, 1, "numpy")
+    counts, reason = processes.count_events(tiny.model_file("v1.5"), FRAMES, 1, "numpy")
     assert counts is None
     assert "cache-misses" in reason
     assert "\n" not in reason
@@ -145,7 +149,7 @@ def test_perf_counts_the_utterance_alone(fake: Callable[[str], None], tmp_path: 
     """The second process, which speaks, less the first, which does not; two kinds of cores are added up."""
     fake("# started on\n$((n * 1000)),,cycles:u,1,100.00,2.1,GHz\n<not counted>,,instructions:u,0,0.00,,\n"
          "$((n * 10)),,cpu_core/cache-misses/,1,100.00,,\n$((n * 7)),,cpu_atom/cache-misses/u,1,100.00,,")  # fmt: skip
-    counts, reason = bench.count_events(tiny.model_file("v1.5"), FRAMES, 1, "numpy")
+    counts, reason = processes.count_events(tiny.model_file("v1.5"), FRAMES, 1, "numpy")
     assert not reason
     assert counts == {"cycles": 1000, "instructions": None, "cache-references": None, "cache-misses": 17}
     assert (tmp_path / "runs").read_text().count("\n") == 3
@@ -230,11 +234,15 @@ def test_roofline_of_an_utterance(arch: str, figures: Callable[[str, str], dict[
 
 @on_kernels
 def test_a_profile_sees_replayed_steps_and_only_while_it_lasts() -> None:
-    with ops.using("native"):
+    with ops.using("native"), capturing(Graphs()):
         weight = np.ones(16, np.float32)
-        step = ops.capture(lambda x: ops.rms_norm(ops.rms_norm(x, weight), weight))
+
+        def step(x: np.ndarray) -> np.ndarray:
+            return ops.replay(weight, "two", lambda x: ops.rms_norm(ops.rms_norm(x, weight), weight), (x,))
+
         x = normal(1, 3, 16)
         expected = step(x)
+        step(x)
         with profiled() as calls:
             with pytest.raises(OpsError, match="inside a profile"), profiled():
                 pass
@@ -243,6 +251,7 @@ def test_a_profile_sees_replayed_steps_and_only_while_it_lasts() -> None:
         assert calls[0].fields["rows"] == 3
         step(x)
         assert len(calls) == 2
-        with profiled() as calls:  # a step that is recorded meanwhile: each of its calls once
-            ops.capture(lambda x: ops.softmax(ops.rms_norm(x, weight)))(x)
+        ops.replay(weight, "other", lambda x: ops.softmax(ops.rms_norm(x, weight)), (x,))
+        with profiled() as calls:  # a step that is captured meanwhile: each of its calls once
+            ops.replay(weight, "other", lambda x: ops.softmax(ops.rms_norm(x, weight)), (x,))
         assert [c.kernel for c in calls] == ["rms_norm", "softmax"]

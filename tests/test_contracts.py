@@ -25,6 +25,7 @@ from sopro_np.errors import AudioError, ConvertError, ModelError, SoproError, Us
 from sopro_np.ops.blas import _controller, blas_threads
 from sopro_np.ops.quant import QTensor
 from sopro_np.options import Options
+from sopro_np.voice import Voice
 
 
 def blas() -> set[int]:
@@ -123,7 +124,7 @@ def test_models_of_two_implementations_beside_each_other(
         "match_rms",
         "sigmoid",
         "rope",
-        "capture",
+        "replay",
         "concat",
     }
     assert calls["left"] == calls["right"]
@@ -142,7 +143,7 @@ def test_models_of_two_implementations_beside_each_other(
 def test_blas_gets_the_threads_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for steps of one row, which are better off with one."""
     wishes: list[int | None] = []
-    monkeypatch.setattr("sopro_np.ops.context.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
+    monkeypatch.setattr("sopro_np.ops.runtime.blas_threads", lambda n: wishes.append(n) or blas_threads(n))
     for threads in (3, None):
         tts = open_model(tiny.model_file("v1.5"), threads, "numpy")
         with ops.using("numpy"):
@@ -220,10 +221,9 @@ def test_a_session_speaks_once() -> None:
 
 def test_broken_logits_are_refused() -> None:
     tts = tiny.model("v1.5")
-    session = tts.session("Hello.", tiny.voice("v1.5"), Options(seed=1))
-    session._voice = tiny.voice("v1.5").__class__(
-        session._voice.codes, session._voice.speaker * np.nan, session._voice.memories, session._voice.fingerprints
-    )
+    voice = tiny.voice("v1.5")
+    broken = Voice(voice.codes, voice.speaker * np.nan, voice.reference_kv, voice.fingerprints)
+    session = tts.session("Hello.", broken, Options(seed=1))
     with pytest.raises(SoproError, match="NaN"):
         list(session.blocks())
 

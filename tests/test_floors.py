@@ -14,15 +14,28 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
 FLOORS = (
-    ("errors", "version", "ops", "kernels"),
-    ("state", "weights", "config", "sampling", "wav", "audio", "tokenizer", "options", "models"),
+    ("errors", "version", "files"),
+    ("ops", "kernels"),
+    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "audio", "tokenizer", "locate"),
     ("layers", "convert"),
     ("model", "mimi"),
-    ("voice", "session", "batch"),
-    ("engine", "roofline", "bench", "hub", "speak"),
+    ("voice", "modelfile", "session", "speech", "batch"),
+    ("engine", "bench", "hub", "api"),
     ("evaluate", "cli", "serve", "__main__"),
 )
-APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("speak", "bench")}
+APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
+# Inside the lowest floors, likewise from the ground up.
+INSIDE = """
+ops.abi ops.quant ops.blas ops.matmul ops.activations ops.reference ops.sampling
+ops.native.cpu ops.native.packs kernels.build ops.native.jit ops.native.loader
+ops.native.threads ops.native.desk ops.native.commands ops.native.arena ops.native.launcher ops.native.capture
+ops.native.arguments ops.native.matmul ops.native.rows ops.native.sampling ops.native ops ops.runtime
+kernels.simd.llvm kernels.simd.target kernels.simd.portable kernels.simd.avx2 kernels.simd.avx512vnni kernels.simd.neon
+kernels.simd.neon_dot kernels.simd kernels.simd.vector kernels.simd.fields kernels.simd.atomic kernels.simd.narrow
+kernels.simd.reduce kernels.simd.tile kernels.functions kernels.rows kernels.conv kernels.embed kernels.quantise
+kernels.pack kernels.attention kernels.sampling kernels.gemm kernels.run kernels kernels.compile
+"""
+ORDER = INSIDE.split()
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
 LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub.py"}}
 NEUTRAL = ("ops", "layers.py", "model", "mimi", "session.py")  # they know no generation
@@ -63,6 +76,43 @@ def test_every_file_has_a_floor() -> None:
     assert {unit(p) for p in FILES} - {"__init__"} <= set(PLACE), "give the new file a floor here and in DESIGN"
 
 
+MODULES = {
+    ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in FILES
+    if p != PACKAGE / "__init__.py"
+}
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Modules of this package that a file names, inside functions too."""
+    for name, _ in imports(path):
+        rest = name.removeprefix("sopro_np.")
+        if rest == name:
+            continue
+        found = next((m for m in (rest, rest.rpartition(".")[0]) if m in MODULES), None)
+        if found:
+            yield found
+
+
+def test_nothing_imports_in_circles() -> None:
+    """Whatever is imported, also on demand: there is an order in which everything comes after what it needs."""
+    needs = {module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}
+    while ready := [module for module, others in needs.items() if not others]:
+        for module in ready:
+            del needs[module]
+        for others in needs.values():
+            others.difference_update(ready)
+    assert not needs, {module: sorted(others) for module, others in needs.items()}
+
+
+def test_the_lowest_floors_have_an_order() -> None:
+    inside = [m for m in MODULES if m.split(".")[0] in ("ops", "kernels")]
+    assert sorted(ORDER) == sorted(inside), "give the new file its place here"
+    for place, module in enumerate(ORDER):
+        later = set(imported_modules(MODULES[module])) & set(ORDER[place + 1 :])
+        assert not later, f"{module} imports {sorted(later)}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_down(path: Path) -> None:
     here = unit(path)
@@ -77,7 +127,7 @@ def test_imports_go_down(path: Path) -> None:
             jit = (here, target, lazy) == ("ops", "kernels", True)
             assert jit or allowed(here, target), f"{here} imports {target}"
         if here == "ops":
-            assert target in ("ops", "errors", "kernels"), f"ops imports {target}"
+            assert target in ("ops", "errors", "files", "kernels"), f"ops imports {target}"
         if target == "kernels" and here != "kernels":
             assert here == "ops" and lazy, "kernels are imported by their builder and the JIT, on demand"
 

@@ -146,7 +146,7 @@ class Block:
                 prefixes = [f"blocks.{i}." for i in range(hp["layers"])] if "layers" in hp else [""]
                 for prefix in prefixes:
                     layer = self.attention(prefix, hp.get("gmax", 1.0), kind != "TextXAttnBlock")
-                    x = layer(x, layer.memory(given["context"]))
+                    x = layer(x, layer.cross_kv(given["context"]))
                 return x
             case "SpeakerFiLM":
                 norm = LayerNorm(self.w["norm.weight"], self.w["norm.bias"], hp["ln_eps"])
@@ -206,18 +206,17 @@ def test_stop_rule(folder: Path, tmp_path: Path):
         inputs, _, prefix = name.split(".")[:3]
         codes = golden[f"{inputs}.greedy.pure.{prefix}.tokens"]
         rows = golden[f"{inputs}.cond.s{case['main_style_strength']}.out"]
-        rule = (run["min_gen_frames"], run["stop_threshold"], run["stop_patience"])
-        stop = tts.model.stop.new_state(*rule)
+        rule = {"stop_threshold": run["stop_threshold"], "stop_patience": run["stop_patience"]}
+        rule["min_gen_frames"] = run["min_gen_frames"]
+        stop = tts.model.stop.new_state(Options(**rule))
         frames = zip(codes, rows, strict=True)
         ends = (t + 1 for t, (code, row) in enumerate(frames) if stop.ends_after(t, int(code), row))
         assert next(ends, len(codes)) == run["steps"], name
         if prefix == "prefix":  # the length that a session uses: the whole way
             voice, ids = tts.voice_from_codes(golden[f"{inputs}.ref_tokens"]), golden[f"{inputs}.text_ids"]
-            options = Options(
-                max_frames=case["max_frames"], style_strength=case["main_style_strength"],
-                min_gen_frames=rule[0], stop_threshold=rule[1], stop_patience=rule[2],
-            )  # fmt: skip
-            session = Session(tts.model, voice, ids, options, sampler=lambda logits: int(logits.argmax()))
+            options = Options(max_frames=case["max_frames"], style_strength=case["main_style_strength"], **rule)
+            utterance = tts.model.start(ids, voice, options.style_strength)
+            session = Session(tts.model, utterance, options, tts.runtime, sampler=lambda logits: int(logits.argmax()))
             spoken = np.concatenate(list(session.blocks()))[:, 0]
             assert np.array_equal(spoken, codes[: run["steps"]]), name
             stopped = run["steps"] < case["max_frames"] or stop.streak >= rule[2]
@@ -273,7 +272,7 @@ def test_choose_skips_zeros_at_both_ends(u: float):
 def test_sampler(spread: float):
     """400 codes in a row: each drawn from the distribution of its moment, also while it goes in circles."""
     logits = (np.random.default_rng(3).standard_normal(40) * spread).astype(np.float32)
-    sampler, uniform, history, stuck = Sampler(seed=11), Uniform(11), [], 0
+    sampler, uniform, history, stuck = Sampler(Options(seed=11)), Uniform(11), [], 0
     for _ in range(400):
         loops = repeated_tail(history) or (len(history) > 8 and len(set(history[-9:])) == 1)
         temperature, top_p = (1.2, 0.85) if loops else (1.05, 0.9)

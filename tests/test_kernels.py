@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 import tiny
 from conftest import HERE, normal, on_kernels, python
-from sopro_np.ops.native.desk import DESK, on_threads
-from sopro_np.ops.native.team import MOST_CALLS, Team
 
 from sopro_np import ops
 from sopro_np.engine import open_model
+from sopro_np.errors import FormatError, OpsError
 from sopro_np.ops import native
-from sopro_np.ops.native import cpu
-from sopro_np.ops.native import packs as packs
+from sopro_np.ops.native import commands, cpu, packs
 from sopro_np.ops.native.arena import ALIGNMENT, Arena, bytes_of_all
+from sopro_np.ops.native.capture import Graphs, capturing
+from sopro_np.ops.native.launcher import LAUNCHER, Launcher
+from sopro_np.ops.native.threads import MOST_CALLS, ThreadPool, on_threads
 from sopro_np.ops.quant import SCHEMES, quantize
 
 FOREIGN = sorted({name for names in cpu.NEEDS.values() for name in names} - set(cpu.NEEDS.get(cpu.machine(), ())))
@@ -206,7 +207,7 @@ def layer(seed: int) -> np.ndarray:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch):
     """So that even tiny products are shared out."""
-    monkeypatch.setattr(native.matmul, "PIECE", 300)
+    monkeypatch.setattr("sopro_np.ops.native.arguments.PIECE", 300)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -224,14 +225,14 @@ def test_any_number_of_threads_gives_the_same_bits():
 def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.MonkeyPatch):
     """They are asked to help, and products are cut so that each has something to do."""
     asked, pieces = [], []
-    team, call = native.desk.team, native.desk.Desk.call
+    pool, call = commands.pool, Launcher.call
 
-    def noting(desk: native.desk.Desk, kernel: str, count: int, *fields: int) -> None:
+    def noting(launcher: Launcher, kernel: str, count: int, **fields: int) -> None:
         pieces.extend([count] * kernel.startswith("gemm"))
-        call(desk, kernel, count, *fields)
+        call(launcher, kernel, count, **fields)
 
-    monkeypatch.setattr(native.desk, "team", lambda kernels, n: asked.append(n) or team(kernels, n))
-    monkeypatch.setattr(native.desk.Desk, "call", noting)
+    monkeypatch.setattr(commands, "pool", lambda kernels, n: asked.append(n) or pool(kernels, n))
+    monkeypatch.setattr(Launcher, "call", noting)
     for threads in (1, 2, 3):
         tts = open_model(tiny.model_file("v1"), threads, "native")
         asked.clear(), pieces.clear()
@@ -240,11 +241,11 @@ def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.Monke
         assert 1 <= max(pieces) <= 4 * threads and (max(pieces) >= threads)
 
 
-def test_helpers_are_woken(monkeypatch: pytest.MonkeyPatch):
+def test_workers_are_woken(monkeypatch: pytest.MonkeyPatch):
     helped = threading.Event()
-    spying = dataclasses.replace(native.kernels(), help=lambda board, patience: helped.set())
-    of_two = Team(spying, 2)
-    monkeypatch.setattr(native.desk, "team", lambda kernels, n: of_two)
+    spying = dataclasses.replace(native.kernels(), worker=lambda board, patience: helped.set())
+    of_two = ThreadPool(spying, 2)
+    monkeypatch.setattr(commands, "pool", lambda kernels, n: of_two)
     with ops.using("native"), on_threads(2):
         assert np.allclose(ops.sigmoid(np.zeros((9, 40), np.float32)), 0.5)
     assert helped.wait(10)
@@ -252,7 +253,7 @@ def test_helpers_are_woken(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("small_pieces")
 def test_many_python_threads_at_once():
-    """They share one team; whoever finds it taken computes alone."""
+    """They share one pool; whoever finds it taken computes alone."""
 
     def work(seed: int) -> np.ndarray:
         with ops.using("native"), on_threads(2):
@@ -281,10 +282,9 @@ def test_calls_of_one_piece_happen_once_and_in_order():
                 ops.push_history(past, ops.sigmoid(x[i : i + 1]))
             return x
 
-        with ops.using("native"), on_threads(threads):
-            recorded = ops.capture(step)
+        with ops.using("native"), on_threads(threads), capturing(Graphs()):
             for _ in range(200):
-                recorded(rows)
+                ops.replay(gain, "step", step, (rows,), (past,))
         return past
 
     alone = memory_after(1)
@@ -294,12 +294,12 @@ def test_calls_of_one_piece_happen_once_and_in_order():
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_long_recordings_and_sleeping_helpers():
-    """A list longer than the board; and helpers that have gone to sleep between two calls."""
+def test_long_lists_and_sleeping_workers():
+    """A list longer than the job board; and workers that have gone to sleep between two calls."""
     gain = normal(1, 40)
 
     def step(x: np.ndarray) -> np.ndarray:
-        for _ in range(400):
+        for _ in range(MOST_CALLS + 10):
             x = ops.rms_norm(x, gain)
         return x
 
@@ -307,25 +307,33 @@ def test_long_recordings_and_sleeping_helpers():
     with ops.using("native"):
         with on_threads(1):
             expected = step(x)
-        with on_threads(2):
-            recorded = ops.capture(step)
-            for _ in range(3):
-                assert np.array_equal(recorded(x), expected)
+        with on_threads(2), capturing(Graphs()):
+            for _ in range(4):
+                assert np.array_equal(ops.replay(gain, "step", step, (x,)), expected)
                 threading.Event().wait(0.05)
-    assert MOST_CALLS > 400  # and beyond it, in pieces:
-    kernels = native.kernels()
-    with ops.using("native"), on_threads(2):
-        program = native.desk.Program(1 << 18)
-        y, place = DESK.arena.lend((1, 16))
-        before = DESK.program
-        DESK.program = program
-        try:
-            source = np.arange(16, dtype=np.float32)[None]
-            for _ in range(MOST_CALLS + 10):
-                DESK.call("rope", 1, 1, 0, source.ctypes.data, 1, 8, 0, 0, place)
-            layout = native.rows.MAPS.index("sigmoid")
-            DESK.call("map_rows", 1, 1, 1, source.ctypes.data, 16, layout, place)
-            program.run(kernels)
-        finally:
-            DESK.program = before
-        assert np.array_equal(y, ops.sigmoid(source))
+
+
+def test_a_list_grows(monkeypatch: pytest.MonkeyPatch):
+    """Blocks move while it is written; a problem is still noticed by a kernel that was put on it before."""
+    before = LAUNCHER.commands
+    x, y = np.full((1, 16), np.nan, np.float32), np.zeros((1, 64), np.uint8)
+    LAUNCHER.commands = listed = commands.CommandList(512)
+    try:
+        LAUNCHER.call(
+            "quantise", 1, row_block=1, rows=1, past=0, past_rows=0, x=x.ctypes.data, width=16, pre=0, q=y.ctypes.data,
+            q_stride=32, groups=0, scale=y.ctypes.data + 32, start=y.ctypes.data + 36, status=listed.status_at,
+        )  # fmt: skip
+        room = len(listed.blocks)
+        while len(listed.blocks) < 8 * room:
+            LAUNCHER.call("push_history", 1, past=0, past_rows=0, x=0, x_rows=0, width=16)
+        with pytest.raises(FormatError, match="NaN"):
+            LAUNCHER.flush()
+    finally:
+        LAUNCHER.commands = before
+
+
+def test_fields_are_called_by_name():
+    for fields in ({"past": 0}, {"past": 0, "past_rows": 0, "x": 0, "x_rows": 0, "width": 16, "height": 3}):
+        with pytest.raises((KeyError, OpsError)):
+            LAUNCHER.call("push_history", 1, **fields)
+        LAUNCHER.commands.clear()

@@ -19,7 +19,8 @@ import torch.nn.functional as F  # noqa: E402
 
 from sopro_np import ops  # noqa: E402
 from sopro_np.errors import FormatError, OpsError  # noqa: E402
-from sopro_np.ops import reference  # noqa: E402
+from sopro_np.ops import activations  # noqa: E402
+from sopro_np.ops.native.capture import Graphs, capturing  # noqa: E402
 from sopro_np.ops.quant import SCHEMES, QTensor, quantize, quantize_rows, unpack_int4  # noqa: E402
 
 SMALL = st.integers(1, 9)
@@ -336,7 +337,7 @@ def test_gelu_is_the_exact_one():
     """Alone and behind a product; the reference's erf within 4e-7 of the true value, relatively."""
     x = ELEMENTS.astype(np.float32)[:, None]
     expected = np.vectorize(math.erf)(x.astype(np.float64))
-    within(reference.erf(x), expected, 4e-7 * np.abs(expected))
+    within(activations.erf(x), expected, 4e-7 * np.abs(expected))
     y = 0.5 * x.astype(np.float64) * (1 + np.vectorize(math.erf)(x.astype(np.float64) / math.sqrt(2)))
     behind = ops.linear(x, ops.pack(quantize(np.eye(1), "fp32"), "gelu"), act="gelu")
     for ours in (ops.gelu(x), behind):
@@ -400,7 +401,7 @@ def test_nearest(t: int, c: int, v: int, seed: int):
     frames=st.integers(1, 3), d=st.integers(1, 40), n=SMALL, past=st.integers(0, 8), scheme=st.sampled_from(SCHEMES),
     attends=COINS, steps=st.integers(1, 6), seed=SEEDS,
 )  # fmt: skip
-def test_capture(frames, d, n, past, scheme, attends, steps, seed):
+def test_replay(frames, d, n, past, scheme, attends, steps, seed):
     """Again and again with other numbers: what a direct call gives, the memory it changes in place included."""
 
     def weight(number: int, outputs: int, inputs: int, act: str | None = None) -> QTensor:
@@ -430,10 +431,11 @@ def test_capture(frames, d, n, past, scheme, attends, steps, seed):
         return step
 
     tails = np.zeros((2, past, d), np.float32)
-    repeated, direct = ops.capture(step_with(tails[0])), step_with(tails[1])
+    direct, owner = step_with(tails[1]), (table, history, gate, inner, out, head, kernel, gain, bias, keys, values)
     ids = np.random.default_rng(seed).integers(0, 20, (steps, frames, n))
     inputs = [normal(seed + 10 + i, frames, d) for i in range(steps)]
-    results = [repeated(x, rows) for x, rows in zip(inputs, ids, strict=True)]  # all kept: none may be overwritten
+    with capturing(Graphs()):  # all results are kept: none may be overwritten
+        results = [ops.replay(owner, "step", step_with(tails[0]), case, [tails[0]]) for case in zip(inputs, ids)]
     for x, rows, result in zip(inputs, ids, results, strict=True):
         assert np.array_equal(result, direct(x, rows))
     assert np.array_equal(*tails)

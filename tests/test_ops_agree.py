@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
+from sopro_np.errors import OpsError
+from sopro_np.ops.native.capture import MOST_GRAPHS, Graphs, capturing
 from sopro_np.ops.quant import GROUP, SCHEMES, QTensor, quantize
 
 pytestmark = on_kernels
@@ -141,37 +143,67 @@ def test_pack(scheme, n, c, seed):
 
 @given(
     frames=ROWS, c=SIZES, taps=st.integers(1, 9), dilation=st.integers(1, 4), future=st.integers(0, 12), seed=SEEDS,
-    cut=st.none() | st.integers(0, 200), scale=SCALES, biased=COINS, added=COINS,
+    cut=st.none() | st.integers(0, 200), scale=SCALES, biased=COINS, added=COINS, phases=st.integers(1, 3),
 )  # fmt: skip
-def test_depthwise_conv(frames, c, taps, dilation, future, seed, cut, scale, biased, added):
+def test_depthwise_conv(frames, c, taps, dilation, future, seed, cut, scale, biased, added, phases):
     count = frames + (taps - 1) * dilation
     future = min(future, count - 1)
-    rows, w = normal(seed, count - future, c, scale=scale), normal(seed + 1, taps, c)
-    bias, residual = (normal(seed + 2, c) if biased else None), (normal(seed + 3, frames, c) if added else None)
+    rows, w = normal(seed, count - future, c, scale=scale), normal(seed + 1, taps, phases * c)
+    bias, residual = (
+        (normal(seed + 2, c) if biased else None),
+        (normal(seed + 3, phases * frames, c) if added else None),
+    )
     past, x = part(rows, cut)
-    y, expected = both("depthwise_conv", x, w, bias, dilation, past, future, residual)
+    y, expected = both("depthwise_conv", x, w, bias, dilation, past, future, residual, phases)
     sizes = [None if a is None else np.abs(a) for a in (x, w, bias, past, residual)]
-    size = NUMPY["depthwise_conv"](sizes[0], sizes[1], sizes[2], dilation, sizes[3], future, sizes[4])
+    size = NUMPY["depthwise_conv"](sizes[0], sizes[1], sizes[2], dilation, sizes[3], future, sizes[4], phases)
     within(y, expected, 2e-6 * size + TINY)
+    for phase in range(phases):  # each is a convolution by itself
+        one = NATIVE["depthwise_conv"](x, w[:, phase * c : (phase + 1) * c].copy(), bias, dilation, past, future,
+                                       None if residual is None else residual[phase::phases].copy())  # fmt: skip
+        assert np.array_equal(y[phase::phases], one)
 
 
 @given(past=st.integers(0, 12), frames=st.integers(0, 15), c=SIZES, seed=SEEDS)
-def test_remember(past, frames, c, seed):
+def test_push_history(past, frames, c, seed):
     x, tails = normal(seed, frames, c), [normal(seed + 1, past, c) for _ in range(2)]
     NATIVE["push_history"](tails[0], x)
     NUMPY["push_history"](tails[1], x)
     assert np.array_equal(*tails)
 
 
+@given(rows=st.integers(0, 20), frames=st.integers(0, 9), first=st.integers(0, 9), c=SIZES, seed=SEEDS)
+def test_write_rows(rows, frames, first, c, seed):
+    x, targets = normal(seed, frames, c), [normal(seed + 1, rows + first + frames, c) for _ in range(2)]
+    NATIVE["write_rows"](targets[0], x, first)
+    NUMPY["write_rows"](targets[1], x, first)
+    assert np.array_equal(*targets)
+
+
+@given(frames=st.integers(0, 9), heads=st.integers(1, 4), values=SIZES, first=st.integers(0, 3), seed=SEEDS, ties=COINS)
+def test_argmax_rows(frames, heads, values, first, seed, ties):
+    """The first of equals; columns beside those of the heads stay."""
+    logits = normal(seed, frames, heads * values, scale=2)
+    logits = np.round(logits) if ties else logits
+    offsets = np.arange(heads) * 1000 + 7
+    ids = [np.random.default_rng(seed).integers(0, 50, (frames, first + heads + 1)) for _ in range(2)]
+    NATIVE["argmax_rows"](logits, ids[0], first, offsets)
+    NUMPY["argmax_rows"](logits, ids[1], first, offsets)
+    assert np.array_equal(*ids)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(rows=SIZES, d=SIZES, frames=st.integers(0, 9), terms=st.integers(1, 6), added=COINS, seed=SEEDS)
 def test_embed_and_embed_sum(scheme, rows, d, frames, terms, added, seed):
     table, ids = quantize(normal(seed, rows, d), scheme), np.random.default_rng(seed).integers(0, rows, (frames, terms))
-    y, expected = both("embed", ids[:, 0], table)
-    assert np.array_equal(y, expected)
     weights, residual = normal(seed + 1, terms), normal(seed + 2, frames, d) if added else None
+    y, expected = both("embed", ids[:, -1], table, residual)  # a column: rows of ids that lie apart
+    assert np.array_equal(y, expected)
     y, expected = both("embed_sum", ids, table, weights, residual)
     assert np.array_equal(y, expected)  # both multiply, then add, in the same order
+    few = terms // 2
+    y, expected = both("embed_sum", ids[:, few:], table, weights[few:], residual)
+    assert np.array_equal(y, expected)
 
 
 @given(frames=ROWS, c=SIZES, scale=SCALES, seed=SEEDS, weighted=COINS, shifted=COINS, eps=st.sampled_from([1e-6, 1e-3]))
@@ -186,7 +218,7 @@ def test_rms_norm_and_layer_norm(frames, c, scale, seed, weighted, shifted, eps)
 
 
 @given(frames=ROWS, c=SIZES, scale=SCALES, seed=SEEDS, clamp=st.sampled_from([None, 0.0, 0.5, 10.0]))
-def test_match(frames, c, scale, seed, clamp):
+def test_match_rms(frames, c, scale, seed, clamp):
     y, expected = both("match_rms", normal(seed, frames, c, scale=scale), normal(seed + 1, frames, c), clamp)
     within(y, expected, 2e-6 * np.abs(expected) + TINY)
 
@@ -215,17 +247,21 @@ def test_softmax(frames, c, scale, seed, hidden):
 def test_attention(frames, d, heads, keys, first, seed):
     keys = keys if first is None else first + frames
     q, k, v = (normal(seed + i, n, heads * d) for i, n in enumerate((frames, keys, keys)))
-    within(*both("attention", q, k, v, heads, first), 4e-6 * np.abs(v).max())
+    y, expected = both("attention", q, k, v, heads, first)
+    within(y, expected, 4e-6 * np.abs(v).max())
+    more_k, more_v = (np.concatenate([a, np.full((5, heads * d), np.nan, np.float32)]) for a in (k, v))
+    assert np.array_equal(NATIVE["attention"](q, more_k, more_v, heads, first, keys), y)  # room that is not used yet
+    assert np.array_equal(NUMPY["attention"](q, more_k, more_v, heads, first, keys), expected)
 
 
-@given(frames=ROWS, half=SIZES, heads=st.integers(1, 4), seed=SEEDS)
-def test_rope(frames, half, heads, seed):
-    x, angle = normal(seed, frames, 2 * heads * half), normal(seed + 1, frames, half, scale=100)
-    within(*both("rope", x, np.cos(angle), np.sin(angle), heads), 1e-6 * (1 + np.abs(x).max()))
+@given(frames=ROWS, half=SIZES, heads=st.integers(1, 4), first=st.integers(0, 9), seed=SEEDS)
+def test_rope(frames, half, heads, first, seed):
+    x, angle = normal(seed, frames, 2 * heads * half), normal(seed + 1, first + frames + 2, half, scale=100)
+    within(*both("rope", x, np.cos(angle), np.sin(angle), heads, first), 1e-6 * (1 + np.abs(x).max()))
 
 
 @given(frames=ROWS, c=SIZES, values=SIZES, seed=SEEDS)
-def test_nearest(frames, c, values, seed):
+def test_nearest_row(frames, c, values, seed):
     assert np.array_equal(*both("nearest_row", normal(seed, frames, c), normal(seed + 1, values, c)))
 
 
@@ -234,7 +270,7 @@ def test_nearest(frames, c, values, seed):
     temperature=st.sampled_from([0.0, 0.7, 1.0, 1.05]), top_k=st.sampled_from([0, 1, 3, 50]),
     top_p=st.none() | st.sampled_from([0.0, 0.5, 0.9, 1.0]),
 )  # fmt: skip
-def test_draw(values, scale, seed, temperature, top_k, top_p, u, masked):
+def test_sample(values, scale, seed, temperature, top_k, top_p, u, masked):
     """The same code, or the neighbour where a threshold lies within rounding."""
     logits = normal(seed, values, scale=scale)
     if masked:
@@ -250,39 +286,111 @@ def test_draw(values, scale, seed, temperature, top_k, top_p, u, masked):
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=4), c=SIZES, seed=SEEDS)
-def test_join(counts, c, seed):
+def test_concat(counts, c, seed):
     parts = [normal(seed + i, n, c) for i, n in enumerate(counts)]
     assert np.array_equal(NATIVE["concat"](parts), NUMPY["concat"](parts))
 
 
 @given(frames=ROWS, c=SIZES, n=SIZES, seed=SEEDS, scheme=st.sampled_from(SCHEMES))
-def test_release(frames, c, n, seed, scheme):
-    """A weight that nobody packed: the same result before and after what was prepared for it is forgotten."""
+def test_temporary_packing(frames, c, n, seed, scheme):
+    """A weight that nobody packed: the same result inside a scope, outside of one, and after an error in one."""
     x, w = normal(seed, frames, c), quantize(normal(seed + 1, n, c), scheme)
     expected = NATIVE["linear"](x, NATIVE["pack"](w))
-    for _ in range(3):
-        assert np.array_equal(NATIVE["linear"](x, w), expected)
-        NATIVE["release"]()
+    for table in (NATIVE, NUMPY):
+        with table["temporary_packing"](), table["temporary_packing"]():
+            within(table["linear"](x, w), expected, 2e-5 * np.abs(expected).max() + TINY)
+    with NATIVE["temporary_packing"]():
+        for _ in range(3):
+            assert np.array_equal(NATIVE["linear"](x, w), expected)
+    with pytest.raises(KeyError), NATIVE["temporary_packing"]():
+        NATIVE["linear"](x, w)
+        raise KeyError
     assert np.array_equal(NATIVE["linear"](x, w), expected)
     gone = weakref.ref(w)
     del w
-    NATIVE["release"]()
     assert gone() is None, "somebody still holds a weight that nobody needs"
 
 
-@given(frames=st.integers(1, 3), c=SIZES, seed=SEEDS, steps=st.integers(1, 4))
-def test_capture(frames, c, seed, steps):
-    """Recorded and replayed: the bits of direct calls."""
+@given(
+    frames=st.integers(1, 3), c=SIZES, seed=SEEDS, scheme=st.sampled_from(SCHEMES),
+    steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=7),
+)  # fmt: skip
+def test_replay(frames, c, seed, scheme, steps):
+    """Captured once, replayed with other inputs, other states and other numbers: the bits of direct calls."""
     with ops.using("native"):
-        w, gain = ops.pack(quantize(normal(seed, c, c, scale=c**-0.5), "int8")), normal(seed + 1, c)
+        owner = ops.pack(quantize(normal(seed, c, c, scale=c**-0.5), scheme)), normal(seed + 1, c)
+        room = 6 + frames
 
-        def step(x: np.ndarray) -> np.ndarray:
-            return ops.linear(ops.rms_norm(x, gain), w, act="gelu", residual=x)
+        def step(state: list[np.ndarray]) -> Callable[..., np.ndarray]:
+            def function(x: np.ndarray, first: int) -> np.ndarray:
+                h = ops.linear(ops.rms_norm(x, owner[1]), owner[0], act="gelu", residual=x)
+                h = ops.depthwise_conv(h, np.ones((3, c), np.float32), past=state[0], residual=h)
+                ops.push_history(state[0], h)
+                ops.write_rows(state[1], h, first)
+                return ops.attention(h, state[1], state[1], 1, first=first, keys=first + frames)
 
-        recorded: Callable[[np.ndarray], np.ndarray] = ops.capture(step)
-        inputs = [normal(seed + 2 + i, frames, c) for i in range(steps)]
-        results = [recorded(x) for x in inputs]
-        assert all(np.array_equal(y, step(x)) for x, y in zip(inputs, results, strict=True))
+            return function
+
+        states, others = ([[normal(seed + i, n, c) for n in (2, room)] for i in range(3)] for _ in range(2))
+        with capturing(Graphs()):
+            for which, first in steps:
+                x = normal(seed + first, frames, c)
+                numbers = [(first, room - frames)]
+                y = ops.replay(owner, "step", step(states[which]), (x,), states[which], numbers)
+                assert np.array_equal(y, step(others[which])(x, first))
+        assert all(np.array_equal(a, b) for one, other in zip(states, others) for a, b in zip(one, other, strict=True))
+
+
+def test_what_a_captured_step_must_not_do():
+    """Numbers beyond what it was captured for, decisions by numbers, arithmetic that would be lost."""
+    x, owner = np.ones((2, 4), np.float32), object()
+
+    def run(function: Callable[..., np.ndarray], *values: int, most: int = 9) -> None:
+        with ops.using("native"), capturing(Graphs()):
+            for value in values:
+                ops.replay(owner, "step", function, (x,), (), [(value, most)])
+
+    table = np.ones((12, 2), np.float32)
+    run(lambda x, n: ops.rope(x, table, table, 1, n), 1, 2, 3, 9)
+    with pytest.raises(OpsError, match="the most are"):
+        run(lambda x, n: ops.rope(x, table, table, 1, n), 1, 2, 10)
+    with pytest.raises(ValueError, match="do not fit"):  # room for the most, not for what comes first
+        run(lambda x, n: ops.rope(x, table, table, 1, n), 1, 2, most=11)
+    for wrong in (lambda x, n: ops.sigmoid(x[:1]) if n > 1 else x, lambda x, n: ops.sigmoid(x[: n // 2])):
+        with pytest.raises(OpsError, match="must not decide"):
+            run(wrong, 4, 4)
+    with pytest.raises(OpsError, match="use an operation"):
+        run(lambda x, n: x + 1, 4, 4)
+    with pytest.raises(OpsError, match="an assignment"):
+        run(lambda x, n: x.__setitem__(0, 1) or x, 4, 4)
+
+
+def test_captured_steps_are_forgotten():
+    """The longest unused first, so that there are never more than a few dozen; and all of them on request."""
+    x = np.ones((2, 4), np.float32)
+    graphs = Graphs()
+    with ops.using("native"), capturing(graphs):
+        for i in range(2 * MOST_GRAPHS):
+            for _ in range(2):
+                ops.replay(ops, f"step {i}", ops.sigmoid, (x,))
+        assert len(graphs.mine.known) == MOST_GRAPHS
+        graphs.forget()
+        assert not graphs.mine.known
+        assert np.array_equal(ops.replay(ops, "step 1", ops.sigmoid, (x,)), ops.sigmoid(x))
+
+
+def test_a_step_keeps_no_state_alive():
+    class Array(np.ndarray):
+        pass
+
+    with ops.using("native"), capturing(Graphs()):
+        for _ in range(3):
+            state = np.ones((2, 4), np.float32).view(Array)
+            ops.replay(ops, "step", lambda x, state=state: ops.push_history(state, x) or ops.sigmoid(x),
+                       (np.ones((1, 4), np.float32),), [state])  # fmt: skip
+            gone = weakref.ref(state)
+            del state
+            assert gone() is None
 
 
 def test_arrays_that_do_not_fit_are_refused():
@@ -303,6 +411,9 @@ def test_arrays_that_do_not_fit_are_refused():
         ("depthwise_conv", a(3, 8), a(2, 8), None, 1, a(1, 7)),
         ("depthwise_conv", a(3, 8), a(2, 8), None, 1, None, 0, a(3, 8)),
         ("match_rms", a(3, 8), a(2, 8)), ("push_history", a(2, 8), a(3, 7)), ("concat", [a(2, 8), a(2, 7)]),
+        ("write_rows", a(3, 8), a(2, 8), 2), ("write_rows", a(3, 8), a(2, 7), 0),
+        ("argmax_rows", a(3, 8), np.zeros((3, 2), np.int64), 1, np.zeros(2, np.int64)),
+        ("rope", a(3, 8), a(4, 4), a(4, 4), 1, 2), ("attention", a(3, 8), a(4, 8), a(4, 8), 2, None, 5),
         ("attention", a(3, 8), a(4, 8), a(5, 8), 2), ("attention", a(3, 8), a(4, 6), a(4, 6), 2),
         ("attention", a(3, 8), a(4, 8), a(4, 8), 3),
     ):  # fmt: skip

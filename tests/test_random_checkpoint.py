@@ -114,11 +114,12 @@ def test_full_sizes_are_the_published_ones() -> None:
     code = (
         "from random_checkpoint import sopro, mimi; from random_checkpoint.tensors import parameters\n"
         "import numpy as np\n"
-        "print(*(parameters(sopro.plan(a, sopro.config(a, 'full'), 128257)) for a in ('v1', 'v1.5')),"
+        "print(*(parameters(sopro.plan(a, sopro.config(a, size), 128257))"
+        "        for size in ('full', 'published') for a in ('v1', 'v1.5')),"
         "parameters(mimi.plan(mimi.config('full', 'f32'), np.random.default_rng(0))))"
     )
     done = run_code(code)
-    assert [int(n) for n in done.stdout.split()] == [161_873_012, 132_260_272, 96_151_393]
+    assert [int(n) for n in done.stdout.split()] == [161_873_012, 132_260_272, 168_990_838, 135_225_520, 96_151_393]
 
 
 def test_a_whole_folder_is_small(made: tuple[str, Path]) -> None:
@@ -200,15 +201,25 @@ def test_tokenizer_matches_the_library(made: tuple[str, Path]) -> None:
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-@pytest.mark.parametrize("size", ["tiny", "full"])
+def text_of(entry: str) -> str:
+    """What an entry of a byte-level vocabulary says; nothing, if it is a part of a letter."""
+    from sopro_np.convert.tokenizer import byte_characters
+
+    alphabet = {char: byte for byte, char in enumerate(byte_characters())}
+    return bytes(alphabet[char] for char in entry).decode("utf-8", "ignore")
+
+
+@pytest.mark.parametrize("size", ["tiny", "full", "published"])
 def test_every_merge_makes_a_new_entry(size: str) -> None:
     sys.path.insert(0, str(TOOL.parent))
     try:
         from random_checkpoint.tokenizer import SIZES, bpe
     finally:
         sys.path.remove(str(TOOL.parent))
-    entries = SIZES[size][0] - SIZES[size][1]
-    vocabulary, merges = bpe(entries)
+    entries, published = SIZES[size][0] - SIZES[size][1], size == "published"
+    vocabulary, merges = bpe(entries, published)
+    if published:  # a quarter at least is of other scripts
+        assert sum(any("\u0370" <= c for c in text_of(entry)) for entry in vocabulary) > entries / 4
     assert list(vocabulary.values()) == list(range(entries))
     assert [vocabulary[left + right] for left, right in merges] == list(range(256, entries))
     assert all(max(vocabulary[left], vocabulary[right]) < vocabulary[left + right] for left, right in merges)

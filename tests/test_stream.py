@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
+from sopro_np.batch import Batch, Job
 from sopro_np.layers import ConvBlock, DepthwiseConv, Linear, RMSNorm
 from sopro_np.ops.quant import quantize
 from sopro_np.options import Options
+from sopro_np.session import AudioStream
 
 pytestmark = by_each
 CHUNKS = (1, 2, 3, 7, 16)
@@ -124,7 +126,9 @@ def test_decoder_state_stays_as_large_as_it_was(tiny: Models):
         tails = [state.upsample, *(tail for layer in state.seanet for tail in layer)]
         shapes = shapes or [tail.rows.shape for tail in tails]
         assert [tail.rows.shape for tail in tails] == shapes
-        assert {kv.length for kv in state.transformer} == {(frame + 1) * mimi.config.frame_stride}
+        assert state.position == (frame + 1) * mimi.config.frame_stride
+        assert all(kv.keys[: state.position].any(axis=1).all() for kv in state.transformer)
+        assert not any(kv.keys[state.position :].any() for kv in state.transformer)
         assert all(tail.rows.base is None for tail in tails), "a view would keep a whole chunk alive"
 
 
@@ -202,14 +206,14 @@ def test_a_step_costs_the_same_early_and_late(tiny: Models, monkeypatch: pytest.
             return linear(x, *rest, **named)
 
         state = model.ar.new_state(m.voice.codes[:0, 0])
-        text = model.ar.memories(model.text(m.tts.tokenizer.encode(TEXT))[0])
+        utterance = model.start(m.tts.tokenizer.encode(TEXT), m.voice)
         monkeypatch.setitem(ops.TABLES[m.tts.ops], "linear", counting)
-        monkeypatch.setitem(ops.TABLES[m.tts.ops], "capture", lambda function: function)  # nothing is replayed
+        monkeypatch.setitem(ops.TABLES[m.tts.ops], "replay", ops.TABLES["numpy"]["replay"])  # nothing is replayed
         shapes = [tail.rows.shape for tail in state.tails]
         kept, work = [], []
         for t in range(40):
             rows.clear()
-            model.ar.step(normal(t, model.config.width), state, text)
+            model.ar.step(normal(t, model.config.width), state, utterance)
             state.push(t)
             work.append(sum(rows))
             kept.append(len(state.rows))
@@ -270,5 +274,9 @@ def test_why_it_ended(tiny: Models, arch: str):
         options = Options(chunk_frames=4, **given_options)
         script = itertools.chain(range(7), itertools.repeat(8 if frames == 9 else m.tts.model.config.ar_codes - 1))
         session = m.tts.session(TEXT, m.voice, options, sampler=lambda logits, script=script: next(script))
-        audio = np.concatenate(list(m.tts.chunks(session, options)))
-        assert (session.finish_reason, len(audio)) == (reason, frames * m.tts.mimi.config.hop)
+        batch, job = Batch(m.tts.runtime), Job(session, AudioStream(m.tts.mimi, options, m.tts.runtime))
+        batch.add(job)
+        while len(batch):
+            batch.step()
+        assert (job.speech.finish_reason, len(job.speech.wav)) == (reason, frames * m.tts.mimi.config.hop)
+        assert job.speech.frames == frames

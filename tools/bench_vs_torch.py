@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=32)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--size", choices=("tiny", "full"), default="full", help="of the random weights")
+    parser.add_argument("--size", choices=("tiny", "full", "published"), default="full", help="of the random weights")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="as made by make_random_checkpoint.py")
     parser.add_argument("--model", type=Path, metavar="FILE", help="the same, converted")
     parser.add_argument("--torch-int8", action="store_true", help="torch with dynamically quantised linears")

@@ -1,12 +1,13 @@
 """Write a random but well-behaved Sopro model, Mimi codec, tokenizer and reference recording.
 
-    python tools/make_random_checkpoint.py --arch v1|v1.5 --size tiny|full --seed N -o DIR
+    python tools/make_random_checkpoint.py --arch v1|v1.5 --size tiny|full|published --seed N -o DIR
                                            [--dtype f32|f16] [--force]
 
 The files have upstream's own formats, so they go through the real converter and the real torch code:
 `sopro/model.safetensors` (header metadata `cfg`), `mimi/` (transformers' `save_pretrained`), `tokenizer/` and
 `ref.wav`. Equal arguments give equal bytes. It needs NumPy and nothing else. `tiny` is under 3 MB in all;
-`full` has the published sizes: use it for timing and memory, never for listening.
+`full` has the sizes of upstream's defaults, `published` those that the published models probably have (their parameters
+add up to 169.0 and 135.2 million): use them for timing and memory, never for listening.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code (0 written, 2 refused)."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--arch", choices=("v1", "v1.5"), required=True)
-    parser.add_argument("--size", choices=("tiny", "full"), required=True)
+    parser.add_argument("--size", choices=("tiny", "full", "published"), required=True)
     parser.add_argument("--seed", type=int, required=True, help="0 or more; equal seeds give equal bytes")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--dtype", choices=("f32", "f16"), default="f32", help="storage of all tensors")

@@ -30,6 +30,7 @@ from sopro_np.ops.native import arena
 
 STREAM_MARKS = (1, 8, 16, 32)  # seconds of audio after which a stream's memory is looked at
 EVENTS = ("cycles", "instructions", "cache-references", "cache-misses")
+CHILD = "import json, sys; from sopro_np.bench import processes as p; p.{}(*json.loads(sys.argv[1]))"
 COLD = """
 import json, sys, sopro_np
 model, voice, text, threads, ops, options = json.loads(sys.argv[1])
@@ -74,7 +75,7 @@ def stream_memory(tts: Sopro, voice_file: Path, threads: int | None) -> dict[str
     """A new process that streams 32 s: its memory on the way, and what its arenas hold at the end."""
     frames = math.ceil(STREAM_MARKS[-1] * tts.mimi.config.frame_rate)
     arguments = [str(tts.path), str(voice_file), threads, tts.ops, forced_stream(tts, frames)]
-    code = "import json, sys; from sopro_np.bench import processes; processes.stream_child(*json.loads(sys.argv[1]))"
+    code = CHILD.format("stream_child")
     return json.loads(_spawn(code, arguments)[1])
 
 

@@ -96,7 +96,7 @@ def shape(call: Call) -> str:
         outputs = f["width"] * (2 if f["act"] == ACTS.index("glu") else 1)
         return f"{head}{outputs} x {inputs}" + (f" x {f['taps']} taps" if f["taps"] > 1 else "")
     if call.block == "attention":
-        return f"{head}{f['chunks'] // f['row_blocks']} heads of {f['d']}, {_up_to(f['keys'])} keys"
+        return f"{head}{f['pieces'] // f['row_blocks']} heads of {f['d']}, {_up_to(f['keys'])} keys"
     width = f.get("width", 2 * f.get("half", 0) * f.get("heads", 0))
     return f"{head}{width}" + (f" x {f['taps']} taps" if "taps" in f else "")
 

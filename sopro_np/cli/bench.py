@@ -6,11 +6,15 @@ import argparse
 import json
 import platform
 import sys
+from pathlib import Path
 
+from sopro_np.bench import several
 from sopro_np.bench.processes import count_events
 from sopro_np.bench.roofline import table
 from sopro_np.bench.run import bench
+from sopro_np.bench.stages import random_voice
 from sopro_np.cli.doctor import examine
+from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model
 
@@ -20,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     if args.frames < 8 or args.runs < 1:
         raise UsageError("--frames must be at least 8 and --runs at least 1")
     model = find_model(args.model)
+    if args.batch:
+        return _batches(args, model)
     result = bench(model, args.frames, args.runs, args.threads, args.ops)
     if args.perf:
         result["perf"], reason = count_events(model, args.frames, args.threads, result["ops"])
@@ -46,4 +52,17 @@ def run(args: argparse.Namespace) -> int:
             print(f"{key:16} {value:.4f}" if isinstance(value, float) else f"{key:16} {value}", file=sys.stderr)
         for line in lines:
             print(line, file=sys.stderr)
+    return 0
+
+
+def _batches(args: argparse.Namespace, model: Path) -> int:
+    """Several utterances at once, and nothing else."""
+    tts = open_model(model, args.threads, args.ops)
+    result = several.bench_batches(tts, random_voice(tts), args.frames, args.batch, args.runs)
+    result = {"model": model.name, "ops": tts.ops, "threads": tts.threads, **result}
+    if args.json:
+        json.dump(result, sys.stdout, indent=1)
+        print()
+    else:
+        print("\n".join(several.table(result)), file=sys.stderr)
     return 0

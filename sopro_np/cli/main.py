@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--frames", type=int, default=100, metavar="N", help="frames to generate (12.5 a second)")
     bench.add_argument("--runs", type=int, default=3, metavar="N")
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
+    bench.add_argument("--batch", type=_counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")
     bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
 
@@ -110,6 +111,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             text += f" ({option.default})"
         name = "--" + option.name.replace("_", "-")
         group.add_argument(name, type=kinds[letter], default=argparse.SUPPRESS, metavar=letter, help=text)
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(word) for word in text.split(",")]
+    if min(counts) < 1:
+        raise ValueError(text)
+    return counts
 
 
 def _frames(text: str) -> int | None:

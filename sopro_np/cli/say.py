@@ -48,9 +48,9 @@ def say(args: argparse.Namespace) -> int:
         where = "stdout" if args.out == "-" else args.out
         print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s, seed {speech.seed}", file=sys.stderr)
     if speech.finish_reason == "length":
+        most = given.get("max_frames", DEFAULTS.max_frames)
         print(
-            f"note: the text did not end within {given.get('max_frames', DEFAULTS.max_frames)} frames; it may be cut off "
-            "(split it, or raise --max-frames)",
+            f"note: the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
             file=sys.stderr,
         )
     if not speech.frames:

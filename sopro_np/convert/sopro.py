@@ -16,7 +16,7 @@ from sopro_np.convert.plan import Part, Planner, Producer
 from sopro_np.convert.sopro_cfg import TEXT_HEADS, read_cfg
 from sopro_np.convert.source import Source, open_source, sha256_of
 from sopro_np.errors import ConvertError
-from sopro_np.ops import reference as maths
+from sopro_np.ops import activations as maths
 
 STAGES = "BCDE"
 GENERATIONS = {"stages.B.pre.weight": "v1", "nar.pre.weight": "v1.5"}

@@ -132,7 +132,7 @@ def tanh(x):
 
 @inline
 def erf(x):
-    """x P(x^2) / Q(x^2) on |x| <= 3.92, the same rational function as in ops/reference.py."""
+    """x P(x^2) / Q(x^2) on |x| <= 3.92, the same rational function as in ops/activations.py."""
     y = larger(real(F(-3.92)), x)
     y = smaller(real(F(3.92)), y)
     u = mul(y, y)

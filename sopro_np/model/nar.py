@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -60,29 +61,37 @@ class Stage:
 
     codebooks: tuple[int, ...]
     known_weights: np.ndarray  # (n,) of the n codebooks filled before
-    mix: tuple[np.ndarray, np.ndarray]  # (1, D) each: gains of the conditioning and of the known codes
+    mix: np.ndarray  # (2,): conditioning, known codes
     gain: np.ndarray | None  # (D,) norm weight times stage gain; None: no norm before the trunk
     shift: np.ndarray | None  # (D,)
     trunk: Trunk
     heads: Linear  # (len(codebooks) * V, H): all heads of the stage, one below the other
-    offsets: np.ndarray  # (len(codebooks),) int64: id of code 0 of each head's codebook
 
     @staticmethod
     def read(w: Weights, config: SoproConfig, index: int, trunk: Trunk) -> Stage:
         codebooks = config.stages[index]
         known = 1 + sum(map(len, config.stages[:index]))
         adapted = w.has("gain")
-        gains = w.vector("mix", 2)
         return Stage(
             codebooks,
             w.vector("known_weights", known),
-            (np.full((1, config.width), gains[0]), np.full((1, config.width), gains[1])),
+            w.vector("mix", 2),
             w.vector("gain", config.width) if adapted else None,
             w.vector("shift", config.width) if adapted else None,
             trunk,
             Linear.read(w.scope("heads"), len(codebooks) * config.code_values, trunk.pre.weight.shape[0]),
-            np.array(codebooks, np.int64) * config.code_values,
         )
+
+    @cached_property
+    def gains(self) -> tuple[np.ndarray, np.ndarray]:
+        """`mix` for every channel, (1, D) each."""
+        one = np.ones((1, len(self.trunk.norm.weight)), np.float32)
+        return self.mix[0] * one, self.mix[1] * one
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Id of code 0 of every codebook of this stage, (len(codebooks),) int64."""
+        return np.array(self.codebooks, np.int64) * (self.heads.weight.shape[0] // len(self.codebooks))
 
     @property
     def known(self) -> int:
@@ -95,7 +104,7 @@ class Stage:
 
     def features(self, condition: np.ndarray, known: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
         """condition, known (T, D) -> what the heads look at (T, H). (A convolution of one tap is a gain.)"""
-        x = ops.depthwise_conv(condition, self.mix[0], residual=ops.depthwise_conv(known, self.mix[1]))
+        x = ops.depthwise_conv(condition, self.gains[0], residual=ops.depthwise_conv(known, self.gains[1]))
         if self.gain is not None:
             x = ops.rms_norm(x, self.gain, shift=self.shift)
         return self.trunk(x, tails, keep)

@@ -14,15 +14,16 @@ from contextvars import ContextVar
 from typing import Any
 
 from sopro_np.errors import OpsError
-from sopro_np.ops import native, reference, sampling
+from sopro_np.ops import activations, native, reference, sampling
 
 NAMES = (
     "pack", "linear", "conv", "depthwise_conv", "push_history", "write_rows", "embed", "embed_sum", "argmax_rows",
     "rms_norm", "layer_norm", "match_rms", "sigmoid", "gelu", "softmax", "attention", "rope", "nearest_row",
     "sample", "concat", "replay", "temporary_packing",
 )  # fmt: skip
+_PAGES = (reference, activations, sampling)  # where NumPy's are written down
 TABLES: dict[str, dict[str, Callable[..., Any]]] = {
-    "numpy": {name: getattr(sampling if name == "sample" else reference, name) for name in NAMES},
+    "numpy": {name: next(getattr(page, name) for page in _PAGES if hasattr(page, name)) for name in NAMES},
     "native": {name: getattr(native, name) for name in NAMES},
 }
 _default: str | None = None  # decided when it is first asked for

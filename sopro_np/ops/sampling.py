@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sopro_np.ops.reference import softmax
+from sopro_np.ops.activations import softmax
 
 
 def sample(

@@ -17,7 +17,7 @@ import numpy as np
 import sopro_np.ops as operations
 from sopro_np.convert.recipe import Recipe
 from sopro_np.engine import Sopro
-from sopro_np.ops import reference
+from sopro_np.ops import activations, reference
 from sopro_np.ops.quant import QTensor
 from tools.precision.requantise import Requantised
 
@@ -112,7 +112,7 @@ class Watch:
         if past is not None:
             x = np.concatenate([past, x])
         if pre == "elu":
-            x = reference.elu(x)
+            x = activations.elu(x)
         new = x if past is None else x[len(past) :]
         x, w, name = self._enter(x, w, new)
         bias = self._shifted(name, bias)

@@ -1,7 +1,8 @@
 """A byte-level BPE tokenizer with Llama 3's splitting rules and a vocabulary made without any training text.
 
 Merges are built level by level: frequent English letter pairs, short words, numbers, accented Latin letters,
-then syllables and pairs of syllables until the vocabulary has its size. Each merge joins two earlier entries
+then syllables and pairs of syllables until the vocabulary has its size (and, in the size `published`, as many words
+of other scripts). Each merge joins two earlier entries
 and gives a new one, as in a trained tokenizer, so ranks, ids and `ignore_merges` all matter.
 """
 
@@ -24,7 +25,11 @@ SPECIALS = [
     "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>",
     "<|python_tag|>",
 ]  # fmt: skip
-SIZES = {"tiny": (512, 16), "full": (128_256, 256)}  # entries, of which special; the pad token comes on top
+# Entries, of which special; the pad token comes on top. `published` has other scripts, too, as the real one does.
+SIZES = {"tiny": (512, 16), "full": (128_256, 256), "published": (128_256, 256)}
+# Letters of other scripts: Greek, Cyrillic, Hebrew, Arabic, Devanagari, Thai, kana, Han, Hangul.
+SCRIPTS = ((0x3B1, 0x3C9), (0x430, 0x44F), (0x5D0, 0x5EA), (0x627, 0x64A), (0x905, 0x939), (0xE01, 0xE2E),
+           (0x3041, 0x3096), (0x4E00, 0x5DFF), (0xAC00, 0xB3FF))  # fmt: skip
 
 PAIRS = "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de"
 WORDS = (
@@ -55,6 +60,31 @@ def _printable(byte: int) -> bool:
     return 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255
 
 
+def _foreign() -> Iterator[str]:
+    """Texts of other scripts, script after script in turn: letters, then pairs of letters."""
+
+    def of_one(first: int, last: int) -> Iterator[str]:
+        letters = [chr(c) for c in range(first, last + 1)]
+        yield from letters
+        for total in range(2 * len(letters)):
+            yield from (letters[i] + letters[total - i] for i in range(total + 1) if max(i, total - i) < len(letters))
+
+    turns = [of_one(*script) for script in SCRIPTS]
+    while turns:
+        for script in list(turns):
+            if (word := next(script, None)) is None:
+                turns.remove(script)
+            else:
+                yield word
+
+
+def _mixed() -> Iterator[str]:
+    """Half of the words from here, half from elsewhere."""
+    for own, other in zip(_words(), _foreign()):
+        yield own
+        yield other
+
+
 def _words() -> Iterator[str]:
     """Texts that deserve an entry of their own, the most useful first; endless."""
     parts = product(ONSETS.split(), NUCLEI.split(), ["", *CODAS.split()])
@@ -74,12 +104,15 @@ def _words() -> Iterator[str]:
                 yield " " + syllables[i] + syllables[total - i]
 
 
-def bpe(entries: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary of `entries` texts (symbols -> id), and the merges behind all but its 256 bytes, by rank."""
+def bpe(entries: int, scripts: bool = False) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary of `entries` texts (symbols -> id), and the merges behind all but its 256 bytes, by rank.
+
+    `scripts`: also of other scripts than Latin.
+    """
     symbol = [byte_symbol(b) for b in range(256)]
     vocabulary = {s: i for i, s in enumerate(byte_symbols())}
     merges: list[tuple[str, str]] = []
-    for word in _words():
+    for word in _mixed() if scripts else _words():
         text = "".join(symbol[b] for b in word.encode())
         for left, right in _joins(text, vocabulary):
             if len(vocabulary) == entries:
@@ -107,7 +140,7 @@ def _joins(text: str, vocabulary: dict[str, int]) -> Iterator[tuple[str, str]]:
 def tokenizer(size: str) -> dict[str, Any]:
     """Contents of tokenizer.json, in the layout of the `tokenizers` library (merges as "left right")."""
     total, special = SIZES[size]
-    vocabulary, merges = bpe(total - special)
+    vocabulary, merges = bpe(total - special, size == "published")
     reserved = (f"<|reserved_special_token_{n}|>" for n in count(3))
     names = (SPECIALS + [next(reserved) for _ in range(special - len(SPECIALS))]) + [PAD]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

@@ -78,8 +78,8 @@ class Varying(int):
         return Varying.of(int(self) * other, self.slot, self.most * other, self.factor * other, self.offset * other)
 
     __radd__, __rmul__ = __add__, __mul__
-    __sub__ = __rsub__ = __neg__ = __floordiv__ = __rfloordiv__ = __mod__ = __truediv__ = _refused  # type: ignore[assignment]
-    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused  # type: ignore[assignment]
+    __sub__ = __rsub__ = __neg__ = __floordiv__ = __rfloordiv__ = __mod__ = __truediv__ = _refused
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused
 
 
 def most_of(number: int) -> int:
@@ -178,7 +178,7 @@ class Graphs:
         """Of this thread."""
         if not hasattr(self._local, "graphs"):
             self._local.graphs = ThreadGraphs()
-        return self._local.graphs  # type: ignore[no-any-return]
+        return self._local.graphs
 
 
 _graphs: ContextVar[Graphs | None] = ContextVar("sopro_np_graphs", default=None)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +25,9 @@ class Kernel(NamedTuple):
     """How a kernel is called: its address, the layout of its block, and the order of its fields."""
 
     code: int
-    layout: Any
+    layout: Struct
     ordered: Callable[[dict[str, int]], tuple[int, ...]]
-    count: int
+    fields: int  # how many
 
 
 class Launcher(threading.local):
@@ -65,7 +66,7 @@ class Launcher(threading.local):
         """Put a call on the list, with its fields (ops/abi.py) by name."""
         known = self._kernels.get(kernel) or self._find(kernel)
         values = known.ordered(fields)
-        if len(fields) != known.count:
+        if len(fields) != known.fields:
             raise OpsError(f"{kernel}: {sorted(fields)} are not its fields")
         first = self.commands.add(known.code, known.layout, pieces, values)
         if self.note is not None:

@@ -224,7 +224,8 @@ def argmax_rows(logits: np.ndarray, ids: np.ndarray, first: int, offsets: np.nda
     width = logits.shape[1] // heads
     expect(
         logits.shape[1] == heads * width and width > 0 and len(ids) == rows and ids.dtype == np.int64
-        and first >= 0 and first + heads <= ids.shape[1] and ids.strides[1] == 8 and offsets.dtype == np.int64,
+        and first >= 0 and first + heads <= ids.shape[1] and (not rows or ids.strides[1] == 8)
+        and offsets.dtype == np.int64,
         "argmax_rows", logits, ids, offsets,
     )  # fmt: skip
     if rows:

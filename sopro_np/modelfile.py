@@ -1,0 +1,75 @@
+"""A model file -> the parts it holds: acoustic model, codec, tokenizer. Every tensor must belong to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sopro_np.config import MimiConfig, SoproConfig
+from sopro_np.errors import FormatError
+from sopro_np.mimi.codec import Mimi, build_mimi
+from sopro_np.model.build import Model, build_model
+from sopro_np.tensorfile import TensorFile
+from sopro_np.tokenizer import Tokenizer
+from sopro_np.weights import Weights
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file holds (None: it does not); fingerprints: part -> sha256 of the checkpoint it was made from."""
+
+    model: Model | None
+    mimi: Mimi | None
+    tokenizer: Tokenizer | None
+    fingerprints: dict[str, str]
+
+
+def read_parts(file: TensorFile, weights: Weights) -> Parts:
+    """FormatError, which names the file, if it is not one of ours, or damaged, or its parts do not fit together."""
+    try:
+        return _read(file, weights)
+    except FormatError as error:
+        message = str(error)
+        raise FormatError(message if str(file.path) in message else f"{file.path}: {message}") from None
+
+
+def _read(file: TensorFile, weights: Weights) -> Parts:
+    if file.metadata.get("format") != "sopro_np":
+        raise FormatError(
+            f"{file.path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
+        )
+    if (version := file.metadata.get("format_version")) != "1":
+        raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads 1")
+    architecture = file.json("architecture")
+    if not isinstance(architecture, dict) or set(architecture) - {"sopro", "mimi"}:
+        raise FormatError(f"{file.path}: the architecture in the metadata is not understood")
+    model = mimi = tokenizer = None
+    if "sopro" in architecture:
+        model = build_model(weights.scope("sopro"), SoproConfig.from_dict(architecture["sopro"]))
+    if "mimi" in architecture:
+        mimi = build_mimi(weights.scope("mimi"), MimiConfig.from_dict(architecture["mimi"]))
+    if names := [n for n in file.header if n.startswith("tokenizer.")]:
+        tokenizer = Tokenizer({n: file[n] for n in names})
+        weights.used.update(names)
+    weights.assert_all_used()
+    if model and tokenizer and tokenizer.vocab_size > model.text.vocabulary:
+        raise FormatError(
+            f"{file.path}: the tokenizer has {tokenizer.vocab_size} entries, "
+            f"the text encoder {model.text.vocabulary}: they do not belong together"
+        )
+    if model and mimi:
+        s, m = model.config, mimi.config
+        if s.codebooks > m.codebooks or s.code_values > m.code_values:
+            raise FormatError(f"{file.path}: the codec has fewer codes than the model writes")
+    return Parts(model, mimi, tokenizer, _fingerprints(file.json("sources"), architecture))
+
+
+def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:
+    """Part -> sha256 of the checkpoint it was made from: what ties a voice to its model."""
+    try:
+        prints = {part: sources[part]["sha256"] for part in architecture}
+    except (KeyError, TypeError):
+        prints = {"sources": None}
+    if not all(isinstance(digest, str) for digest in prints.values()):
+        raise FormatError("the metadata 'sources' must hold a sha256 for every part")
+    return prints
