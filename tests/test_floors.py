@@ -24,7 +24,7 @@ FLOORS = (
 )
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("speak", "bench")}
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
-LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub.py"}}
+LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub/client.py"}}
 NEUTRAL = ("ops", "layers.py", "model", "mimi", "session.py")  # they know no generation
 
 
