@@ -48,37 +48,34 @@ class Job:
         self.cancelled = True
 
     @property
-    def session(self) -> Session:
-        assert self._work is not None
-        return self._work[0]
-
-    @property
-    def speaking(self) -> bool:
-        """Are there more codes of codebook 0 to come?"""
-        return self._work is not None and self.session.finish_reason is None
+    def session(self) -> Session | None:
+        """The utterance, until it is done."""
+        doing = self._work  # another thread may remove the job at any moment
+        return None if doing is None else doing[0]
 
     @property
     def due(self) -> bool:
         """Is there NAR or codec work to do?"""
-        if self._work is None:
+        if (doing := self._work) is None:
             return False
-        session, audio = self._work
+        session, audio = doing
         return session.due or audio.due or session.finish_reason is not None
 
     def work(self) -> np.ndarray | None:
         """A bounded piece of NAR and codec work -> a chunk of audio, if one is ready. Sets `done` behind the last."""
-        session, audio = self._work or (None, None)
-        if session is None or audio is None or self.cancelled:
+        if (doing := self._work) is None or self.cancelled:
             return None
+        session, audio = doing
         try:
             if session.due:
-                rows = session.ready()
-                audio.push(rows)
+                audio.push(rows := session.ready())
                 self._codes.append(rows)
             audio.last = session.finish_reason is not None and not session.due
             wav = audio.pull() if audio.due else None
         except Exception as error:  # of this job alone: the others go on
             self.fail(error)
+            return None
+        if self._work is None:  # removed by another thread meanwhile
             return None
         if wav is not None:
             self._wavs.append(wav)
@@ -96,8 +93,9 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """It ends with this error."""
-        self.error = error
-        self.let_go()
+        if not self.done:
+            self.error = error
+            self.let_go()
 
     def let_go(self) -> None:
         """All memory of the work returns."""
@@ -146,7 +144,7 @@ class Batch:
             for job in [job for job in self._jobs if job.cancelled]:
                 self.remove(job)
             jobs = self._whose_turn()
-            self._advance([job for job in jobs if job.speaking])
+            self._advance(jobs)
             ready = self._work([job for job in jobs if job.due])
             for job in jobs:
                 if job.done:
@@ -175,52 +173,39 @@ class Batch:
     # ------------------------------------------------------------ codebook 0
 
     def _advance(self, jobs: Sequence[Job]) -> None:
-        """One step of every job, those whose state is exact together."""
-        together, rows = [], []
-        for job in jobs:
-            session = job.session
-            if len(jobs) > 1 and session.model.ar.exact(session.state):
-                try:
-                    rows.append(session.next_condition())
-                    together.append(job)
-                except Exception as error:
-                    job.fail(error)
-            else:
-                self._advance_alone(job)
+        """The next code of every job that still speaks; those whose state is exact take the step together."""
+        speaking = [(job, s) for job in jobs if (s := job.session) is not None and s.finish_reason is None]
+        together: list[tuple[Job, Session, np.ndarray]] = []
+        for job, session in speaking:
+            with _failing(job):
+                if len(speaking) > 1 and session.model.ar.exact(session.state):
+                    together.append((job, session, session.next_condition()))
+                else:
+                    session.advance()
         if len(together) == 1:
-            self._advance_alone(together[0])
+            [(job, session, _)] = together
+            with _failing(job):
+                session.advance()
         elif together:
-            self._advance_together(together, rows)
+            self._advance_together(together)
 
-    def _advance_alone(self, job: Job) -> None:
+    def _advance_together(self, rows: Sequence[tuple[Job, Session, np.ndarray]]) -> None:
+        sessions = [session for _, session, _ in rows]
+        conditions = np.stack([row for _, _, row in rows])
         try:
-            job.session.advance()
-        except Exception as error:
-            job.fail(error)
-
-    def _advance_together(self, jobs: Sequence[Job], rows: Sequence[np.ndarray]) -> None:
-        sessions = [job.session for job in jobs]
-        with self.runtime(one_row=True):
-            try:
+            with self.runtime(one_row=True):
                 states, utterances = [s.state for s in sessions], [s.utterance for s in sessions]
-                logits = sessions[0].model.ar.step_together(np.stack(rows), states, utterances)
-            except Exception:  # whose fault it was shows when each takes the step alone
-                for job in jobs:
-                    self._recover(job)
-                return
-            for job, row, own in zip(jobs, rows, logits, strict=True):
-                try:
-                    job.session.accept(row, own)
-                except Exception as error:
-                    job.fail(error)
-
-    def _recover(self, job: Job) -> None:
-        try:
-            job.session.rebuild()
-        except Exception as error:
-            job.fail(error)
-        else:
-            self._advance_alone(job)
+                logits = sessions[0].model.ar.step_together(conditions, states, utterances)
+        except Exception:  # whose fault it was shows when each takes the step alone
+            for job, session, _ in rows:
+                with _failing(job):
+                    session.rebuild()
+                    session.advance()
+            return
+        with self.runtime(one_row=True):
+            for (job, session, row), own in zip(rows, logits, strict=True):
+                with _failing(job):
+                    session.accept(row, own)
 
     # ------------------------------------------------------------ the rest
 
@@ -233,6 +218,15 @@ class Batch:
             job.turn = self._turns
         wavs = self.runtime.side_by_side([job.work for job in chosen])
         return [(job, wav) for job, wav in zip(chosen, wavs, strict=True) if wav is not None and not job.cancelled]
+
+
+@contextmanager
+def _failing(job: Job) -> Iterator[None]:
+    """What goes wrong inside is this job's end, and nobody else's."""
+    try:
+        yield
+    except Exception as error:
+        job.fail(error)
 
 
 class SpeechBatch:

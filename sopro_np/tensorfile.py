@@ -23,8 +23,11 @@ NUMPY_TYPES = {
 }  # fmt: skip
 
 
-def read_header(path: str | Path) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
-    """Header of a safetensors file -> (name -> {dtype, shape, data_offsets}, metadata, offset of the data)."""
+def read_header(path: str | Path, any_dtype: bool = False) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
+    """Header of a safetensors file -> (name -> {dtype, shape, data_offsets}, metadata, offset of the data).
+
+    `any_dtype`: also types that cannot be read here, as somebody else's file may hold beside what is wanted.
+    """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise FormatError(f"{path}: no such file")
@@ -38,7 +41,7 @@ def read_header(path: str | Path) -> tuple[dict[str, dict[str, Any]], dict[str, 
         raise FormatError(f"{path}: not a sound safetensors file ({error}); copy or download it again") from None
     metadata = header.pop("__metadata__", {})
     for name, entry in header.items():
-        if entry["dtype"] not in NUMPY_TYPES:
+        if not any_dtype and entry["dtype"] not in NUMPY_TYPES:
             raise FormatError(f"{path}: tensor {name} has the unsupported dtype {entry['dtype']}")
     return header, metadata, 8 + size
 

@@ -57,8 +57,8 @@ class Settings(NamedTuple):
     the version that this Python or `regex` happens to know.
     """
 
-    bos: int
-    eos: int
+    bos: int | None  # before and after the ids of a text; None: neither
+    eos: int | None
     unk: int | None  # stands for a byte that is not in the vocabulary; None: such bytes vanish
     fuse_unk: bool  # a run of unknown bytes is one unk
     ignore_merges: bool  # a word that is in the vocabulary is taken whole
@@ -169,7 +169,8 @@ class Tokenizer:
         try:
             self.settings = s = Settings(**json.loads(arrays["settings"].tobytes()))
             _check(s.unk is None or 0 <= s.unk < self.vocab_size, "unk is out of range")
-            _check(all(type(i) is int and 0 <= i < self.vocab_size for i in (s.bos, s.eos)), "bos or eos")
+            ends = [i for i in (s.bos, s.eos) if i is not None]
+            _check(len(ends) != 1 and all(type(i) is int and 0 <= i < self.vocab_size for i in ends), "bos or eos")
             texts = [arrays["added_bytes"][a:b].tobytes().decode() for a, b in pairwise(bounds)]
             self._split = [regex.compile(pattern, regex.V0) for pattern in s.split]
             self._split_bytes = [regex.compile(pattern, regex.V0) for pattern in s.split_bytes]
@@ -177,7 +178,7 @@ class Tokenizer:
             normalize("A", s.normalizer, self._inert, s.lower)
         except (ValueError, TypeError, AttributeError, OverflowError, regex.error, re.error) as error:
             raise FormatError(f"damaged tokenizer: settings or added tokens: {error}") from error
-        self.bos, self.eos = s.bos, s.eos
+        self.bos, self.eos, self._first, self._last = s.bos, s.eos, ends[:1], ends[1:]
         added = list(zip(texts, added_ids, flags, strict=True))
         self._added, self._added_normalized = (
             _AddedTokens([token for token in added if token[2] & NORMALIZED == kind], self._unassigned)
@@ -192,12 +193,12 @@ class Tokenizer:
         self._cached_word = lru_cache(CACHED_WORDS)(self._word)
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """-> [bos] + ids + [eos], int32 (S,). A lone surrogate is not text: UsageError, no silent change."""
+        """-> [bos] + ids + [eos], int32 (S,), S > 0. UsageError: a lone surrogate (not text), or no id at all."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"character {error.start} of the text is a lone surrogate, not text") from None
-        ids = [self.bos]
+        ids = list(self._first)
         try:
             for part, token in self._tokens_and_pieces(text):
                 if token is not None:
@@ -207,7 +208,9 @@ class Tokenizer:
                     ids += self._cached_word(word) if len(word) <= CACHED_BYTES else self._word(word)
         except IndexError:
             raise FormatError("damaged tokenizer: an entry points outside its table") from None
-        return np.array([*ids, self.eos], np.int32)
+        if not (ids := ids + self._last):
+            raise UsageError("the text has no character that this model's tokenizer knows")
+        return np.array(ids, np.int32)
 
     def _tokens_and_pieces(self, text: str) -> Iterator[tuple[str, int | None]]:
         """Cut added tokens out of a text and normalize the rest: (piece, None) or (token, id)."""

@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on 127.0.0.1, with faults that can be switched on.
 
 It answers what huggingface_hub asks for a model: HEAD and GET of /{repo}/resolve/{revision}/{file} (a large file
-redirects to a "CDN" that knows Range, a small one to /api/resolve-cache, as the real Hub does),
+redirects to a "CDN", a small one to /api/resolve-cache, as the real Hub does; both know Range),
 /api/models/{repo}/revision/{revision} and /api/models/{repo}/commits/{revision}.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+PIECE = re.compile(r"bytes=(\d+)-(\d+)")
 LARGE = 100_000  # bytes; from here on a file is "LFS": known by its sha256
 
 
@@ -31,7 +32,10 @@ class Commit:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose "METHOD /path" matches, `times` times."""
+    """What goes wrong with requests whose "METHOD /path" matches, `times` times.
+
+    Of a request for a piece of a file (a checkpoint's header) it is "METHOD /path bytes=first-last".
+    """
 
     kind: str | int  # an HTTP status, or a name that `_Handler` knows
     where: str
@@ -111,8 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = self.path.split("?")[0]
-        self.hub.log.append((self.command, path, self.headers.get("Range")))
-        line = f"{self.command} {path}"
+        asked = self.headers.get("Range")
+        self.hub.log.append((self.command, path, asked))
+        line = f"{self.command} {path}" + (f" {asked}" if PIECE.fullmatch(asked or "") else "")
         fault = next((f for f in self.hub.faults if f.times and re.search(f.where, line)), None)
         if fault:
             fault.times -= 1
@@ -184,12 +189,16 @@ class _Handler(BaseHTTPRequestHandler):
         content = commit.files[name]
         etag = "0" * 40 if kind == "wrong etag" else digest(content)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit.id}
+        if self._piece(content):
+            return
         self._send(200, headers, _flip(content) if kind == "flip" else content)
 
     def _large(self, kind: str | int, repo: str, revision: str, name: str) -> None:
         if not (commit := self._find(repo, revision)):
             return None
         content = commit.files[name]
+        if kind not in ("cut", "stall") and self._piece(_flip(content) if kind == "flip" else content):
+            return None
         first = int(m[1]) if (m := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))) else 0
         body = (_flip(content) if kind == "flip" else content)[first:]
         half = len(content) // 2 - first if len(content) // 2 > first else 0
@@ -206,6 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, {**headers, "Content-Length": str(len(body))}, body[:half])
         self.close_connection = True
         return self._hang() if kind == "stall" else None
+
+    def _piece(self, content: bytes) -> bool:
+        """Answer a request for some bytes of a file; False: it was for all, or for all from a byte on."""
+        if not (m := PIECE.fullmatch(self.headers.get("Range", ""))):
+            return False
+        first, last = int(m[1]), min(int(m[2]), len(content) - 1)
+        self._send(206, {"Content-Range": f"bytes {first}-{last}/{len(content)}"}, content[first : last + 1])
+        return True
 
     def _hang(self) -> None:
         self.hub.stalled.set()

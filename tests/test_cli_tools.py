@@ -41,7 +41,7 @@ def test_info(voice: Path, capsys: Capture) -> None:
     tensors, metadata, _ = tiny.header(path)
     assert facts["kind"] == "model"
     assert facts["bytes"] == path.stat().st_size
-    for key in ("architecture", "sources", "licenses", "recipe", "dropped"):
+    for key in ("architecture", "sources", "licenses", "recipe", "dropped", "passed_over", "filled"):
         assert facts[key] == json.loads(metadata[key])
     data = sum(b - a for a, b in (e["data_offsets"] for e in tensors.values()))
     assert sum(part["total"] for part in facts["parts"].values()) == data
@@ -65,6 +65,32 @@ def test_info(voice: Path, capsys: Capture) -> None:
     assert facts["kind"] == "voice"
     assert main(["info", str(voice)]) == 0
     assert str(facts["sopro_sha256"]) in capsys.readouterr().out
+
+
+def test_info_of_what_was_passed_over(tmp_path: Path, capsys: Capture) -> None:
+    """Files of earlier converters do not say; one that says nonsense is damaged. What is said is shown."""
+    tensors, metadata, data = tiny.header(tiny.model_file(ARCH))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(
+        tiny.pack(tensors, {k: v for k, v in metadata.items() if k not in ("passed_over", "filled")}, data)
+    )
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["passed_over"], facts["filled"]) == ({}, [])
+    said = {
+        "passed_over": '{"sopro": {"config": ["lr"]}, "mimi": {"tensors": ["ema"]}}',
+        "filled": '["ref_cb_weights"]',
+    }
+    path.write_bytes(tiny.pack(tensors, {**metadata, **said}, data))
+    assert main(["info", str(path)]) == 0
+    out = capsys.readouterr().out
+    for line in ("sopro, config: lr", "mimi, tensors: ema", "initial values: ref_cb_weights"):
+        assert line in out
+    for key in said:
+        for nonsense in ("", "{", "3", "null", '"x"', '{"sopro": 1}', '{"sopro": {"config": 1}}', '[["x"]'):
+            path.write_bytes(tiny.pack(tensors, {**metadata, key: nonsense}, data))
+            assert main(["info", str(path)]) == 1
+            assert key in capsys.readouterr().err
 
 
 def test_doctor(capsys: Capture) -> None:

@@ -51,10 +51,14 @@ def test_bad_mimi_config(key: str, value: object, tmp_path: Path) -> None:
 
 @each_source
 def test_unknown_config_keys(arch: str, part: str, tmp_path: Path) -> None:
+    """Passed over with a warning; with strict an error, unless they were allowed. Kept verbatim in the file."""
     source = tiny.source(arch, part).cfg(new_feature=1)
-    refused(source, part, tmp_path, "new_feature", "--allow-unknown-config")
-    _, metadata, _ = tiny.header(run(source, part, tmp_path, allow_unknown_config=True))
+    with pytest.warns(UserWarning, match=r"1 config key unknown to the model: new_feature; .*--strict refuses"):
+        _, metadata, _ = tiny.header(run(source, part, tmp_path / "a"))
     assert json.loads(metadata["cfg" if part == "sopro" else "mimi_config"])["new_feature"] == 1, "kept"
+    refused(source, part, tmp_path / "b", "new_feature", "--allow-unknown-config", strict=True)
+    with pytest.warns(UserWarning, match="new_feature"):
+        run(source, part, tmp_path / "c", strict=True, allow_unknown_config=True)
 
 
 def test_a_missing_config(tmp_path: Path) -> None:

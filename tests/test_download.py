@@ -1,7 +1,7 @@
 """`download` against a stand-in of the Hub: what arrives, what is remembered, and twenty ways to fail.
 
-The real huggingface_hub runs in processes of its own, because it reads its settings at import. Tests that need
-no special settings share one: no failure may spoil what comes after it.
+The real huggingface_hub runs in processes of its own. Tests that need no special settings share one: no failure may
+spoil what comes after it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,9 @@ from typing import Any
 
 import pytest
 from hub_standin import Hub, digest, git_sha1
+from hub_worker import Worker, repository
 
+from sopro_np.cli.main import main
 from sopro_np.engine import open_model
 from sopro_np.errors import DownloadError, UsageError
 from sopro_np.files import cache_dir
@@ -33,109 +33,19 @@ from sopro_np.tensorfile import TensorFile
 pytest.importorskip("huggingface_hub")
 # Later versions (seen: 2.4) start a broken transfer anew, and do not repeat a body that was refused with 5xx.
 RESUMES = version("huggingface_hub").startswith("0.")
-ROOT = Path(__file__).parents[1]
 SOPRO_FILES = ("model.safetensors", "tokenizer.json", "tokenizer_config.json")
-
-# One request a line on stdin: the arguments of `download`, and a limit for the size of any written file. The
-# library's own pauses between attempts are skipped; its blocks of 10 MB are made to fit our small files.
-DRIVER = """
-import json, resource, sys, time
-import huggingface_hub.constants
-from sopro_np.errors import SoproError
-from sopro_np.hub import download
-time.sleep = lambda seconds: None
-huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
-for line in sys.stdin:
-    limit, arguments = json.loads(line)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    said = []
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit or soft, hard))
-    try:
-        answer = {"path": str(download(**arguments, progress=said.append))}
-    except SoproError as error:
-        answer = {"error": type(error).__name__, "message": str(error)}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    print(json.dumps({"path": None, "error": None, "message": "", "said": said, **answer}), flush=True)
-"""
-
-
-class Worker:
-    """A process that downloads on request."""
-
-    def __init__(self, folder: Path, endpoint: str, driver: str = DRIVER, **environment: str) -> None:
-        self.cache, self.hf_home = folder / "cache", folder / "hf"
-        given = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS"))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=(folder / "stderr").open("a"), cwd=ROOT,
-            env={
-                **given, "HF_ENDPOINT": endpoint, "HF_HOME": str(self.hf_home), "SOPRO_NP_CACHE": str(self.cache),
-                "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "NO_PROXY": "127.0.0.1", **environment,
-            },
-        )  # fmt: skip
-
-    def ask(self, generation: str = "v1.5", limit: int = 0, **arguments: Any) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps([limit, {"generation": generation, **arguments}]) + "\n")
-        self._process.stdin.flush()
-
-    def download(self, generation: str = "v1.5", limit: int = 0, **arguments: Any) -> dict[str, Any]:
-        """{path, error, message, said}; a traceback instead fails the test."""
-        self.ask(generation, limit, **arguments)
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        assert line, (self.hf_home.parent / "stderr").read_text()
-        return json.loads(line)  # type: ignore[no-any-return]
-
-    def good(self, generation: str = "v1.5", **arguments: Any) -> Path:
-        answer = self.download(generation, **arguments)
-        assert answer["error"] is None, answer
-        return Path(answer["path"])
-
-    def bad(self, pattern: str, generation: str = "v1.5", **arguments: Any) -> None:
-        """Refused in one line that matches; nothing of it is left in our cache, no wrong blob in the other."""
-        before = self.contents()
-        answer = self.download(generation, **arguments)
-        assert answer["error"] in ("DownloadError", "ConvertError"), answer
-        assert re.search(pattern, answer["message"]), answer["message"]
-        assert "\n" not in answer["message"], answer["message"]
-        assert self.contents() == before
-        for blob in self.hf_home.glob("hub/models--*/blobs/*"):
-            assert blob.suffix == ".incomplete" or digest(blob.read_bytes()) == blob.name
-
-    def contents(self) -> dict[str, str]:
-        """All of our cache."""
-        files = self.cache.glob("*") if self.cache.exists() else ()
-        return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-
-    def output(self) -> str:
-        """All that a process of its own driver prints."""
-        return self._process.communicate()[0]
-
-    def dead(self) -> bool:
-        return self._process.poll() is not None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
 
 Start = Callable[..., Worker]
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+def checkpoints() -> dict[str, dict[str, bytes]]:
     """Files of the repositories: `v1`, `v1.5`, `other` (v1.5 with other weights) and `mimi`."""
-    files: dict[str, dict[str, bytes]] = {}
-    for name, arch, seed in (("v1", "v1", 1), ("v1.5", "v1.5", 1), ("other", "v1.5", 2)):
-        folder = tmp_path_factory.mktemp("checkpoints") / name
-        command = [sys.executable, ROOT / "tools" / "make_random_checkpoint.py", "--arch", arch]
-        subprocess.run([*command, "--size", "tiny", "--seed", str(seed), "-o", folder], check=True, capture_output=True)
-        parts = [p for part in ("sopro", "tokenizer") for p in (folder / part).iterdir()]
-        files[name] = {p.name: p.read_bytes() for p in parts}
-        files.setdefault("mimi", {p.name: p.read_bytes() for p in (folder / "mimi").iterdir()})
-    return files
+    made = {
+        name: repository(arch, seed)
+        for name, arch, seed in (("v1", "v1", 1), ("v1.5", "v1.5", 1), ("other", "v1.5", 2))
+    }
+    return {**made, "mimi": repository("v1", parts=("mimi",))}
 
 
 @pytest.fixture(scope="module")
@@ -289,18 +199,18 @@ def test_revisions(hub: Hub, worker: Worker) -> None:
     assert not [line for line in hub.log if f"{MIMI}/resolve" in line[1]], "the codec was fetched in vain"
     assert sources(worker.good("v1", revision=ids[1]))["sopro"]["revision"] == ids[1]
     del hub.repos[SOPRO][:2]
-    worker.bad("before 2026-02-04.*--revision", "v1")
+    worker.bad(r"no commit before 2026-02-04, nor after it, .* v1 \(1 looked at\).*--revision", "v1")
 
 
 def test_changed_source(hub: Hub, worker: Worker, checkpoints: dict[str, dict[str, bytes]]) -> None:
-    """Refused with both commits, before it is fetched; taken when accepted."""
+    """Refused with both commits, before more of it than the header is fetched; taken when accepted."""
     path = worker.good()
     old = hub.repos[SOPRO][-1].id
     new = hub.commit(SOPRO, "2026-03-01T10:00:00.000Z", checkpoints["other"])
     hub.log.clear()
     worker.bad(f"model.safetensors is not .*{old}, now {new}.*--accept-changes.*--revision {old}")
     worker.bad("--accept-changes", recipe="fp16")
-    assert not [line for line in hub.log if "/cdn/" in line[1]]
+    assert {line[2] for line in hub.log if "/cdn/" in line[1]} == {"bytes=0-100000"}
     assert worker.good(revision=old) == path
     worker.good(accept_changes=True)
     assert sources(path)["sopro"]["revision"] == new
@@ -317,7 +227,8 @@ def test_changed_source(hub: Hub, worker: Worker, checkpoints: dict[str, dict[st
 
 # ---------------------------------------------------------------- what goes wrong
 
-MODEL = rf"GET /cdn/{SOPRO}/.*/model"
+MODEL = rf"GET /cdn/{SOPRO}/.*/model.safetensors$"
+HEADER = rf"GET /cdn/{SOPRO}/.*/model.safetensors bytes="
 HEAD = rf"HEAD /{SOPRO}/resolve/"
 FAULTS = {
     "cut body": ("cut", MODEL, "", "try again"),
@@ -345,6 +256,11 @@ FAULTS = {
     "captive portal, files": ("not a hub", "resolve", "", "not that of a Hub"),
     "silence": ("silent", "api/models", "", "in time.*HF_HUB_DOWNLOAD_TIMEOUT"),
     "silence, body": ("stall", MODEL, "", "cannot be reached|in time"),
+    "silence, header": ("silent", HEADER, "", "model.safetensors at commit.*in time.*HF_HUB_DOWNLOAD_TIMEOUT"),
+    "ill, header": (502, HEADER, "", "HTTP 502.*later"),
+    "circle, header": ("circle", HEADER, "", "circles"),
+    "cut header": ("cut", HEADER, "", "try again"),
+    "captive portal, header": ("not a hub", HEADER, "", "not that of a Hub.*HF_ENDPOINT"),
 }
 
 
@@ -364,9 +280,9 @@ def test_silent_list_of_commits(hub: Hub, worker: Worker) -> None:
     worker.good("v1")
 
 
-@pytest.mark.parametrize("where", [HEAD, MODEL] if RESUMES else [HEAD])
+@pytest.mark.parametrize("where", [HEAD, HEADER, MODEL] if RESUMES else [HEAD, HEADER])
 def test_ill_once(hub: Hub, worker: Worker, where: str) -> None:
-    """The library tries again by itself."""
+    """The library tries again by itself; where it does not, we do."""
     with hub.fault(503, where, times=1) as fault:
         worker.good()
         assert fault.times == 0
@@ -386,7 +302,7 @@ def test_killed_and_resumed(hub: Hub, start: Start) -> None:
     hub.log.clear()
     open_model(start().good())
     asked = [line[2] for line in hub.log if "/cdn/" in line[1] and SOPRO in line[1]]
-    assert asked == [f"bytes={had}-" if RESUMES else None]
+    assert asked == ["bytes=0-100000", f"bytes={had}-" if RESUMES else None], "the header, then the rest"
 
 
 @pytest.mark.skipif(not RESUMES, reason="this huggingface_hub does not use partial files of earlier processes")
@@ -476,6 +392,28 @@ def test_requests_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(DownloadError, match=r"pip install 'sopro_np\[hub\]'"):
         download("v1", cache=tmp_path)
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what was given reaches the conversion; the path goes to stdout, the rest to stderr."""
+    asked: dict[str, Any] = {}
+
+    def fake(generation: str, progress: Callable[[str], None], **arguments: Any) -> Path:
+        progress("warning: something was passed over")
+        asked.clear()
+        asked.update(arguments, generation=generation)
+        return Path("/models/x")
+
+    monkeypatch.setattr("sopro_np.cli.download.download", fake)
+    plain = {"recipe": "int8", "revision": None, "mimi_revision": None, "accept_changes": False}
+    assert main(["download", "v1"]) == 0
+    assert asked == {**plain, "generation": "v1"}
+    assert main(["download", "v1.5", "--strict", "--drop", "ema.*", "--allow-unknown-config", "--bos", "0"]) == 0
+    options = {"strict": True, "drop": ["ema.*"], "allow_unknown_config": True, "bos": 0}
+    assert asked == {**plain, **options, "generation": "v1.5"}
+    out, err = capsys.readouterr()
+    assert out == "/models/x\n" * 2
+    assert "warning: something" in err
 
 
 def test_git_hash() -> None:

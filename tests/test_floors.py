@@ -37,7 +37,7 @@ kernels.pack kernels.attention kernels.sampling kernels.gemm kernels.run kernels
 """
 ORDER = INSIDE.split()
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
-LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub.py"}}
+LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub/client.py"}}
 NEUTRAL = ("ops", "layers.py", "model", "mimi", "session.py")  # they know no generation
 
 

@@ -129,7 +129,7 @@ def test_without_a_writable_home(cache: Path, made: list[str], caplog, monkeypat
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert jit.stored("portable") == (CODE, None)
-    assert "Could not determine home" in caplog.text
+    assert "there is no home directory" in caplog.text
 
 
 def test_first_starts_at_the_same_time(cache: Path, made: list[str], caplog, monkeypatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sopro_np.convert.tokenizer import byte_characters, compile_tokenizer
+from sopro_np.convert.tokenizer import byte_characters, compile_tokenizer, read_tokenizer
 from sopro_np.errors import FormatError, TokenizerError, UsageError
 from sopro_np.tokenizer import DTYPES, PREFIX, Tokenizer
 
@@ -345,6 +345,33 @@ def test_tokens_that_only_the_config_names(tmp_path: Path) -> None:
         assert ours.encode(text)[1:-1].tolist() == theirs(text, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize("class_", ["PreTrainedTokenizerFast", "GPT2Tokenizer", None])
+def test_where_the_ends_are_named(tmp_path: Path, class_: str | None, decoder: bool) -> None:
+    """tokenizer_config.json, special_tokens_map.json (which wins without added_tokens_decoder), or neither."""
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(demo()))
+    names = {"bos_token": "<bos>", "eos_token": {"content": "<eos>", "lstrip": False}}
+    others = {"bos_token": "<unk>", "eos_token": "<unk>"}
+    for config, special, expected in (
+        (names, {}, (1, 2)), ({}, names, (1, 2)), (names, others, (1, 2) if decoder else (3, 3)),
+        ({}, {"bos_token": "<bos>"}, None), ({}, {}, None),
+    ):  # fmt: skip
+        stated = {**config, **({"tokenizer_class": class_} if class_ else {})}
+        stated |= {"added_tokens_decoder": {"1": added(1, "<bos>", special=True)}} if decoder else {}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+        (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+        if expected is None and class_ != "PreTrainedTokenizerFast":
+            with pytest.raises(TokenizerError, match=r"no (bos|eos)_token.*--bos ID --eos ID"):
+                compile_tokenizer(tmp_path)
+            continue
+        arrays, passed_over = read_tokenizer(tmp_path)
+        assert (Tokenizer(arrays).bos, Tokenizer(arrays).eos) == (expected or (None, None))
+        assert passed_over["missing"] == ([] if expected else ["bos_token", "eos_token"])
+        with pytest.raises(TokenizerError, match="--eos 99"):
+            compile_tokenizer(tmp_path, bos=1, eos=99)
+
+
 def test_ends_must_be_known(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text(json.dumps(demo()))
@@ -408,6 +435,27 @@ def test_refused_by_name(tmp_path: Path, change: dict[str, Any], name: str) -> N
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
     with pytest.raises(TokenizerError, match=name):
         compile_tokenizer(tmp_path / "tokenizer.json", bos=1, eos=2)
+
+
+def test_unknown_settings_that_are_off(tmp_path: Path) -> None:
+    """What a later release adds and does not use is named and changes no id; what it uses is refused."""
+    file, spec = tmp_path / "tokenizer.json", demo()
+    file.write_text(json.dumps(spec))
+    plain, nothing = read_tokenizer(file, bos=1, eos=2)
+    assert nothing == {"settings": [], "missing": []}
+    for where, record in (("tokenizer.json", spec), ("model", spec["model"]), ("<bos>", spec["added_tokens"][1])):
+        for value in (None, False, 1):
+            record["later"] = value
+            file.write_text(json.dumps(spec))
+            if value:
+                with pytest.raises(TokenizerError, match=f"unknown settings .*{where}.*later"):
+                    read_tokenizer(file, bos=1, eos=2)
+                continue
+            arrays, passed_over = read_tokenizer(file, bos=1, eos=2)
+            assert len(passed_over["settings"]) == 1
+            assert where in passed_over["settings"][0]
+            assert all(np.array_equal(arrays[name], plain[name]) for name in plain)
+        del record["later"]
 
 
 def test_config_that_contradicts_is_refused(tmp_path: Path) -> None:

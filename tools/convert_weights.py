@@ -31,10 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
     parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
-    parser.add_argument("--allow-unknown-config", action="store_true")
+    parser.add_argument("--allow-unknown-config", action="store_true", help="take them with --strict, too")
+    parser.add_argument("--strict", action="store_true", help="refuse what upstream's own loaders pass over")
     args = parser.parse_args(argv)
     if args.json is not None and args.json.resolve() == args.output.resolve():
         parser.error("--json and --output name the same file")
+    passed_over: list[str] = []
     try:
         report = convert(
             args.output,
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             eos=args.eos,
             drop=tuple(args.drop),
             allow_unknown_config=args.allow_unknown_config,
+            strict=args.strict,
+            tell=passed_over.append,
         )
         if args.json is not None:
             args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
@@ -55,12 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error.filename or args.output}: {error.strerror}", file=sys.stderr)
         return 1
-    print_report(report)
+    print_report(report, passed_over)
     return 0
 
 
-def print_report(report: Report) -> None:
-    """A line per matrix, then the totals."""
+def print_report(report: Report, passed_over: list[str]) -> None:
+    """A line per matrix, then what was left out or passed over, and the totals."""
     print(f"{'tensor':52} {'scheme':6} {'shape':>16} {'max error':>10} {'SNR dB':>7}", file=sys.stderr)
     for t in report.tensors:
         snr = "exact" if t.snr_db is None else f"{t.snr_db:.1f}"
@@ -68,6 +72,8 @@ def print_report(report: Report) -> None:
         print(f"{t.name:52} {t.scheme:6} {shape:>16} {t.max_error:10.2e} {snr:>7}", file=sys.stderr)
     for name in report.dropped:
         print(f"dropped on request: {name}", file=sys.stderr)
+    for line in passed_over:
+        print(f"warning: {line}", file=sys.stderr)
     before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
     print(f"{report.path}: {before:.1f} MB -> {after:.1f} MB, recipe {report.recipe}", file=sys.stderr)
 

@@ -18,7 +18,7 @@ from sopro_np.ops.native.commands import stopwatch
 from sopro_np.voice import Voice
 
 STREAM: dict[str, Any] = {"chunk_frames": 4, "lookahead": 0}
-BEFORE = 8  # frames that the others have said when the last one joins
+BEFORE = 8  # steps that the others have taken when the last one joins
 
 
 def spoken(tts: Sopro, voice: Voice, count: int, together: int, **options: Any) -> float:
@@ -36,8 +36,9 @@ def spoken(tts: Sopro, voice: Voice, count: int, together: int, **options: Any) 
 def first_audio_of_the_last(tts: Sopro, voice: Voice, count: int, **options: Any) -> float:
     """Seconds from the moment when one more joins `count` - 1 streams to its first chunk."""
     batch = tts.batch(count)
-    others = [batch.add(TEXT, voice, **{**options, "seed": i}) for i in range(count - 1)]
-    while any(len(job.session.state.codes) < BEFORE + len(job.session.model.ar.history) for job in others):
+    for i in range(count - 1):
+        batch.add(TEXT, voice, **{**options, "seed": i})
+    for _ in range(BEFORE):
         batch.step()
     start = time.perf_counter()
     last = batch.add(TEXT, voice, **options)

@@ -11,11 +11,9 @@ from sopro_np.hub import download
 def run(args: argparse.Namespace) -> int:
     """Fetch, convert, print where the model is."""
     # Only what was given: any of these asks for a new conversion.
-    conversion = {
-        name: getattr(args, name)
-        for name in ("drop", "allow_unknown_config", "bos", "eos")
-        if getattr(args, name) not in (None, [], False)
-    }
+    names = ("drop", "allow_unknown_config", "strict", "bos", "eos")
+    given = {name: getattr(args, name) for name in names}
+    conversion = {name: value for name, value in given.items() if value not in (None, []) and value is not False}
     path = download(
         args.generation,
         recipe=args.recipe,

@@ -70,6 +70,8 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
         "sources": _records(file, "sources"),
         "licenses": _json(file, "licenses", dict),
         "dropped": _json(file, "dropped", list),
+        "passed_over": _passed_over(file),
+        "filled": _json(file, "filled", list) if "filled" in file.metadata else [],  # not yet in files of 0.1
     }
 
 
@@ -97,6 +99,14 @@ def _records(file: TensorFile, key: str) -> Any:
     if not all(isinstance(record, dict) for record in records.values()):
         raise FormatError(f"{file.path}: metadata {key!r} is not what it should be: {records!r:.80}")
     return records
+
+
+def _passed_over(file: TensorFile) -> Any:
+    """Part -> kind -> names of what upstream's loader ignores in the source; earlier files do not say."""
+    parts = _records(file, "passed_over") if "passed_over" in file.metadata else {}
+    if not all(isinstance(names, list) for kinds in parts.values() for names in kinds.values()):
+        raise FormatError(f"{file.path}: metadata 'passed_over' is not what it should be: {parts!r:.80}")
+    return parts
 
 
 def _has(file: TensorFile, part: str) -> bool:
@@ -150,4 +160,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines.append("licences: " + ", ".join(f"{k} {v}" for k, v in facts["licenses"].items()))
     if facts["dropped"]:
         lines.append("dropped: " + ", ".join(map(str, facts["dropped"])))
+    for part, kinds in facts["passed_over"].items():
+        for kind, names in kinds.items():
+            lines.append(f"passed over in {part}, {kind}: {', '.join(map(str, names))}")
+    if facts["filled"]:
+        lines.append("filled with upstream's initial values: " + ", ".join(map(str, facts["filled"])))
     return lines

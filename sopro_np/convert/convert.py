@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from sopro_np.convert.mimi import plan_mimi
+from sopro_np.convert.passed_over import Tell, recorded, tell_or_refuse
 from sopro_np.convert.plan import Part
 from sopro_np.convert.recipe import Recipe
 from sopro_np.convert.sopro import plan_sopro
-from sopro_np.convert.source import sha256_of
-from sopro_np.convert.tokenizer import compile_tokenizer
+from sopro_np.convert.source import sha256_of, weight_files
+from sopro_np.convert.special_tokens import TOKENIZER_FILES
+from sopro_np.convert.tokenizer import read_tokenizer
 from sopro_np.convert.writer import TensorReport, write_file
 from sopro_np.errors import ConvertError
 from sopro_np.version import __version__
@@ -36,12 +38,15 @@ class Report:
     bytes_after: int
     tensors: list[TensorReport]
     dropped: list[str]
+    passed_over: dict[str, dict[str, list[str]]]
+    filled: list[str]
     sources: dict[str, dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "output": str(self.path), "recipe": self.recipe, "bytes_before": self.bytes_before,
-            "bytes_after": self.bytes_after, "dropped": self.dropped, "sources": self.sources,
+            "bytes_after": self.bytes_after, "dropped": self.dropped, "passed_over": self.passed_over,
+            "filled": self.filled, "sources": self.sources,
             "tensors": [t.as_dict() for t in self.tensors],
         }  # fmt: skip
 
@@ -57,20 +62,24 @@ def convert(
     eos: int | None = None,
     drop: tuple[str, ...] = (),
     allow_unknown_config: bool = False,
+    strict: bool = False,
     origin: dict[str, dict[str, Any]] | None = None,
+    tell: Tell | None = None,
 ) -> Report:
     """Convert any subset of the three parts into one file.
 
-    `origin` adds what a downloader or a trainer knows (repository, revision, license) to the sources recorded in the
-    file, part by part.
+    What upstream's loaders pass over in a source (unknown config keys, unknown tensors, a missing tensor whose initial
+    value is a constant) is told in one line each by `tell` (default: `warnings`), and recorded in the file and the
+    report; `strict` makes it an error, but for config keys with `allow_unknown_config`. `origin` adds what a
+    downloader or a trainer knows (repository, revision, license) to the sources recorded in the file, part by part.
     """
     if any(p is not None and _same(p, output) for p in (sopro, mimi, tokenizer)):
         raise ConvertError(f"{output}: is a source of this conversion; name another output")
     parts: list[Part] = []
     if sopro is not None:
-        parts.append(plan_sopro(sopro, drop, allow_unknown_config))
+        parts.append(plan_sopro(sopro, drop))
     if mimi is not None:
-        parts.append(plan_mimi(mimi, drop, allow_unknown_config))
+        parts.append(plan_mimi(mimi, drop))
     if tokenizer is not None:
         parts.append(_plan_tokenizer(tokenizer, bos, eos))
     if not parts:
@@ -82,24 +91,29 @@ def convert(
         if not any(fnmatch.fnmatchcase(name, pattern) for name in dropped):
             raise ConvertError(f"--drop {pattern}: matches no tensor that could be left out")
     _check_together(parts)
+    tell_or_refuse(parts, strict, allow_unknown_config, tell)
     sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
     for name, known in (origin or {}).items():
         sources.setdefault(name, {}).update(known)
-    before = sum(_size(p) for p in (sopro, mimi, tokenizer) if p is not None)
+    before = sum(os.path.getsize(file) for part in parts for file in part.files)
     asked = {"bos": bos, "eos": eos, "drop": list(drop), "allow_unknown_config": allow_unknown_config}
     metadata = _metadata(parts, recipe, sources) | {
-        "options": json.dumps({k: v for k, v in asked.items() if v not in (None, [], False)})
+        "options": json.dumps({k: v for k, v in asked.items() if v not in (None, []) and v is not False})
     }
     tensors = write_file(output, parts, recipe, metadata)
-    return Report(output, recipe.name, before, output.stat().st_size, tensors, dropped, sources)
+    after = output.stat().st_size
+    return Report(output, recipe.name, before, after, tensors, dropped, sources=sources, **recorded(parts))
 
 
 def _plan_tokenizer(path: Path, bos: int | None, eos: int | None) -> Part:
-    arrays = compile_tokenizer(path, bos, eos)
+    arrays, passed_over = read_tokenizer(path, bos, eos)
     file = path / "tokenizer.json" if os.path.isdir(path) else path
     return Part(
         "tokenizer",
+        path,
+        [file],
         arrays={n: np.ascontiguousarray(a) for n, a in arrays.items()},
+        passed_over=passed_over,
         sources={"tokenizer": {"file": file.name, "sha256": sha256_of(file)}},
     )
 
@@ -135,6 +149,7 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         "sources": json.dumps(sources),
         "licenses": json.dumps({p.prefix: sources[p.prefix].get("license", LICENSES[p.prefix]) for p in parts}),
         "dropped": json.dumps([n for p in parts for n in p.dropped]),
+        **{key: json.dumps(value) for key, value in recorded(parts).items()},
     }
     if "sopro" in original:
         metadata["cfg"] = str(original["sopro"])
@@ -174,14 +189,6 @@ def quantization_config(recipe: Recipe) -> dict[str, Any]:
 
 def _same(source: Path, output: Path) -> bool:
     """Would the output replace this file, or one that is read from this folder?"""
-    names = ("model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json", "tokenizer_config.json")
-    files = [source / name for name in names] if os.path.isdir(source) else [source]
+    names = ("model.safetensors", "pytorch_model.bin", "config.json", *TOKENIZER_FILES)
+    files = [source, *weight_files(source), *(source / name for name in names if os.path.isdir(source))]
     return os.path.exists(output) and any(os.path.exists(f) and os.path.samefile(f, output) for f in files)
-
-
-def _size(path: Path) -> int:
-    """Bytes of a source; of a folder, its weight file or tokenizer."""
-    if path.is_file():
-        return path.stat().st_size
-    names = ("model.safetensors", "pytorch_model.bin", "tokenizer.json")
-    return next(((path / n).stat().st_size for n in names if (path / n).is_file()), 0)

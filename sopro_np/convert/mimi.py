@@ -6,43 +6,16 @@ convolutions laid out as products over [x[t-m+1], ..., x[t]], rotary tables.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sopro_np.convert.mimi_cfg import read_config
 from sopro_np.convert.plan import Part, Planner, Producer
-from sopro_np.convert.source import open_source, read_json, sha256_of
+from sopro_np.convert.source import open_source, read_json, weight_files
 from sopro_np.errors import ConvertError
 
-DEFAULTS: dict[str, Any] = {
-    "sampling_rate": 24000, "audio_channels": 1, "hidden_size": 512, "num_filters": 64, "num_residual_layers": 1,
-    "upsampling_ratios": [8, 6, 5, 4], "kernel_size": 7, "last_kernel_size": 3, "residual_kernel_size": 3,
-    "dilation_growth_rate": 2, "use_causal_conv": True, "pad_mode": "constant", "compress": 2,
-    "trim_right_ratio": 1.0, "codebook_size": 2048, "codebook_dim": 256, "num_quantizers": 32,
-    "num_semantic_quantizers": 1, "use_conv_shortcut": False, "vector_quantization_hidden_dimension": 256,
-    "upsample_groups": 512, "num_hidden_layers": 8, "intermediate_size": 2048, "num_attention_heads": 8,
-    "num_key_value_heads": 8, "head_dim": None, "hidden_act": "gelu", "norm_eps": 1e-5, "rope_theta": 10000.0,
-    "sliding_window": 250, "max_position_embeddings": 8000, "attention_bias": False,
-}  # fmt: skip
-# What a table or a list is made of before a tensor could contradict it; everything else: 2^24.
-LARGEST = {
-    "max_position_embeddings": 1 << 16, "num_hidden_layers": 1 << 10, "num_quantizers": 1 << 10,
-    "num_residual_layers": 1 << 10, "num_attention_heads": 1 << 10, "dilation_growth_rate": 16,
-}  # fmt: skip
-FIXED = {
-    "audio_channels": 1, "use_causal_conv": True, "pad_mode": "constant", "trim_right_ratio": 1.0,
-    "hidden_act": "gelu", "attention_bias": False,
-}  # fmt: skip
-# What transformers writes into any config.json, and Mimi keys that do not change the numbers.
-HARMLESS = {
-    "architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "_frame_rate",
-    "frame_rate", "frame_size", "initializer_range", "layer_scale_initial_scale", "attention_dropout",
-    "use_cache", "use_streaming", "return_dict", "output_hidden_states", "output_attentions", "normalize",
-    "id2label", "label2id", "_attn_implementation", "tie_word_embeddings",
-    "chunk_length_s", "overlap", "is_encoder_decoder", "pad_token_id", "bos_token_id", "eos_token_id",
-}  # fmt: skip
 LAYER = {
     "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
     "attention.value": "self_attn.v_proj", "attention.out": "self_attn.o_proj",
@@ -50,19 +23,19 @@ LAYER = {
 }  # fmt: skip
 
 
-def plan_mimi(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = False) -> Part:
-    """Folder with config.json and model.safetensors (or a weight file beside its config.json) -> part."""
-    weights = path
-    if os.path.isdir(path):
-        names = ("model.safetensors", "pytorch_model.bin")
-        weights = next((path / n for n in names if (path / n).is_file()), path / names[0])
+def plan_mimi(path: Path, drop: tuple[str, ...] = ()) -> Part:
+    """Folder with config.json and the weights (or a weight file, or the index of several, beside it) -> part.
+
+    As `from_pretrained`: config keys and tensors that the model does not know are passed over. Missing tensors, which
+    it would fill at random, are an error.
+    """
+    weights = weight_files(path)[0]
     config_file = weights.parent / "config.json"
-    given = read_json(config_file)
-    c = _read_config(given, config_file, allow_unknown)
+    c, unknown = read_config(read_json(config_file), config_file)
     source = open_source(weights)
     if "upsample.conv.weight" not in source:
         raise ConvertError(f"{weights}: not a Mimi checkpoint (no tensor upsample.conv.weight)")
-    part = Part("mimi", original_config=config_file.read_text("utf-8"))
+    part = Part("mimi", path, source.files, original_config=config_file.read_text("utf-8"))
     plan = Planner(source, part)
     h = c["hidden_size"]
     stride = _plan_resampling(plan, c)
@@ -83,49 +56,10 @@ def plan_mimi(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fals
         "codebooks": c["num_quantizers"], "semantic_codebooks": c["num_semantic_quantizers"],
         "code_values": c["codebook_size"], "code_width": code_width, "frame_stride": stride,
     }  # fmt: skip
-    part.dropped = source.finish(drop)
-    part.sources["mimi"] = {"file": weights.name, "sha256": sha256_of(source.path)}
+    part.dropped, others = source.rest(drop)
+    part.passed_over = {"config": unknown, "tensors": others}
+    part.sources["mimi"] = {"file": weights.name, "sha256": source.sha256()}
     return part
-
-
-def _read_config(given: Any, path: Path, allow_unknown: bool) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise ConvertError(f"{path}: not a JSON object")
-    unknown = sorted(set(given) - set(DEFAULTS) - HARMLESS - {"rope_parameters", "rope_scaling"})
-    if unknown and not allow_unknown:
-        raise ConvertError(f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config")
-    c = {**DEFAULTS, **{k: v for k, v in given.items() if k in DEFAULTS}}
-    rope = given.get("rope_parameters") or {}  # where newer versions of transformers write rope_theta
-    if given.get("rope_scaling") or not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise ConvertError(f"{path}: rope_scaling and rope_parameters other than the default type are not supported")
-    c["rope_theta"] = rope.get("rope_theta", c["rope_theta"])
-    for key, wanted in FIXED.items():
-        if c[key] != wanted:
-            raise ConvertError(f"{path}: {key} = {c[key]!r} is not supported (only {wanted!r})")
-    for key, default in DEFAULTS.items():
-        value = c[key]
-        if isinstance(default, list):
-            good = isinstance(value, list) and all(type(r) is int and 1 <= r <= 4096 for r in value)
-            good = good and 1 <= len(value) <= 16
-        elif isinstance(default, bool):
-            good = isinstance(value, bool)
-        elif isinstance(default, float):
-            good = type(value) in (int, float) and 0 < value <= 1e6
-        elif isinstance(default, int) and key != "sliding_window":
-            good = type(value) is int and 1 <= value <= LARGEST.get(key, 1 << 24)
-        else:
-            good = True
-        if not good:
-            raise ConvertError(f"{path}: {key} has the unusable value {value!r:.80}")
-    if c["head_dim"] is None:
-        c["head_dim"] = c["hidden_size"] // c["num_attention_heads"]
-    if type(c["head_dim"]) is not int or not 2 <= c["head_dim"] <= c["hidden_size"] or c["head_dim"] % 2:
-        raise ConvertError(f"{path}: head_dim = {c['head_dim']!r:.80} must be even and at most hidden_size")
-    if c["num_attention_heads"] % c["num_key_value_heads"]:
-        raise ConvertError(f"{path}: num_attention_heads must be a multiple of num_key_value_heads")
-    if c["num_semantic_quantizers"] >= c["num_quantizers"]:
-        raise ConvertError(f"{path}: num_semantic_quantizers must be less than num_quantizers")
-    return c
 
 
 # ---------------------------------------------------------------- convolutions
@@ -138,7 +72,7 @@ def _conv(plan: Planner, name: str, old: str, out: int, inputs: int, taps: int, 
     def produce(a: int, b: int) -> np.ndarray:
         return plan.source.rows(f"{old}.weight", a, b).transpose(0, 2, 1).reshape(b - a, taps * inputs)
 
-    plan.matrix(f"{name}.weight", out, inputs, produce, taps)
+    plan.matrix(f"{name}.weight", f"{old}.weight", out, inputs, produce, taps)
     if bias:
         plan.copy(f"{name}.bias", f"{old}.bias", out)
 
@@ -165,7 +99,7 @@ def _transposed(plan: Planner, name: str, old: str, out: int, inputs: int, strid
         w = phases(plan.source.whole(f"{old}.weight"), stride)  # (stride, in, out, m)
         return w.transpose(0, 2, 3, 1).reshape(stride * out, taps * inputs)[a:b]
 
-    plan.matrix(f"{name}.weight", stride * out, inputs, produce, taps)
+    plan.matrix(f"{name}.weight", f"{old}.weight", stride * out, inputs, produce, taps)
     plan.copy(f"{name}.bias", f"{old}.bias", out)
 
 
@@ -248,7 +182,8 @@ def _plan_layer(plan: Planner, name: str, old: str, c: dict[str, Any], head_dim:
             plan.matrix_copy(f"{name}.{new}.weight", old_name, *sizes[new])
         else:
             plan.source.shape(old_name, shared * head_dim, h)
-            plan.matrix(f"{name}.{new}.weight", inner, h, _repeat_heads(plan, old_name, shared, heads, head_dim))
+            produce = _repeat_heads(plan, old_name, shared, heads, head_dim)
+            plan.matrix(f"{name}.{new}.weight", old_name, inner, h, produce)
     for i, norm in ((1, "input_layernorm"), (2, "post_attention_layernorm")):
         plan.copy(f"{name}.norm{i}.weight", f"{old}.{norm}.weight", h)
         plan.copy(f"{name}.norm{i}.bias", f"{old}.{norm}.bias", h)
@@ -283,7 +218,7 @@ def _plan_quantizers(plan: Planner, c: dict[str, Any]) -> int:
             plan.source.shape(f"{book}.embed_sum", v, code_width)
             plan.source.shape(f"{book}.cluster_usage", v)
             plan.source.ignore(f"{book}.initialized")
-            plan.matrix(f"quantizer.{kind}.codebook.{j}", v, code_width, _codebook(plan, book))
+            plan.matrix(f"quantizer.{kind}.codebook.{j}", f"{book}.embed_sum", v, code_width, _codebook(plan, book))
     return int(code_width)
 
 

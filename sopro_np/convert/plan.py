@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,28 +20,38 @@ Producer = Callable[[int, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight (rows, taps*inputs): the recipe chooses its format. `produce(a, b)` gives rows a..b-1, float32."""
+    """A weight (rows, taps*inputs): the recipe chooses its format. `produce(a, b)` gives rows a..b-1, float32.
+
+    `source`: the tensor of the checkpoint that it is made of (of several, what their names have in common, then `*`).
+    """
 
     name: str
     rows: int
     inputs: int
     taps: int
     produce: Producer
+    source: str
 
 
 @dataclass
 class Part:
     """One of the three parts of a file, planned.
 
-    `matrices` follow the recipe; `arrays` (norms, biases, tables, tokenizer) are written as they are.
+    `matrices` follow the recipe; `arrays` (norms, biases, tables, tokenizer) are written as they are. What the source
+    (`path`, of which `files` were read) holds and upstream's loader ignores stands in `passed_over`, by kind; missing
+    tensors that got upstream's initial value in `filled`.
     """
 
     prefix: str
+    path: Path | None = None
+    files: list[Path] = field(default_factory=list)
     config: dict[str, Any] | None = None
     original_config: str | None = None
     matrices: list[Matrix] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    passed_over: dict[str, list[str]] = field(default_factory=dict)
+    filled: list[str] = field(default_factory=list)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -62,13 +73,20 @@ class Planner:
         """A small tensor as it is."""
         self.vector(name, self.source.whole(source_name, *shape))
 
-    def matrix(self, name: str, rows: int, inputs: int, produce: Producer, taps: int = 1) -> None:
-        self.part.matrices.append(Matrix(f"{self.part.prefix}.{name}", rows, inputs, taps, produce))
+    def whole_or(self, source_name: str, initial: np.ndarray) -> np.ndarray:
+        """A small tensor, or `initial`: the constant that upstream's module holds where a checkpoint lacks it."""
+        if source_name in self.source:
+            return self.source.whole(source_name, *initial.shape)
+        self.part.filled.append(source_name)
+        return initial
+
+    def matrix(self, name: str, source_name: str, rows: int, inputs: int, produce: Producer, taps: int = 1) -> None:
+        self.part.matrices.append(Matrix(f"{self.part.prefix}.{name}", rows, inputs, taps, produce, source_name))
 
     def matrix_copy(self, name: str, source_name: str, rows: int | None, inputs: int | None) -> int:
         """A (rows, inputs) weight, read block by block; returns its number of rows."""
         n, c = self.source.shape(source_name, rows, inputs)
-        self.matrix(name, n, c, lambda a, b: self.source.rows(source_name, a, b))
+        self.matrix(name, source_name, n, c, lambda a, b: self.source.rows(source_name, a, b))
         return n
 
     def linear(self, name: str, source_name: str, rows: int | None, inputs: int | None, bias: bool = True) -> int:
@@ -78,16 +96,16 @@ class Planner:
             self.copy(f"{name}.bias", f"{source_name}.bias", n)
         return n
 
-    def conv_block(self, name: str, source_name: str, width: int, taps: int | None = None) -> None:
-        """Upstream's SSMLiteBlock; `taps` of its convolution, None: as the tensor says."""
+    def conv_block(self, name: str, source_name: str, width: int, taps: int = 7) -> None:
+        """Upstream's SSMLiteBlock; `taps` of its convolution."""
         self.copy(f"{name}.norm.weight", f"{source_name}.norm.weight", width)
         self.linear(f"{name}.gate", f"{source_name}.glu.pro", 2 * width, width)
         self.depthwise(f"{name}.conv", f"{source_name}.dw.dw", width, taps)
         self.copy(f"{name}.ff_norm.weight", f"{source_name}.ff.0.weight", width)
-        hidden = self.linear(f"{name}.ff_in", f"{source_name}.ff.1", None, width)
-        self.linear(f"{name}.ff_out", f"{source_name}.ff.3", width, hidden)
+        self.linear(f"{name}.ff_in", f"{source_name}.ff.1", 4 * width, width)
+        self.linear(f"{name}.ff_out", f"{source_name}.ff.3", width, 4 * width)
 
-    def depthwise(self, name: str, source_name: str, channels: int, taps: int | None = None) -> None:
+    def depthwise(self, name: str, source_name: str, channels: int, taps: int = 7) -> None:
         """Depthwise convolution, (C, 1, K) -> (C, K)."""
         self.vector(f"{name}.weight", self.source.whole(f"{source_name}.weight", channels, 1, taps)[:, 0])
         self.copy(f"{name}.bias", f"{source_name}.bias", channels)

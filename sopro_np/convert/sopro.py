@@ -7,25 +7,39 @@ stage's embedding, the embedding added before a head, packed attention projectio
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sopro_np.convert.passed_over import listed
 from sopro_np.convert.plan import Part, Planner, Producer
 from sopro_np.convert.sopro_cfg import TEXT_HEADS, read_cfg
-from sopro_np.convert.source import Source, open_source, sha256_of
+from sopro_np.convert.source import Source, open_source
 from sopro_np.errors import ConvertError
 from sopro_np.ops import activations as maths
 
 STAGES = "BCDE"
-GENERATIONS = {"stages.B.pre.weight": "v1", "nar.pre.weight": "v1.5"}
+# A file with both belongs to v1.5, whose loader passes over what it does not know; v1's takes no other tensor.
+GENERATIONS = {"nar.pre.weight": "v1.5", "stages.B.pre.weight": "v1"}
+SPEAKER_WIDTH, ADAPTER_WIDTH = 192, 256  # constants upstream
 
 
-def plan_sopro(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = False) -> Part:
-    """Checkpoint file -> planned part `sopro`."""
+def generation_of(tensors: Iterable[str]) -> str | None:
+    """The generation of a checkpoint with these tensors."""
+    names = set(tensors)
+    return next((generation for name, generation in GENERATIONS.items() if name in names), None)
+
+
+def plan_sopro(path: Path, drop: tuple[str, ...] = ()) -> Part:
+    """Checkpoint file -> planned part `sopro`.
+
+    As upstream's loaders: both copy only the `cfg` keys that they know, v1's takes exactly its tensors, v1.5's
+    (`strict=False`) passes over others and keeps initial values where some are missing.
+    """
     source = open_source(path)
-    generation = next((g for name, g in GENERATIONS.items() if name in source), None)
+    generation = generation_of(source.shapes)
     if generation is None:
         raise ConvertError(
             f"{path}: neither generation of Sopro (no tensor {' or '.join(GENERATIONS)}); "
@@ -37,12 +51,18 @@ def plan_sopro(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fal
         if not beside.is_file():
             raise ConvertError(f"{path}: no `cfg` in its metadata and no config.json beside it")
         text = beside.read_text("utf-8", errors="replace")  # read_cfg reports what is wrong with it
-    cfg = read_cfg(text, path, generation, allow_unknown)
-    part = Part("sopro", original_config=text)
+    cfg, unknown = read_cfg(text, path, generation)
+    part = Part("sopro", path, source.files, original_config=text)
     plan = Planner(source, part)
     part.config = (_plan_v1 if generation == "v1" else _plan_v15)(plan, cfg)
-    part.dropped = source.finish(drop)
-    part.sources["sopro"] = {"file": path.name, "sha256": sha256_of(source.path), "generation": generation}
+    part.dropped, others = source.rest(drop)
+    if others and generation == "v1":
+        raise ConvertError(
+            f"{path}: {len(others)} tensors that are not of a v1 model, whose own loader refuses them, too: "
+            f"{listed(others)}; leave them out with --drop PATTERN (repeatable)"
+        )
+    part.passed_over = {"config": unknown, "tensors": others}
+    part.sources["sopro"] = {"file": path.name, "sha256": source.sha256(), "generation": generation}
     return part
 
 
@@ -52,28 +72,25 @@ def plan_sopro(path: Path, drop: tuple[str, ...] = (), allow_unknown: bool = Fal
 def _plan_v15(plan: Planner, cfg: dict[str, Any]) -> dict[str, Any]:
     d, v, q = cfg["d_model"], cfg["codebook_size"], cfg["num_codebooks"]
     _plan_common(plan, cfg, frame_rows=cfg["pos_emb_max"] + 8, voice_layers=cfg["ref_enc_layers"])
-    plan.vector("voice.code_weights", _softmax(plan.source.whole("ref_cb_weights", q)))
+    initial = np.linspace(1.0, 0.1, q, dtype=np.float32)
+    plan.vector("voice.code_weights", _softmax(plan.whole_or("ref_cb_weights", initial)))
     for i in range(cfg["ref_xattn_layers"]):
         _attention(plan, f"condition.attention.{i}", f"ref_xattn.blocks.{i}", d, float(cfg["ref_xattn_gmax"]), False)
     text_attention = _plan_ar(plan, cfg, codes=v + 1, packed=False)
     plan.vector("ar.history", np.ones(1))
 
     stages: list[list[int]] = []
-    prior = plan.source.whole("nar_prev_cb_weights", q)
-    embedding = plan.source.whole("nar.stage_emb.weight", None, d)
+    prior = plan.whole_or("nar_prev_cb_weights", np.zeros(q, np.float32))
+    ranges = {letter: cfg[f"stage_{letter}"] for letter in STAGES}
+    wanted = {letter: [i for i in range(lo - 1, hi) if 1 <= i < q] for letter, (lo, hi) in ranges.items()}
+    wanted = {letter: books for letter, books in wanted.items() if books}
+    embedding = plan.source.whole("nar.stage_emb.weight", len(wanted), d)
+    plan.source.shape("nar.adapter.mlp.0.weight", ADAPTER_WIDTH, d)
     _trunk(plan, "nar.trunk", "nar", cfg)
-    for letter in STAGES:
-        lo, hi = cfg[f"stage_{letter}"]
-        if not (books := [i for i in range(lo - 1, hi) if 1 <= i < q]):
-            continue
-        s = len(stages)
+    for s, (letter, books) in enumerate(wanted.items()):
         known = [0, *(b for stage in stages for b in stage)]
         plan.vector(f"nar.{s}.known_weights", _softmax(prior[known]))
         plan.vector(f"nar.{s}.mix", _softmax(plan.source.whole(f"nar.mix.{letter}", 2)))
-        if s >= len(embedding):
-            raise ConvertError(
-                f"{plan.source.path}: tensor nar.stage_emb.weight has {len(embedding)} rows: too few for stage {letter}"
-            )
         _stage_film(plan, s, embedding[s], d)
         ids = plan.source.whole(f"nar.head_id_emb.{letter}.weight", len(books), cfg["nar_head_dim"])
         _heads(plan, s, f"nar.heads.{letter}", cfg, ids)
@@ -154,8 +171,7 @@ def _plan_common(plan: Planner, cfg: dict[str, Any], frame_rows: int, voice_laye
     plan.copy("text.norm.weight", "text_enc.norm.weight", d)
     plan.matrix_copy("codes.weight", "cb_embed.emb.weight", q * v + 1, d)
 
-    speaker = "voice.speaker"
-    _, width = plan.source.shape("token2sv.emb.weight", q * v, None)
+    speaker, width = "voice.speaker", SPEAKER_WIDTH
     plan.matrix_copy(f"{speaker}.embed.weight", "token2sv.emb.weight", q * v, width)
     plan.vector(f"{speaker}.code_weights", _softmax(plan.source.whole("token2sv.cb_weights", q)))
     plan.depthwise(f"{speaker}.conv.0", "token2sv.enc.0.dw", width)
@@ -204,7 +220,8 @@ def _attention(plan: Planner, name: str, old: str, d: int, gmax: float, packed: 
     source.shape(f"{old}.attn.in_proj_weight", 3 * d, d)
     bias = source.whole(f"{old}.attn.in_proj_bias", 3 * d)
     for i, new in enumerate(("query", "key", "value")):
-        plan.matrix(f"{name}.{new}.weight", d, d, _slice(source, f"{old}.attn.in_proj_weight", i * d))
+        whole = f"{old}.attn.in_proj_weight"
+        plan.matrix(f"{name}.{new}.weight", whole, d, d, _slice(source, whole, i * d))
         plan.vector(f"{name}.{new}.bias", bias[i * d : (i + 1) * d])
     plan.linear(f"{name}.out", f"{old}.attn.out_proj", d, d)
 
@@ -216,7 +233,7 @@ def _slice(source: Source, name: str, offset: int) -> Producer:
 def _trunk(plan: Planner, name: str, old: str, cfg: dict[str, Any]) -> None:
     d = cfg["d_model"]
     for i in range(cfg["n_layers_nar"]):
-        plan.conv_block(f"{name}.blocks.{i}", f"{old}.blocks.{i}", d, cfg.get("nar_kernel_size"))
+        plan.conv_block(f"{name}.blocks.{i}", f"{old}.blocks.{i}", d, cfg.get("nar_kernel_size", 7))
     plan.copy(f"{name}.norm.weight", f"{old}.norm.weight", d)
     plan.linear(f"{name}.pre", f"{old}.pre", cfg["nar_head_dim"], d)
 
@@ -246,7 +263,7 @@ def _heads(plan: Planner, s: int, old: str, cfg: dict[str, Any], ids: np.ndarray
             a += end - row
         return np.concatenate(pieces)
 
-    plan.matrix(f"nar.{s}.heads.weight", len(ids) * v, h, produce)
+    plan.matrix(f"nar.{s}.heads.weight", f"{old}.*.weight", len(ids) * v, h, produce)
     plan.vector(
         f"nar.{s}.heads.bias",
         np.concatenate(

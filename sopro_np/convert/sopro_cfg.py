@@ -34,8 +34,8 @@ LARGEST = {
 }  # fmt: skip
 
 
-def read_cfg(text: str, path: Path, generation: str, allow_unknown: bool) -> dict[str, Any]:
-    """Upstream's `cfg` JSON with its defaults filled in, every value checked."""
+def read_cfg(text: str, path: Path, generation: str) -> tuple[dict[str, Any], list[str]]:
+    """Upstream's `cfg` JSON -> the fields with their defaults filled in, every value checked; the other keys."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -43,9 +43,6 @@ def read_cfg(text: str, path: Path, generation: str, allow_unknown: bool) -> dic
     defaults = {**COMMON, **ONLY[generation]}
     if not isinstance(given, dict):
         raise ConvertError(f"{path}: the `cfg` metadata is not a JSON object")
-    unknown = sorted(set(given) - set(defaults))
-    if unknown and not allow_unknown:
-        raise ConvertError(f"{path}: unknown config keys {unknown}; if they do not matter, pass --allow-unknown-config")
     cfg = {**defaults, **{k: v for k, v in given.items() if k in defaults}}
     for key, default in defaults.items():
         value = cfg[key]
@@ -67,4 +64,4 @@ def read_cfg(text: str, path: Path, generation: str, allow_unknown: bool) -> dic
     for key in ("num_codebooks", "codebook_size", "mimi_fps", "ar_text_attn_freq", "stop_patience"):
         if cfg.get(key, 1) <= 0:
             raise ConvertError(f"{path}: config key {key} must be positive")
-    return cfg
+    return cfg, sorted(set(given) - set(defaults))

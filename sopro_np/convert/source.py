@@ -1,7 +1,8 @@
 """Reading somebody else's checkpoint: block by block, widened to float32, with an account of what was used.
 
 A safetensors file is read with `seek` and `read`, not through a memory map, so that pages already seen do not
-stay in the process: converting a gigabyte takes a few tens of MB.
+stay in the process: converting a gigabyte takes a few tens of MB. A checkpoint may be cut into several such files
+(shards), which an index names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,26 @@ from sopro_np.ops.quant import from_bf16
 from sopro_np.tensorfile import NUMPY_TYPES, read_header
 
 FLOATS = ("F32", "F16", "BF16", "F64")
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors", re.ASCII)  # a name, never a path
+MAX_SHARDS = 1000
 
 
 class Source(ABC):
-    """Tensors by name; `rows` reads some rows, `whole` all of them; `finish` checks that nothing was left over."""
+    """Tensors by name; `rows` reads some rows, `whole` all of them; `rest` tells what nobody asked for."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.files = path, [path]
         self.metadata: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._used: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
+
+    def sha256(self) -> str:
+        """Hex digest of all that was read."""
+        return sha256_of(*self.files)
 
     @abstractmethod
     def _rows(self, name: str, first: int, last: int) -> np.ndarray:
@@ -70,23 +79,20 @@ class Source(ABC):
         """Known and not needed."""
         self._used.add(name)
 
-    def finish(self, drop: tuple[str, ...]) -> list[str]:
-        """Every tensor was used or dropped on request; returns the dropped ones."""
-        left = sorted(set(self.shapes) - self._used)
-        dropped = [n for n in left if any(fnmatch.fnmatchcase(n, pattern) for pattern in drop)]
-        if unexpected := [n for n in left if n not in dropped]:
-            raise ConvertError(
-                f"{self.path}: {len(unexpected)} tensors that this converter does not know:\n  "
-                + "\n  ".join(unexpected)
-                + "\nIf they are not needed, leave them out with --drop PATTERN (repeatable)."
-            )
-        return dropped
+    def rest(self, drop: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Tensors that nobody asked for: those that match a pattern of `drop`, and the others."""
+        unused = set(self.shapes) - self._used
+        dropped = {n for n in unused if any(fnmatch.fnmatchcase(n, pattern) for pattern in drop)}
+        return sorted(dropped), sorted(unused - dropped)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """Hex digest of the bytes of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as f:
+            hashlib.file_digest(f, lambda: digest)
+    return digest.hexdigest()
 
 
 class SafetensorsSource(Source):
@@ -94,7 +100,7 @@ class SafetensorsSource(Source):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._header, self.metadata, self._start = read_header(path)
+        self._header, self.metadata, self._start = read_header(path, any_dtype=True)  # also of what is passed over
         self.shapes = {n: tuple(e["shape"]) for n, e in self._header.items()}
         self._file = path.open("rb")
 
@@ -111,6 +117,51 @@ class SafetensorsSource(Source):
             return from_bf16(raw)
         with np.errstate(over="ignore"):  # `rows` refuses what becomes infinite
             return raw.astype(np.float32, copy=False)
+
+
+class ShardedSource(Source):
+    """The files that a model.safetensors.index.json names, beside it. Each tensor lies in the file that it says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._shards = {name: SafetensorsSource(path.parent / name) for name in shards(path)}
+        self.files += [shard.path for shard in self._shards.values()]
+        for name, shard in self._shards.items():
+            if twice := self.shapes.keys() & shard.shapes.keys():
+                raise ConvertError(f"{path}: tensor {min(twice)} lies in {name} and in another file")
+            self.shapes |= shard.shapes
+        self._where = {tensor: shard for shard in self._shards.values() for tensor in shard.shapes}
+        for tensor, name in read_json(path)["weight_map"].items():
+            if tensor not in self._shards[name]:
+                raise ConvertError(f"{path}: tensor {tensor} should lie in {name}, which does not hold it")
+
+    def _rows(self, name: str, first: int, last: int) -> np.ndarray:
+        return self._where[name]._rows(name, first, last)
+
+
+def shards(index: Path) -> list[str]:
+    """Names of the files that an index names, sorted; only plain names of safetensors files are taken."""
+    content = read_json(index)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(where, dict) or not where:
+        raise ConvertError(f"{index}: has no weight_map: not the index of a checkpoint in several files")
+    names = sorted({str(name) for name in where.values()})
+    if bad := [n for n in names if not SHARD.fullmatch(n)]:
+        raise ConvertError(f"{index}: {bad[0]!r:.80} is not the name of a safetensors file beside it")
+    if len(names) > MAX_SHARDS:
+        raise ConvertError(f"{index}: names {len(names)} files, at most {MAX_SHARDS} are read")
+    return names
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The file itself, or the one of a folder that transformers would take; with an index, the files that it names."""
+    first = path
+    if os.path.isdir(path):
+        there = [path / name for name in ("model.safetensors", INDEX, "pytorch_model.bin")]
+        first = next((file for file in there if file.is_file()), there[0])
+    if not (first.name.endswith(".index.json") and os.path.isfile(first)):
+        return [first]
+    return [first, *(first.parent / name for name in shards(first))]
 
 
 class PickleSource(Source):
@@ -162,11 +213,12 @@ class PickleSource(Source):
 
 
 def open_source(path: Path) -> Source:
-    """By the ending: .safetensors, or .pt / .bin / .pth through torch."""
+    """By the ending: .safetensors, the index of several, or .pt / .bin / .pth through torch."""
     if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise ConvertError(f"{path}: no such file")
+    kind = PickleSource if path.suffix in (".pt", ".bin", ".pth") else SafetensorsSource
     try:
-        return PickleSource(path) if path.suffix in (".pt", ".bin", ".pth") else SafetensorsSource(path)
+        return ShardedSource(path) if path.name.endswith(".index.json") else kind(path)
     except FormatError as error:
         raise ConvertError(str(error)) from None
 

@@ -17,15 +17,12 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from sopro_np.convert.special_tokens import FLAGS, added_tokens, ends, read_config, read_object, unknown_and_off
 from sopro_np.convert.unicode_gaps import INERT, LOWER, UNASSIGNED
 from sopro_np.errors import TokenizerError
 from sopro_np.tokenizer import (
     DTYPES,
-    LSTRIP,
-    NORMALIZED,
     PREFIX,
-    RSTRIP,
-    SINGLE_WORD,
     Settings,
     bytes_slot,
     code_points,
@@ -45,8 +42,11 @@ _PATTERN_PART = re.compile(
     r"|[?*+][?+]?(?![?*+])|\{\d+(?:,\d*)?\}(?![?*+])|[^][\\(){}|?*+.^$]"
     r"|\(\?i:(?!(?:[^)]*)(?:ss|st|ff|fi|fl))(?:['a-z|]|\[[a-z]+\])+\))*"
 )
-_CONFIG_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_FLAGS = {"normalized": NORMALIZED, "lstrip": LSTRIP, "rstrip": RSTRIP, "single_word": SINGLE_WORD}
+_TOP = "version truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model"
+_BPE = (
+    "type dropout unk_token continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback ignore_merges "
+    "vocab merges"
+)
 
 
 def compile_tokenizer(
@@ -54,34 +54,45 @@ def compile_tokenizer(
 ) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
     """tokenizer.json (or its directory) -> arrays under their full names, `tokenizer.*`.
 
-    A directory also gives tokenizer_config.json: its `bos_token` and `eos_token`, and special tokens which
-    only it knows. A file gives no bos and eos; the arguments (ids) override what is found.
+    A directory also gives what stands beside it (see `special_tokens`): bos and eos, and special tokens which
+    tokenizer.json does not know. A file gives no bos and eos; the arguments (ids) override what is found.
     """
+    return read_tokenizer(source, bos, eos)[0]
+
+
+def read_tokenizer(
+    source: Path, bos: int | None = None, eos: int | None = None
+) -> tuple[dict[str, NDArray[np.uint8] | NDArray[np.int32]], dict[str, list[str]]]:
+    """The same, and what was passed over: `settings` that are unknown and off, special tokens that are `missing`."""
     source = Path(source)
-    file = source / "tokenizer.json" if source.is_dir() else source
-    config_file = source / "tokenizer_config.json"
-    top = _read(file)
-    config = _read(config_file) if source.is_dir() and config_file.exists() else {}
+    config = read_config(source) if source.is_dir() else {}
+    top = read_object(source / "tokenizer.json" if source.is_dir() else source)
+    passed_over: dict[str, list[str]] = {"settings": [], "missing": []}
     try:
-        return _compile(top, config, bos, eos)
+        return _compile(top, config, bos, eos, passed_over), passed_over
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TokenizerError(f"{source} is not laid out like a tokenizer: {error!r}") from error
 
 
 def _compile(
-    top: dict[str, Any], config: dict[str, Any], bos: int | None, eos: int | None
+    top: dict[str, Any], config: dict[str, Any], bos: int | None, eos: int | None, passed_over: dict[str, list[str]]
 ) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
-    model = _model(top.get("model"))
+    if top.get("version", "1.0") != "1.0":
+        raise TokenizerError(f"tokenizer.json has version {top['version']!r:.80}; only 1.0 is known")
+    passed_over["settings"] = unknown_and_off("tokenizer.json", top, _TOP)
+    model = _model(top.get("model"), passed_over["settings"])
     vocab, merges = _vocabulary(model)
-    added = _added_tokens(top.get("added_tokens") or [], config, vocab)
+    added = added_tokens(top.get("added_tokens") or [], config, vocab, passed_over["settings"])
     size = max([*vocab.values(), *(token["id"] for token in added)]) + 1
     steps = _normalizer(top.get("normalizer"))
     split, prefix_space, split_bytes = _pre_tokenizer(top.get("pre_tokenizer"))
     if isinstance(stated := config.get("add_prefix_space"), bool) and not split and stated != prefix_space:
         raise TokenizerError(f"add_prefix_space is {stated} in the config and {prefix_space} in tokenizer.json")
+    first, last = ends(bos, eos, config, added, size)
+    passed_over["missing"] = ["bos_token", "eos_token"] if first is None else []
     settings = Settings(
-        bos=_end("bos", bos, config, added, size),
-        eos=_end("eos", eos, config, added, size),
+        bos=first,
+        eos=last,
         unk=None if model.get("unk_token") is None else vocab[model["unk_token"]],
         fuse_unk=bool(model.get("fuse_unk")),
         ignore_merges=bool(model.get("ignore_merges")),
@@ -118,7 +129,7 @@ def _compile(
         "added_bytes": list(b"".join(contents)),
         "added_offsets": _offsets(contents),
         "added_ids": [token["id"] for token in added],
-        "added_flags": [sum(flag for name, flag in _FLAGS.items() if token[name]) for token in added],
+        "added_flags": [sum(flag for name, flag in FLAGS.items() if token[name]) for token in added],
     }
     return {PREFIX + name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in DTYPES.items()}
 
@@ -133,19 +144,7 @@ def byte_characters() -> list[str]:
     return [chr(byte if byte in plain else next(others)) for byte in range(256)]
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise TokenizerError(f"{file} does not exist; give a tokenizer.json or its directory") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise TokenizerError(f"{file} is not a JSON object")
-    return content
-
-
-def _model(model: Any) -> dict[str, Any]:
+def _model(model: Any, passed_over: list[str]) -> dict[str, Any]:
     """Check that the model is a byte-level BPE we can follow."""
     if not isinstance(model, dict):
         raise TokenizerError("tokenizer.json has no `model`")
@@ -155,9 +154,7 @@ def _model(model: Any) -> dict[str, Any]:
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(name):
             raise TokenizerError(f"the tokenizer's BPE has {name} = {model[name]!r}, which is not supported")
-    known = "type dropout unk_token continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback"
-    if extra := model.keys() - {*known.split(), "ignore_merges", "vocab", "merges"}:
-        raise TokenizerError(f"the tokenizer's BPE has unknown settings: {', '.join(sorted(extra))}")
+    passed_over += unknown_and_off("model", model, _BPE)
     return model
 
 
@@ -183,61 +180,6 @@ def _vocabulary(model: dict[str, Any]) -> tuple[dict[str, int], list[tuple[int, 
             raise TokenizerError(f"the merge {merge!r} needs {missing[0]!r}, which is not in the vocab")
         rows.append((vocab[left], vocab[right], vocab[left + right]))
     return vocab, rows
-
-
-def _added_tokens(listed: list[Any], config: dict[str, Any], vocab: dict[str, int]) -> list[dict[str, Any]]:
-    """Added tokens with their ids and flags, special ones first (the order in which equal texts win).
-
-    Tokens that only tokenizer_config.json names are appended, as `transformers` does when it loads both.
-    """
-    fields = {"content", "special", *_FLAGS}
-    tokens: dict[str, dict[str, Any]] = {}
-
-    def add(token: Any, index: Any = None) -> None:
-        known = isinstance(token, dict) and token.keys() <= fields | {"id", "__type"}
-        if not known or not isinstance(token.get("content"), str) or not token["content"]:
-            raise TokenizerError(f"not an added token: {token!r}")
-        text = token["content"]
-        token = {name: token.get(name, False) for name in fields}
-        if text in tokens:
-            raise TokenizerError(f"the added token {text!r} is listed twice")
-        top = max((other["id"] for other in tokens.values()), default=-1)
-        token["id"] = vocab.get(text, max(top + 1, len(vocab)))  # how `tokenizers` numbers them
-        if index not in (None, token["id"]):
-            raise TokenizerError(f"the added token {text!r} has id {index}, `tokenizers` gives {token['id']}")
-        if token["id"] in ids and text not in vocab:
-            raise TokenizerError(f"the added token {text!r} gets id {token['id']}, which is taken")
-        ids.add(token["id"])
-        tokens[text] = token
-
-    ids = set(vocab.values())
-    for token in listed:
-        add(token, token.get("id") if isinstance(token, dict) else None)
-    stated = config.get("added_tokens_decoder") or {}
-    for index, token in sorted((int(index), token) for index, token in stated.items()):
-        known = tokens.get(token["content"])
-        if known is None:
-            add(token, index)
-        elif any(known[name] != token.get(name, known[name]) for name in fields):
-            raise TokenizerError(f"tokenizer.json and its config differ about {token['content']!r}")
-    extra = [config.get(name) for name in _CONFIG_TOKENS]
-    for token in extra + list(config.get("additional_special_tokens") or []):
-        token = {"content": token} if isinstance(token, str) else token
-        if token and token.get("content") not in tokens:
-            add({**token, "special": True})
-    return sorted(tokens.values(), key=lambda token: not token["special"])
-
-
-def _end(name: str, given: int | None, config: dict[str, Any], added: list[dict[str, Any]], size: int) -> int:
-    """Id of bos or eos. What the config names is among the added tokens, see `_added_tokens`."""
-    stated = config.get(name + "_token")
-    text = stated.get("content") if isinstance(stated, dict) else stated
-    index = {token["content"]: token["id"] for token in added}.get(text) if given is None else given
-    if index is None:
-        raise TokenizerError(f"no {name}_token in a tokenizer_config.json; give its id: --bos ID --eos ID")
-    if not 0 <= index < size:
-        raise TokenizerError(f"--{name} {index} is not an id of this tokenizer (0..{size - 1})")
-    return index
 
 
 def _normalizer(normalizer: Any) -> list[str]:

@@ -35,6 +35,7 @@ class TensorReport:
     """What became of one matrix."""
 
     name: str
+    source: str
     scheme: str
     shape: tuple[int, int]
     bytes: int
@@ -128,7 +129,7 @@ def _write_matrix(f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict
         _put(f, start + offsets[f"{m.name}_shape"], np.array(shape, np.int64))
     snr = 10 * math.log10(signal / error) if error > 0 and signal > 0 else None
     size = sum(SIZES[d] * math.prod(s) for d, s in stored.values())
-    return TensorReport(m.name, scheme, (m.rows, m.taps * m.inputs), size, worst, snr)
+    return TensorReport(m.name, m.source, scheme, (m.rows, m.taps * m.inputs), size, worst, snr)
 
 
 def _blocks(m: Matrix) -> Iterator[tuple[int, np.ndarray]]:

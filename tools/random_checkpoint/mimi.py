@@ -1,7 +1,7 @@
 """A random Mimi codec in the layout of transformers' `save_pretrained` (`MimiModel`).
 
-`full` and `published` are the published Kyutai configuration; `tiny` keeps 24 kHz and 1920 samples (80 ms) per frame, with
-little width. Every strided layer is Xavier-scaled for the taps that really meet, so that speech at -20 dBFS
+`full` and `published` are the published Kyutai configuration; `tiny` keeps 24 kHz and 1920 samples (80 ms) per frame,
+with little width. Every strided layer is Xavier-scaled for the taps that really meet, so that speech at -20 dBFS
 gives latents of unit scale and codes give a waveform with a peak of 0.05 to 0.5.
 """
 
