@@ -9,9 +9,9 @@ import numpy as np
 
 from sopro_np import engine
 from sopro_np.audio import AudioSource
-from sopro_np.batch import Job
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
+from sopro_np.job import Job
 from sopro_np.locate import find_model, find_voice
 from sopro_np.ops import current
 from sopro_np.speech import Speech

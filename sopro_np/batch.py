@@ -2,12 +2,13 @@
 
 A step reads the AR's weights once for all utterances that speak: that is what its time goes into, so a step of four
 costs little more than a step of one. Nothing else is shared: each utterance keeps its own state, and says what it
-would have said alone. NAR and codec work is done for as many utterances side by side as there are threads, a bounded
-piece each, in turn.
+would have said alone. NAR and codec work is done for some of them, a bounded piece each, in turn: where it is equal,
+the NAR and the codec's transformer read their weights once; the rest runs side by side, on a thread each.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,90 +17,15 @@ from typing import Any
 import numpy as np
 
 from sopro_np.errors import Full, UsageError
+from sopro_np.job import Job, failing
+from sopro_np.mimi.codec import DecoderState
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import Options
-from sopro_np.session import AudioStream, Session
-from sopro_np.speech import Speech
+from sopro_np.session import AudioStream, Block, Session
 from sopro_np.voice import WhoSpeaks
 
+STEP_WORK = 32  # frames of NAR and codec work in one step (but at least a job for every thread)
 MOST_HELD = 100  # steps in a row in which jobs of lower priority may be left out
-
-
-class Job:
-    """One utterance in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
-
-    `priority`: larger goes first, as long as it has no audio yet.
-    """
-
-    def __init__(self, session: Session, audio: AudioStream, priority: int = 0) -> None:
-        self.priority = priority
-        self.done = False
-        self.speech: Speech | None = None
-        self.error: Exception | None = None
-        self.cancelled = False
-        self.silent = True  # no audio yet
-        self.turn = 0  # when its last piece of NAR and codec work was done
-        self._work: tuple[Session, AudioStream] | None = (session, audio)
-        self._codes: list[np.ndarray] = []
-        self._wavs: list[np.ndarray] = []
-
-    def cancel(self) -> None:
-        """Stop before the next step; from any thread."""
-        self.cancelled = True
-
-    @property
-    def session(self) -> Session | None:
-        """The utterance, until it is done."""
-        doing = self._work  # another thread may remove the job at any moment
-        return None if doing is None else doing[0]
-
-    @property
-    def due(self) -> bool:
-        """Is there NAR or codec work to do?"""
-        if (doing := self._work) is None:
-            return False
-        session, audio = doing
-        return session.due or audio.due or session.finish_reason is not None
-
-    def work(self) -> np.ndarray | None:
-        """A bounded piece of NAR and codec work -> a chunk of audio, if one is ready. Sets `done` behind the last."""
-        if (doing := self._work) is None or self.cancelled:
-            return None
-        session, audio = doing
-        try:
-            if session.due:
-                audio.push(rows := session.ready())
-                self._codes.append(rows)
-            audio.last = session.finish_reason is not None and not session.due
-            wav = audio.pull() if audio.due else None
-        except Exception as error:  # of this job alone: the others go on
-            self.fail(error)
-            return None
-        if self._work is None:  # removed by another thread meanwhile
-            return None
-        if wav is not None:
-            self._wavs.append(wav)
-            self.silent = False
-        if audio.last and not audio.due:
-            self._finish(session)
-        return wav
-
-    def _finish(self, session: Session) -> None:
-        wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
-        codes = np.concatenate([np.zeros((0, session.model.config.codebooks), np.int64), *self._codes])
-        assert session.finish_reason is not None and session.options.seed is not None
-        self.speech = Speech(wav, codes, session.finish_reason, session.options.seed)
-        self.let_go()
-
-    def fail(self, error: Exception) -> None:
-        """It ends with this error."""
-        if not self.done:
-            self.error = error
-            self.let_go()
-
-    def let_go(self) -> None:
-        """All memory of the work returns."""
-        self.done, self._work, self._wavs, self._codes = True, None, [], []
 
 
 class Batch:
@@ -177,14 +103,14 @@ class Batch:
         speaking = [(job, s) for job in jobs if (s := job.session) is not None and s.finish_reason is None]
         together: list[tuple[Job, Session, np.ndarray]] = []
         for job, session in speaking:
-            with _failing(job):
+            with failing(job):
                 if len(speaking) > 1 and session.model.ar.exact(session.state):
                     together.append((job, session, session.next_condition()))
                 else:
                     session.advance()
         if len(together) == 1:
             [(job, session, _)] = together
-            with _failing(job):
+            with failing(job):
                 session.advance()
         elif together:
             self._advance_together(together)
@@ -198,35 +124,82 @@ class Batch:
                 logits = sessions[0].model.ar.step_together(conditions, states, utterances)
         except Exception:  # whose fault it was shows when each takes the step alone
             for job, session, _ in rows:
-                with _failing(job):
+                with failing(job):
                     session.rebuild()
                     session.advance()
             return
         with self.runtime(one_row=True):
             for (job, session, row), own in zip(rows, logits, strict=True):
-                with _failing(job):
+                with failing(job):
                     session.accept(row, own)
 
     # ------------------------------------------------------------ the rest
 
     def _work(self, jobs: list[Job]) -> list[tuple[Job, np.ndarray]]:
-        """A piece of work for as many jobs as there are threads: those without audio first, then by turns."""
+        """A bounded piece of NAR and codec work for some jobs: those without audio first, then by turns."""
         jobs.sort(key=lambda job: (not job.silent, -job.priority, job.turn))
-        chosen = jobs[: max(1, self.runtime.width)]
-        for job in chosen:
+        chosen: list[Job] = []
+        frames = 0
+        for job in jobs:
+            frames += job.chunk_frames
+            if frames > STEP_WORK and len(chosen) >= self.runtime.width:
+                break
+            chosen.append(job)
             self._turns += 1
             job.turn = self._turns
-        wavs = self.runtime.side_by_side([job.work for job in chosen])
-        return [(job, wav) for job, wav in zip(chosen, wavs, strict=True) if wav is not None and not job.cancelled]
+        self._refine(chosen)
+        for job in chosen:
+            job.finish()  # of which nothing is heard any more
+        wavs = self._decode([job for job in chosen if (audio := job.audio) is not None and audio.due])
+        for job in chosen:
+            job.finish()
+        return [(job, wav) for job, wav in wavs if not job.cancelled]
 
+    def _refine(self, jobs: Sequence[Job]) -> None:
+        """The next block of each; equal ones together. What is no number stays alone, so that it fails alone."""
+        groups: dict[tuple[int, int], list[tuple[Job, Session, Block]]] = {}
+        for job in jobs:
+            with failing(job):
+                if (session := job.session) is None or not session.due:
+                    continue
+                block = session.block()
+                if block is not None and len(jobs) > 1 and np.isfinite(block.condition).all():
+                    groups.setdefault((len(block.first), block.keep), []).append((job, session, block))
+                else:
+                    job.add_rows(session.ready())
+        for (_, keep), group in groups.items():
+            blocks = [block for _, _, block in group]
+            with failing(*(job for job, _, _ in group)), self.runtime():
+                condition, first = (np.concatenate([block[i] for block in blocks]) for i in (0, 1))
+                nar = group[0][1].model.nar
+                rows = nar.refine_together(condition, first, [block.state for block in blocks], keep)
+                for (job, session, _), own in zip(group, rows, strict=True):
+                    job.add_rows(session.refined(own))
 
-@contextmanager
-def _failing(job: Job) -> Iterator[None]:
-    """What goes wrong inside is this job's end, and nobody else's."""
-    try:
-        yield
-    except Exception as error:
-        job.fail(error)
+    def _decode(self, jobs: Sequence[Job]) -> list[tuple[Job, np.ndarray]]:
+        """The next chunk of each: the codec's transformer for equal ones together, then its SEANet side by side."""
+        groups: dict[tuple[int, ...], list[tuple[Job, AudioStream, np.ndarray, DecoderState]]] = {}
+        for job in jobs:
+            if (audio := job.audio) is not None:
+                codes, state = audio.take()
+                groups.setdefault(codes.shape, []).append((job, audio, codes, state))
+        tasks: list[Callable[[], tuple[Job, np.ndarray] | None]] = []
+        for group in groups.values():
+            states = [state for _, _, _, state in group]
+            with failing(*(job for job, _, _, _ in group)), self.runtime():
+                mimi = group[0][1].mimi
+                together = mimi.features(np.concatenate([codes for _, _, codes, _ in group]), states)
+                for (job, audio, _, state), own in zip(group, np.split(together, len(group)), strict=True):
+                    tasks.append(functools.partial(self._samples, job, audio, own, state))
+        return [found for found in self.runtime.side_by_side(tasks) if found is not None]
+
+    @staticmethod
+    def _samples(job: Job, audio: AudioStream, x: np.ndarray, state: DecoderState) -> tuple[Job, np.ndarray] | None:
+        with failing(job):
+            wav = audio.finished(audio.mimi.samples(x, state))
+            job.add_wav(wav)
+            return job, wav
+        return None
 
 
 class SpeechBatch:

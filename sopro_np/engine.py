@@ -11,8 +11,9 @@ import numpy as np
 
 from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
-from sopro_np.batch import Job, SpeechBatch
+from sopro_np.batch import SpeechBatch
 from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
+from sopro_np.job import Job
 from sopro_np.locate import all_voices, find_voice
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model

@@ -3,8 +3,9 @@
 A layer that looks back takes its state (`layer(x, tail)`), one that does not, takes none. `read` builds a
 layer from a scope of the weight file.
 
-Rows are the frames of one stream. With a *list* of states they are one frame each of so many streams: only where
-frames meet (the depthwise convolution, the attention) they go their own ways (`row_by_row`).
+Rows are the frames of one stream. With a *list* of states they are equally many frames of each of so many streams,
+one stream below the other: only where frames meet (the depthwise convolution, the attention) they go their own ways
+(`apart`).
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ class DepthwiseConv:
     ) -> np.ndarray:
         """x (T, C) -> (T, C), plus `residual`; `keep`: how many rows become past (Tail.push)."""
         if isinstance(tail, list):
-            return row_by_row(lambda i, own: self(x[i], own, keep, None if residual is None else residual[i]), tail)
+            return apart(
+                x, tail, lambda rows, own: self(x[rows], own, keep, None if residual is None else residual[rows])
+            )
         y = ops.depthwise_conv(
             x, self.weight, self.bias, dilation=self.dilation, past=tail.rows, future=self.future, residual=residual
         )
@@ -211,7 +214,7 @@ class CrossAttention:
         return CrossKV(self.key(normed), self.value(normed), len(sequence))
 
     def __call__(self, x: np.ndarray, kv: CrossKV | list[CrossKV]) -> np.ndarray:
-        """x (T, D) -> (T, D). With a list: one row for each."""
+        """x (T, D) -> (T, D)."""
         a = self.attend(self.query(self.norm_query(x)), kv)
         if self.match == "values":
             a = ops.match_rms(x, a, self.clamp)
@@ -222,13 +225,14 @@ class CrossAttention:
     def attend(self, q: np.ndarray, kv: CrossKV | list[CrossKV]) -> np.ndarray:
         """Queries (T, D) -> the values of the keys that they match (T, D)."""
         if isinstance(kv, list):
-            return row_by_row(lambda i, own: self.attend(q[i], own), kv)
+            return apart(q, kv, lambda rows, own: self.attend(q[rows], own))
         return ops.attention(q, kv.keys, kv.values, self.heads, keys=kv.length)
 
 
-def row_by_row(layer: Callable[[slice, State], np.ndarray], states: list[State]) -> np.ndarray:
-    """Row i of the input with the i-th stream's state, below one another -> (B, D)."""
-    return ops.concat([layer(slice(i, i + 1), state) for i, state in enumerate(states)])
+def apart(x: np.ndarray, states: Sequence[State], layer: Callable[[slice, State], np.ndarray]) -> np.ndarray:
+    """Each stream's rows of x with its own state, the results below one another."""
+    rows = len(x) // len(states)
+    return ops.concat([layer(slice(i * rows, (i + 1) * rows), state) for i, state in enumerate(states)])
 
 
 def table_rows(codes: np.ndarray, books: Sequence[int], code_values: int) -> np.ndarray:

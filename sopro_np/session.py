@@ -9,12 +9,14 @@ a fixed grid of blocks, and what it has given out it never changes; with `lookah
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from sopro_np.errors import ModelError, UsageError
 from sopro_np.mimi.codec import DecoderState, Mimi
 from sopro_np.model.build import Model
+from sopro_np.model.nar import STEP_FRAMES, NarState
 from sopro_np.model.utterance import Utterance
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import Options
@@ -22,6 +24,15 @@ from sopro_np.sampler import Sampler
 
 BLOCK_FRAMES = 4  # grid of a finite lookahead
 ROW_FRAMES = 16  # conditioning is computed for this many frames at a time, on a fixed grid
+
+
+class Block(NamedTuple):
+    """Frames to be refined: condition (T, D), first (T,) codes of codebook 0, the NAR's state, how many are kept."""
+
+    condition: np.ndarray
+    first: np.ndarray
+    state: NarState
+    keep: int
 
 
 class Session:
@@ -124,22 +135,33 @@ class Session:
     def ready(self) -> np.ndarray:
         """Refine one block, or a bounded piece of a long one -> its code rows (n, Q), none until it is finished."""
         if self._refining is None:
-            self._refining = self._refine()
+            b = self._block_due()
+            self._refining = self.model.nar.refine(b.condition, b.first, b.state, b.keep)
         with self.runtime():
             rows = next(self._refining)
         if rows is None:
             return np.zeros((0, self.model.config.codebooks), np.int64)
         self._refining = None
+        return self.refined(rows)
+
+    def block(self) -> Block | None:
+        """What is due, if one step does it, for whoever takes it together with others; `refined` takes the result."""
+        if not self.due or self._refining is not None:
+            return None
+        block = self._block_due()
+        return block if len(block.first) <= STEP_FRAMES else None
+
+    def refined(self, rows: np.ndarray) -> np.ndarray:
+        """These code rows (n, Q) follow those before."""
         self._refined += len(rows)
         return rows
 
-    def _refine(self) -> Iterator[np.ndarray | None]:
-        """The other codebooks of the next block; what follows it serves as look ahead."""
+    def _block_due(self) -> Block:
+        """The frames of the next block; what follows them serves as look ahead."""
         first, known = self._refined, len(self._codes)
-        count = known - first if self._lookahead is None else min(self._block, known - first)
-        last = min(known, first + count + (self._lookahead or 0))
-        window = self._conditioning(first, last)
-        return self.model.nar.refine(window, np.array(self._codes[first:last]), self._nar, count)
+        keep = known - first if self._lookahead is None else min(self._block, known - first)
+        last = min(known, first + keep + (self._lookahead or 0))
+        return Block(self._conditioning(first, last), np.array(self._codes[first:last]), self._nar, keep)
 
     def _conditioning(self, first: int, last: int) -> np.ndarray:
         """Rows first..last-1 (n, D), computed when first needed."""
@@ -156,7 +178,8 @@ class AudioStream:
     """Code rows -> audio in chunks of `chunk_frames` frames (the last one may be shorter); an exact stream."""
 
     def __init__(self, mimi: Mimi, options: Options, runtime: Runtime) -> None:
-        self._mimi, self._runtime, self._chunk = mimi, runtime, options.chunk_frames
+        self.mimi = mimi
+        self._runtime, self._chunk = runtime, options.chunk_frames
         self._frames = options.max_frames + 1  # the end code may come one step later
         self._state: DecoderState | None = None
         self._waiting: list[np.ndarray] = []
@@ -175,12 +198,20 @@ class AudioStream:
 
     def pull(self) -> np.ndarray:
         """The next chunk (n,) in [-1, 1]."""
+        codes, state = self.take()
+        with self._runtime():
+            return self.finished(self.mimi.decode(codes, state))
+
+    def take(self) -> tuple[np.ndarray, DecoderState]:
+        """Code rows of the next chunk, and the codec's state, for whoever decodes it; `finished` checks the result."""
         codes = np.concatenate(self._waiting)
         self._waiting = [codes[self._chunk :]] if len(codes) > self._chunk else []
         if self._state is None:
-            self._state = self._mimi.new_state(self._frames)
-        with self._runtime():
-            wav = self._mimi.decode(codes[: self._chunk], self._state)
+            self._state = self.mimi.new_state(self._frames)
+        return codes[: self._chunk], self._state
+
+    def finished(self, wav: np.ndarray) -> np.ndarray:
+        """A decoded chunk, in [-1, 1]. ModelError if it is no sound."""
         if not np.isfinite(wav).all():
             raise ModelError("the codec computed NaN or infinity: its weights are broken")
         return np.clip(wav, -1, 1)

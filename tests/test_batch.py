@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import sopro_np
 from sopro_np import ops
-from sopro_np.batch import MOST_HELD, Job
+from sopro_np.batch import MOST_HELD
 from sopro_np.engine import TOGETHER, Sopro, open_model
 from sopro_np.errors import Full, ModelError, UsageError, VoiceError
+from sopro_np.job import Job
 from sopro_np.ops.native.commands import profiled
 from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.voice import Voice
@@ -422,8 +423,8 @@ def test_two_threads_must_not_step_one_batch(tiny: Callable[..., Tiny], monkeypa
     batch = m.tts.batch()
     job = batch.add("Hello.", m.voice, seed=1, max_frames=3)
     inside, go_on = threading.Event(), threading.Event()
-    work = Job.work
-    monkeypatch.setattr(Job, "work", lambda self: (inside.set(), go_on.wait(10)) and work(self))
+    finish_job = Job.finish
+    monkeypatch.setattr(Job, "finish", lambda self: (inside.set(), go_on.wait(10)) and finish_job(self))
     thread = threading.Thread(target=lambda: finish(batch))
     thread.start()
     assert inside.wait(10)

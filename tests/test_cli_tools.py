@@ -45,8 +45,11 @@ def test_info(voice: Path, capsys: Capture) -> None:
         assert facts[key] == json.loads(metadata[key])
     data = sum(b - a for a, b in (e["data_offsets"] for e in tensors.values()))
     assert sum(part["total"] for part in facts["parts"].values()) == data
-    assert 1000 < facts["arena"] < 1 << 30 if ops.current() == "native" else "NumPy" in facts["arena"]
-    assert main(["info", str(path)]) == 0
+    assert "arena" not in facts  # which only speaking tells
+    assert main(["info", str(path), "--json", "--memory"]) == 0
+    arena = json.loads(capsys.readouterr().out)["arena"]
+    assert 1000 < arena < 1 << 30 if ops.current() == "native" else "NumPy" in arena
+    assert main(["info", str(path), "--memory"]) == 0
     out = capsys.readouterr().out
     for word in (
         "int8",

@@ -5,6 +5,7 @@ The formats are decoded here from the raw bytes, by the rules of compressed-tens
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import subprocess
@@ -259,3 +260,12 @@ def test_recipes_choose_by_the_first_match() -> None:
     assert names["sopro.text.embed.weight"] == "int8"
     with pytest.raises(ConvertError, match=r"no rule matches sopro\.ar\.head"):
         Recipe("x", (("mimi.*", "fp16"),)).scheme("sopro.ar.head.weight")
+
+
+@pytest.mark.parametrize("arch", tiny.ARCHS)
+def test_every_matrix_says_what_it_is_made_of(arch: str) -> None:
+    """The report maps our names to the checkpoint's; together with vectors, every name of the source is met."""
+    names = set(tiny.source(arch).tensors) | set(tiny.source(arch, "mimi").tensors)
+    for matrix in tiny.conversion(arch, "fp32", parts="sm").tensors:
+        found = fnmatch.filter(names, matrix.source)
+        assert found and (len(found) == 1 or "heads" in matrix.name), matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
-from sopro_np.batch import Batch, Job
+from sopro_np.batch import Batch
+from sopro_np.job import Job
 from sopro_np.layers import ConvBlock, DepthwiseConv, Linear, RMSNorm
+from sopro_np.model.ar import ArState
 from sopro_np.ops.quant import quantize
 from sopro_np.options import Options
 from sopro_np.session import AudioStream
@@ -280,3 +283,38 @@ def test_why_it_ended(tiny: Models, arch: str):
             batch.step()
         assert (job.speech.finish_reason, len(job.speech.wav)) == (reason, frames * m.tts.mimi.config.hop)
         assert job.speech.frames == frames
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_states_can_be_copied(tiny: Models, arch: str):
+    """In the middle of everything: the copy goes on as the original does, and neither disturbs the other."""
+    m = tiny(arch)
+    model, mimi, runtime = m.tts.model, m.tts.mimi, m.tts.runtime
+    utterance = model.start(m.tts.tokenizer.encode(TEXT), m.voice)
+    rows = normal(1, 12, model.config.width)
+    codes = random_codes(m, 12)
+
+    def speak(state: ArState, first: int, last: int) -> list[np.ndarray]:
+        logits = []
+        with runtime(one_row=True):
+            for t in range(first, last):
+                logits.append(model.ar.step(rows[t], state, utterance))
+                state.push(int(codes[t, 0]))
+        return logits
+
+    def both(state: Any, go_on: Callable[[Any], Any]) -> None:
+        copied = copy.deepcopy(state)
+        expected = go_on(state)
+        assert all(np.array_equal(a, b) for a, b in zip(expected, go_on(copied), strict=True))
+
+    ar, nar, decoder = model.ar.new_state(utterance.prefix), model.nar.new_state(), mimi.new_state(12)
+    for _ in range(2):  # the second time what was captured the first time is replayed
+        speak(ar, 0, 3)
+        both(ar, lambda state: speak(state, 3, 12))
+        ar = model.ar.new_state(utterance.prefix)
+    with runtime():
+        for t in (0, 2, 4):
+            model.nar(rows[t : t + 2], codes[t : t + 2, 0], nar)
+            mimi.decode(codes[t : t + 2], decoder)
+        both(nar, lambda state: [model.nar(rows[t : t + 2], codes[t : t + 2, 0], state) for t in (6, 8, 10)])
+        both(decoder, lambda state: [mimi.decode(codes[t : t + 2], state) for t in (6, 8, 10)])

@@ -1,4 +1,4 @@
-"""`sopro-np info`: what a model or voice file holds, from its header, and the memory that speaking from it takes."""
+"""`sopro-np info`: what a model or voice file holds, from its header; `--memory`: what speaking from it takes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def info(args: argparse.Namespace) -> int:
         facts = _voice_facts(file)
     else:
         facts = model_facts(file)
-        facts["arena"] = _arena(path)
+        if args.memory:
+            facts["arena"] = _arena(path)
     if args.json:
         json.dump(facts, sys.stdout, indent=1)
         print()
@@ -153,8 +154,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         modules = ", ".join(f"{k} {v / mb:.2f}" for k, v in sizes.items() if k != "total")
         lines.append(f"{part}: {sizes['total'] / mb:.2f} MB ({modules})")
     lines.append("numbers: " + ", ".join(f"{n:,} {dtype}" for dtype, n in facts["stored_as"].items()))
-    arena = facts["arena"]
-    lines.append(f"arena: {arena if isinstance(arena, str) else f'{arena / mb:.1f} MB a stream'}")
+    if (arena := facts.get("arena")) is not None:
+        lines.append(f"arena: {arena if isinstance(arena, str) else f'{arena / mb:.1f} MB a stream'}")
     for part, source in facts["sources"].items():
         lines.append(f"from {part}: " + ", ".join(f"{k} {v}" for k, v in source.items()))
     lines.append("licences: " + ", ".join(f"{k} {v}" for k, v in facts["licenses"].items()))

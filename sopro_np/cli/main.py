@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is in a model or voice file")
     info.add_argument("file", nargs="?", metavar="FILE|NAME", help=DEFAULT_MODEL)
     info.add_argument("--json", action="store_true")
+    info.add_argument("--memory", action="store_true", help="also speak a little, and say what memory that took")
 
     doctor = commands.add_parser("doctor", help="what this machine offers, and what is missing")
     doctor.add_argument("--json", action="store_true")

@@ -30,6 +30,7 @@ from sopro_np.kernels.simd.vector import (
     sub_i,
     where_less,
 )
+from sopro_np.ops.abi import ERF_LIMIT, ERF_P, ERF_Q
 
 inline = njit(error_model="numpy", inline="never", no_cpython_wrapper=True)
 F = np.float32
@@ -132,20 +133,20 @@ def tanh(x):
 
 @inline
 def erf(x):
-    """x P(x^2) / Q(x^2) on |x| <= 3.92, the same rational function as in ops/activations.py."""
-    y = larger(real(F(-3.92)), x)
-    y = smaller(real(F(3.92)), y)
+    """x P(x^2) / Q(x^2) on |x| <= 3.92 (the coefficients are ops/abi.py's, which NumPy's erf uses, too)."""
+    y = larger(real(F(-ERF_LIMIT)), x)
+    y = smaller(real(F(ERF_LIMIT)), y)
     u = mul(y, y)
-    p = fma(u, real(F(2.0503616624883496e-06)), real(F(0.0002848575239030305)))
-    p = fma(p, u, real(F(0.003764335229108016)))
-    p = fma(p, u, real(F(0.05274475983362787)))
-    p = fma(p, u, real(F(0.19037607118139457)))
-    p = fma(p, u, real(F(1.128379146604086)))
-    q = fma(u, real(F(3.8093258233612685e-05)), real(F(0.0011622320474850279)))
-    q = fma(q, u, real(F(0.014966639533461563)))
-    q = fma(q, u, real(F(0.11409659948998035)))
-    q = fma(q, u, real(F(0.502049147284621)))
-    q = fma(q, u, real(F(1.0)))
+    p = fma(u, real(F(ERF_P[5])), real(F(ERF_P[4])))
+    p = fma(p, u, real(F(ERF_P[3])))
+    p = fma(p, u, real(F(ERF_P[2])))
+    p = fma(p, u, real(F(ERF_P[1])))
+    p = fma(p, u, real(F(ERF_P[0])))
+    q = fma(u, real(F(ERF_Q[5])), real(F(ERF_Q[4])))
+    q = fma(q, u, real(F(ERF_Q[3])))
+    q = fma(q, u, real(F(ERF_Q[2])))
+    q = fma(q, u, real(F(ERF_Q[1])))
+    q = fma(q, u, real(F(ERF_Q[0])))
     return div(mul(y, p), q)
 
 

@@ -6,6 +6,7 @@ decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sopro_np import ops
 from sopro_np.config import MimiConfig
 from sopro_np.errors import FormatError, UsageError
+from sopro_np.layers import apart
 from sopro_np.mimi.quantizer import SplitQuantizer
 from sopro_np.mimi.seanet import Seanet, read_decoder, read_encoder
 from sopro_np.mimi.transformer import Rope, Transformer
@@ -105,7 +107,7 @@ class Mimi:
 
     def encode_transformer(self, x: np.ndarray) -> np.ndarray:
         """(T2, H) -> (T2, H)."""
-        return self.encoder_transformer(x, self.encoder_transformer.new_state(len(x)), 0)
+        return self.encoder_transformer(x, [self.encoder_transformer.new_state(len(x))], [0])
 
     # ------------------------------------------------------------ decoding
 
@@ -128,43 +130,59 @@ class Mimi:
 
         The same for any cut: bit for bit on native ops, up to BLAS's rounding on NumPy's (docs/STREAMING.md).
         """
-        self._check(codes)
-        codes = np.ascontiguousarray(codes, np.int64)
+        self.check(codes)
         parts = [np.zeros(0, np.float32)]
         for a in range(0, len(codes), TRANSFORMER_FRAMES):
-            x = self._features(codes[a : a + TRANSFORMER_FRAMES], state)
-            step = SEANET_FRAMES * self.config.frame_stride
-            parts += [self._samples(x[b : b + step], state)[:, 0] for b in range(0, len(x), step)]
+            parts.append(self.samples(self.features(codes[a : a + TRANSFORMER_FRAMES], [state]), state))
         return np.concatenate(parts)
 
-    def _features(self, codes: np.ndarray, state: DecoderState) -> np.ndarray:
-        """codes (T, q) -> what the SEANet makes sound of, (T2, H)."""
-        first, rows = state.position, len(codes) * self.config.frame_stride
-        last = first + rows
-        self.decoder_transformer.check(state.transformer, last)
-        room = KEY_ROOM
-        while room < last:
-            room *= 2
-        kvs = [KV(kv.keys[:room], kv.values[:room]) for kv in state.transformer]
+    def features(self, codes: np.ndarray, states: Sequence[DecoderState]) -> np.ndarray:
+        """Codes -> what the SEANet makes sound of; of several streams at once, with the weights read once.
 
-        def features(codes: np.ndarray, first: int) -> np.ndarray:
-            x = self.upsample(self.quantizer.decode(codes), state.upsample)
-            return self.decoder_transformer(x, kvs, first)
+        codes (B*T, q), stream below stream -> (B*T2, H). The same as one by one; `samples` is the other half.
+        """
+        rows = len(codes) // len(states) * self.config.frame_stride
+        room, kvs = KEY_ROOM, []
+        for state in states:
+            self.decoder_transformer.check(state.transformer, state.position + rows)
+            while room < state.position + rows:
+                room *= 2
+        for state in states:
+            kvs.append([KV(kv.keys[:room], kv.values[:room]) for kv in state.transformer])
 
-        arrays = [state.upsample.rows, *(a for kv in kvs for a in (kv.keys, kv.values))]
-        x = ops.replay(self, "features", features, (codes,), arrays, [(first, len(kvs[0].keys) - rows)])
+        def function(codes: np.ndarray, *firsts: int) -> np.ndarray:
+            x = self.quantizer.decode(codes)
+            if len(states) == 1:
+                x = self.upsample(x, states[0].upsample)
+            else:
+                x = apart(x, states, lambda rows, state: self.upsample(x[rows], state.upsample))
+            return self.decoder_transformer(x, kvs, firsts)
+
+        arrays = [state.upsample.rows for state in states]
+        arrays += [array for own in kvs for kv in own for array in (kv.keys, kv.values)]
+        numbers = [(state.position, len(own[0].keys) - rows) for state, own in zip(states, kvs, strict=True)]
+        codes = np.ascontiguousarray(codes, np.int64)
+        x = ops.replay(self, f"features of {len(states)}", function, (codes,), arrays, numbers)
         frames = DROP_FRAMES * self.config.frame_stride
-        if last // frames > first // frames:
-            self.quantizer.drop()
-        state.position = last
+        for state in states:
+            drops, state.position = state.position // frames, state.position + rows
+            if state.position // frames > drops:
+                self.quantizer.drop()
         return x
 
-    def _samples(self, x: np.ndarray, state: DecoderState) -> np.ndarray:
-        """x (T2, H) -> (samples, 1)."""
+    def samples(self, x: np.ndarray, state: DecoderState) -> np.ndarray:
+        """Features of one stream (T2, H) -> wav (T * hop,)."""
+        step = SEANET_FRAMES * self.config.frame_stride
         arrays = [tail.rows for tails in state.seanet for tail in tails]
-        return ops.replay(self, "samples", lambda x: self.decoder(x, state.seanet), (x,), arrays)
 
-    def _check(self, codes: np.ndarray) -> None:
+        def piece(x: np.ndarray) -> np.ndarray:
+            return self.decoder(x, state.seanet)
+
+        parts = [ops.replay(self, "samples", piece, (x[a : a + step],), arrays)[:, 0] for a in range(0, len(x), step)]
+        return np.concatenate([np.zeros(0, np.float32), *parts])
+
+    def check(self, codes: np.ndarray) -> None:
+        """UsageError for what are no codes of this codec."""
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.config.codebooks:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, 1..{self.config.codebooks})")
         if codes.dtype.kind not in "iu":

@@ -7,6 +7,7 @@ so it is read by the converter and not used here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from sopro_np import ops
 from sopro_np.config import MimiConfig
 from sopro_np.errors import ModelError
-from sopro_np.layers import LayerNorm, Linear
+from sopro_np.layers import LayerNorm, Linear, apart
 from sopro_np.state import KV
 from sopro_np.weights import Weights
 
@@ -67,12 +68,23 @@ class TransformerLayer:
             config.heads,
         )
 
-    def __call__(self, x: np.ndarray, kv: KV, rope: Rope, first: int) -> np.ndarray:
-        """x (T, H) -> (T, H); its rows are positions first, first + 1, ..., all earlier ones are in `kv`."""
+    def __call__(self, x: np.ndarray, kvs: Sequence[KV], rope: Rope, firsts: Sequence[int]) -> np.ndarray:
+        """x (T, H) -> (T, H); its rows are positions first, first + 1, ..., all earlier ones are in the KV.
+
+        With several KVs: equally many rows of each stream, one stream below the other.
+        """
         h = self.norm1(x)
-        q = ops.rope(self.query(h), rope.cos, rope.sin, self.heads, first)
-        kv.append(ops.rope(self.key(h), rope.cos, rope.sin, self.heads, first), self.value(h), first)
-        a = ops.attention(q, kv.keys, kv.values, self.heads, first=first, keys=first + len(x))
+        q, k, v = self.query(h), self.key(h), self.value(h)
+
+        def attend(rows: slice, stream: tuple[KV, int]) -> np.ndarray:
+            kv, first = stream
+            kv.append(ops.rope(k[rows], rope.cos, rope.sin, self.heads, first), v[rows], first)
+            turned = ops.rope(q[rows], rope.cos, rope.sin, self.heads, first)
+            keys = first + (rows.stop - rows.start)
+            return ops.attention(turned, kv.keys, kv.values, self.heads, first=first, keys=keys)
+
+        streams = list(zip(kvs, firsts, strict=True))
+        a = attend(slice(0, len(x)), streams[0]) if len(streams) == 1 else apart(x, streams, attend)
         x = self.out(a, scale=self.scale1, residual=x)
         return self.ff_out(self.ff_in(self.norm2(x)), scale=self.scale2, residual=x)
 
@@ -102,8 +114,8 @@ class Transformer:
         if any(last > len(kv.keys) for kv in kvs):
             raise ModelError(f"the stream is longer than the {len(kvs[0].keys)} positions reserved for it")
 
-    def __call__(self, x: np.ndarray, kvs: list[KV], first: int) -> np.ndarray:
-        """x (T, H), positions first, first + 1, ... -> (T, H)."""
-        for layer, kv in zip(self.layers, kvs, strict=True):
-            x = layer(x, kv, self.rope, first)
+    def __call__(self, x: np.ndarray, states: Sequence[list[KV]], firsts: Sequence[int]) -> np.ndarray:
+        """x (T, H), positions first, first + 1, ... of one stream or of several, one below the other -> (T, H)."""
+        for layer, kvs in zip(self.layers, zip(*states, strict=True), strict=True):
+            x = layer(x, kvs, self.rope, firsts)
         return x

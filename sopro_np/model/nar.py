@@ -7,7 +7,7 @@ for any cut. "Same" blocks also look ahead: then the caller hands over some fram
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from sopro_np.ops.quant import QTensor
 from sopro_np.state import Tail
 from sopro_np.weights import Weights
 
+Tails = Sequence[Tail] | Sequence[list[Tail]]  # per block; of one stream, or of each of several
 HEAD_FRAMES = 32  # frames whose logits are in memory at a time: those of 400 frames would be 52 MB
 STEP_FRAMES = 64  # so many frames are refined in one step; of more, one stage after the other
 
@@ -44,10 +45,10 @@ class Trunk:
     def new_state(self) -> list[Tail]:
         return [block.new_state() for block in self.blocks]
 
-    def __call__(self, x: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
+    def __call__(self, x: np.ndarray, tails: Tails, keep: int) -> np.ndarray:
         """(T, D) -> (T, H)."""
-        for block, tail in zip(self.blocks, tails, strict=True):
-            x = block(x, tail, keep)
+        for i, block in enumerate(self.blocks):
+            x = block(x, tails[i], keep)
         return self.pre(self.norm(x))
 
 
@@ -102,7 +103,7 @@ class Stage:
         """What is known already, embedded. ids (T, known or more) -> (T, D)."""
         return ops.embed_sum(ids[:, : self.known], table, self.known_weights)
 
-    def features(self, condition: np.ndarray, known: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
+    def features(self, condition: np.ndarray, known: np.ndarray, tails: Tails, keep: int) -> np.ndarray:
         """condition, known (T, D) -> what the heads look at (T, H). (A convolution of one tap is a gain.)"""
         x = ops.depthwise_conv(condition, self.gains[0], residual=ops.depthwise_conv(known, self.gains[1]))
         if self.gain is not None:
@@ -113,7 +114,7 @@ class Stage:
         """features (T, H) -> (T, heads, V)."""
         return self.heads(features).reshape(len(features), len(self.codebooks), -1)
 
-    def fill(self, condition: np.ndarray, ids: np.ndarray, table: QTensor, tails: list[Tail], keep: int) -> None:
+    def fill(self, condition: np.ndarray, ids: np.ndarray, table: QTensor, tails: Tails, keep: int) -> None:
         """The likeliest codes of this stage's codebooks, into the columns of ids (T, n) that are theirs."""
         features = self.features(condition, self.known_sum(ids, table), tails, keep)
         for a in range(0, len(features), HEAD_FRAMES):
@@ -165,25 +166,49 @@ class Refiner:
     ) -> Iterator[np.ndarray | None]:
         """The same in bounded pieces of work: None after each but the last, which gives the codes."""
         keep = len(first) if keep is None else keep
+        if len(first) <= STEP_FRAMES:
+            yield self.refine_together(condition, first, [state], keep)[0]
+            return
+        ids = self._ids(first)
+        for i, (stage, tails) in enumerate(zip(self.stages, state.tails, strict=True)):
+            if i:
+                yield None
+            stage.fill(condition, ids, self.table, tails, keep)
+        yield self._codes(ids[:keep])
+
+    def refine_together(
+        self, condition: np.ndarray, first: np.ndarray, states: Sequence[NarState], keep: int
+    ) -> list[np.ndarray]:
+        """Blocks of several streams, T frames each, with the weights read once.
+
+        condition (B*T, D), first (B*T,), stream below stream -> per stream (keep, Q).
+        """
+
+        def fill(condition: np.ndarray, ids: np.ndarray) -> np.ndarray:
+            for i, stage in enumerate(self.stages):
+                tails: Tails = states[0].tails[i]
+                if len(states) > 1:
+                    tails = [list(own) for own in zip(*(state.tails[i] for state in states), strict=True)]
+                stage.fill(condition, ids, self.table, tails, keep)
+            return ids
+
+        arrays = [tail.rows for state in states for tails in state.tails for tail in tails]
+        name = f"refine {keep} frames of {len(states)}"
+        ids = ops.replay(self, name, fill, (condition, self._ids(first)), arrays)
+        frames = len(first) // len(states)
+        return [self._codes(ids[a : a + keep]) for a in range(0, len(first), frames)]
+
+    def _ids(self, first: np.ndarray) -> np.ndarray:
+        """Room for all ids, of which those of codebook 0 are known: its codes. (T,) -> (T, len(order))."""
         ids = np.zeros((len(first), len(self.order)), np.int64)
         ids[:, 0] = first
-        if len(first) <= STEP_FRAMES:
+        return ids
 
-            def fill(condition: np.ndarray, ids: np.ndarray) -> np.ndarray:
-                for stage, tails in zip(self.stages, state.tails, strict=True):
-                    stage.fill(condition, ids, self.table, tails, keep)
-                return ids
-
-            arrays = [tail.rows for tails in state.tails for tail in tails]
-            ids = ops.replay(self, f"refine {keep}", fill, (condition, ids), arrays)
-        else:
-            for i, (stage, tails) in enumerate(zip(self.stages, state.tails, strict=True)):
-                if i:
-                    yield None
-                stage.fill(condition, ids, self.table, tails, keep)
-        codes = np.zeros((keep, self.codebooks), np.int64)
-        codes[:, self.order] = ids[:keep] - np.array(self.order) * self.code_values
-        yield codes
+    def _codes(self, ids: np.ndarray) -> np.ndarray:
+        """(T, len(order)) -> (T, Q); codebooks that nobody fills stay 0."""
+        codes = np.zeros((len(ids), self.codebooks), np.int64)
+        codes[:, self.order] = ids - np.array(self.order) * self.code_values
+        return codes
 
     def forced_logits(self, condition: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Every stage fed with the codes given, whatever it would have chosen itself.

@@ -1,4 +1,4 @@
-"""What Python and the kernels agree on: the fields of every kernel's argument block, in order.
+"""What Python and the kernels agree on: the fields of every kernel's argument block, in order, and some numbers.
 
 A kernel is `void kernel(int64 *fields, int64 piece)`: it does one of `fields[0]` independent pieces of its work.
 Addresses are int64, a float travels as the bits of a float32, an absent array is the address 0. Strides and
@@ -52,3 +52,11 @@ KERNELS = {f"gemm_{scheme}": "gemm" for scheme in TABLES} | {
 ATTENTION_ROWS = 8  # that a piece works on at a time
 ACTS = (None, "gelu", "glu", "tanh")
 PRE = (None, "elu")
+
+# erf(x) = x P(x^2) / Q(x^2) on |x| <= 3.92 (beyond, it is 1 in float32): a rational fitted to math.erf at
+# Chebyshev nodes by reweighted least squares. Largest relative error in float32: 3.5e-7.
+ERF_LIMIT = 3.92
+ERF_P = (1.128379146604086, 0.19037607118139457, 0.05274475983362787, 0.003764335229108016,
+          0.0002848575239030305, 2.0503616624883496e-06)  # fmt: skip
+ERF_Q = (1.0, 0.502049147284621, 0.11409659948998035, 0.014966639533461563,
+          0.0011622320474850279, 3.8093258233612685e-05)  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sopro_np.ops.abi import ERF_LIMIT, ERF_P, ERF_Q
+
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """1 / (1 + e^-x), element-wise. The clip keeps e^-x inside float32; beyond it the result is 0 or 1 anyway."""
@@ -18,20 +20,11 @@ def glu(x: np.ndarray) -> np.ndarray:
     return x[:, :half] * sigmoid(x[:, half:])
 
 
-# erf(x) = x P(x^2) / Q(x^2) on |x| <= 3.92 (beyond, it is 1 in float32): a rational fitted to math.erf at
-# Chebyshev nodes by reweighted least squares. Largest relative error in float32: 3.5e-7.
-_ERF_LIMIT = np.float32(3.92)
-_ERF_P = (1.128379146604086, 0.19037607118139457, 0.05274475983362787, 0.003764335229108016,
-          0.0002848575239030305, 2.0503616624883496e-06)  # fmt: skip
-_ERF_Q = (1.0, 0.502049147284621, 0.11409659948998035, 0.014966639533461563,
-          0.0011622320474850279, 3.8093258233612685e-05)  # fmt: skip
-
-
 def erf(x: np.ndarray) -> np.ndarray:
     """Error function, element-wise (NumPy has none)."""
-    y = np.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+    y = np.clip(x, np.float32(-ERF_LIMIT), np.float32(ERF_LIMIT))
     u = y * y
-    return y * _horner(_ERF_P, u) / _horner(_ERF_Q, u)
+    return y * _horner(ERF_P, u) / _horner(ERF_Q, u)
 
 
 def _horner(coefficients: tuple[float, ...], u: np.ndarray) -> np.ndarray:

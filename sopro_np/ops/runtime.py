@@ -45,26 +45,32 @@ class Runtime:
         return (self.threads or cores()) if self.ops == "native" else 1
 
     def side_by_side(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Independent pieces of work, each on a thread of its own; a single one has all threads.
+        """Independent pieces of work, each on a thread of its own; one that is left over has all threads.
 
         Small products gain little from a second thread; two utterances of them do. Bits do not depend on it.
         """
-        if len(tasks) < 2 or self.width < 2:
-            results = []
-            for task in tasks:
-                with self():
-                    results.append(task())
-            return results
-        if self._helpers is None:
-            self._helpers = ThreadPoolExecutor(self.width - 1, thread_name_prefix="sopro_np")
+        count = len(tasks) - len(tasks) % self.width if self.width > 1 else 0
+        if len(tasks) - count > 1 and self.width > 1:
+            count = len(tasks)
+        results: dict[int, Result] = {}
+        waiting = iter(range(count))  # `next` of it is atomic
 
-        def alone(task: Callable[[], Result]) -> Result:
-            with self(threads=1):
-                return task()
+        def work() -> None:
+            for i in waiting:
+                with self(threads=1):
+                    results[i] = tasks[i]()
 
-        others = [self._helpers.submit(alone, task) for task in tasks[1:]]
-        first = alone(tasks[0])
-        return [first, *(other.result() for other in others)]
+        if count:
+            if self._helpers is None:
+                self._helpers = ThreadPoolExecutor(self.width - 1, thread_name_prefix="sopro_np")
+            others = [self._helpers.submit(work) for _ in range(self.width - 1)]
+            work()
+            for other in others:
+                other.result()
+        for i in range(count, len(tasks)):
+            with self():
+                results[i] = tasks[i]()
+        return [results[i] for i in range(len(tasks))]
 
     def close(self) -> None:
         """Give captured steps and helpers back; the next use makes them again."""

@@ -50,7 +50,7 @@ def _decode(mimi: Mimi, codes: np.ndarray, name: str) -> Tensors:
     x = mimi.upsample(x, state.upsample)
     out[f"{name}.upsample"] = x.T
     for i, (layer, kv) in enumerate(zip(mimi.decoder_transformer.layers, state.transformer, strict=True)):
-        x = layer(x, kv, mimi.decoder_transformer.rope, 0)
+        x = layer(x, [kv], mimi.decoder_transformer.rope, [0])
         if i == 0:
             out[f"{name}.transformer.after_layer0"] = x.T
     out[f"{name}.transformer"] = x.T

@@ -1,0 +1,102 @@
+"""One utterance in a batch, as its owner sees it: what came of it, and how to stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from sopro_np.session import AudioStream, Session
+from sopro_np.speech import Speech
+
+
+class Job:
+    """One utterance in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
+
+    `priority`: larger goes first, as long as it has no audio yet.
+    """
+
+    def __init__(self, session: Session, audio: AudioStream, priority: int = 0) -> None:
+        self.priority, self.chunk_frames = priority, session.options.chunk_frames
+        self.done = False
+        self.speech: Speech | None = None
+        self.error: Exception | None = None
+        self.cancelled = False
+        self.silent = True  # no audio yet
+        self.turn = 0  # when its last piece of NAR and codec work was done
+        self._doing: tuple[Session, AudioStream] | None = (session, audio)
+        self._codes: list[np.ndarray] = []
+        self._wavs: list[np.ndarray] = []
+
+    def cancel(self) -> None:
+        """Stop before the next step; from any thread."""
+        self.cancelled = True
+
+    @property
+    def session(self) -> Session | None:
+        """The utterance, until it is done."""
+        doing = self._doing  # another thread may remove the job at any moment
+        return None if doing is None else doing[0]
+
+    @property
+    def audio(self) -> AudioStream | None:
+        """What makes it sound, until it is done."""
+        doing = self._doing
+        return None if doing is None else doing[1]
+
+    @property
+    def due(self) -> bool:
+        """Is there NAR or codec work to do?"""
+        if (doing := self._doing) is None:
+            return False
+        session, audio = doing
+        return session.due or audio.due or session.finish_reason is not None
+
+    def add_rows(self, rows: np.ndarray) -> None:
+        """Finished code rows (n, Q): to the codec, and to what will be said to have been spoken."""
+        if (doing := self._doing) is not None:
+            doing[1].push(rows)
+            self._codes.append(rows)
+
+    def add_wav(self, wav: np.ndarray) -> None:
+        """A chunk of audio."""
+        if self._doing is not None:
+            self._wavs.append(wav)
+            self.silent = False
+
+    def finish(self) -> None:
+        """`done`, if nothing more can come."""
+        if (doing := self._doing) is None:
+            return
+        session, audio = doing
+        audio.last = session.finish_reason is not None and not session.due
+        if audio.last and not audio.due:
+            self._finish(session)
+
+    def _finish(self, session: Session) -> None:
+        wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
+        codes = np.concatenate([np.zeros((0, session.model.config.codebooks), np.int64), *self._codes])
+        assert session.finish_reason is not None and session.options.seed is not None
+        self.speech = Speech(wav, codes, session.finish_reason, session.options.seed)
+        self.let_go()
+
+    def fail(self, error: Exception) -> None:
+        """It ends with this error."""
+        if not self.done:
+            self.error = error
+            self.let_go()
+
+    def let_go(self) -> None:
+        """All memory of the work returns."""
+        self.done, self._doing, self._wavs, self._codes = True, None, [], []
+
+
+@contextmanager
+def failing(*jobs: Job) -> Iterator[None]:
+    """What goes wrong inside is the end of these jobs, and of no others."""
+    try:
+        yield
+    except Exception as error:
+        for job in jobs:
+            job.fail(error)
