@@ -271,14 +271,18 @@ class Sopro:
         config, chunk = self.model.config, Options().chunk_frames
         codes = np.arange(config.codebooks * 4).reshape(4, -1) % config.code_values
         voice, frames = self.voice_from_codes(codes), 4 * chunk
-        options: dict[str, Any] = {"max_frames": frames, "min_gen_frames": frames, "stop_threshold": 2.0, "seed": 0}
+        options: dict[str, Any] = {"min_gen_frames": 10**6, "stop_threshold": 2.0, "seed": 0}
+        ways: list[dict[str, Any]] = [stream_options({}, self.model.nar.looks_ahead)]
+        if self.model.nar.looks_ahead:
+            ways.append({"max_frames": frames})  # the whole is refined at its end
         for count in dict.fromkeys((1, self.runtime.width)):  # alone, and side by side
-            for lookahead in (None, *stream_options({}, self.model.nar.looks_ahead).values()):
-                batch = self.batch(count)
-                for _ in range(count):
-                    batch.add(WARM_UP, voice, lookahead=lookahead, **options)
-                while len(batch):
-                    batch.step()
+            for way in ways:
+                batch, heard = self.batch(count), 0
+                jobs = [batch.add(WARM_UP, voice, **options, **way) for _ in range(count)]
+                while len(batch) and heard < count * frames * self.mimi.config.hop:
+                    heard += sum(len(wav) for _, wav in batch.step())
+                for job in jobs:
+                    batch.remove(job)
         return time.perf_counter() - start
 
     def close(self) -> None:

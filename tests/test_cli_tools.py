@@ -130,6 +130,27 @@ def test_bench(arch: str, capsys: Capture) -> None:
     assert facts["rtf"] == pytest.approx(stages / facts["audio_s"])
 
 
+@pytest.mark.parametrize("arch", tiny.ARCHS)
+def test_bench_of_several_at_once(arch: str, capsys: Capture) -> None:
+    """What the figures are made of; Python's share where kernels and Python cannot overlap."""
+    arguments = ["bench", "--model", str(tiny.model_file(arch)), "--frames", "9", "--runs", "1", "--batch", "1,3"]
+    assert main([*arguments, "--threads", "1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [row["utterances"] for row in facts["rows"]] == [1, 3] and 0 < facts["python_share"] < 1
+    assert facts["rows"][0]["bound"] == pytest.approx(1)
+    for row in facts["rows"]:
+        assert 1 <= row["bound"] < row["utterances"] or row["utterances"] == 1
+        assert row["first_audio_of_last_s"] > 0
+        for way in ("whole", "streamed"):
+            assert row[way]["ratio"] == pytest.approx(row[way]["together"] / row[way]["one_by_one"])
+    assert main([*arguments, "--threads", "1"]) == 0
+    assert "at once" in capsys.readouterr().err
+    for bad in ("0", "x", "1,,2"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*arguments[:-1], bad])
+        assert "--batch" in capsys.readouterr().err
+
+
 def test_a_process_says_what_the_api_says(voice: Path, tmp_path: Path) -> None:
     arguments = ("--voice", voice, "--max-frames", 4, "--seed", 1, "-o", "-", "--raw")
     child = process("say", "-", *arguments, cwd=tmp_path)
