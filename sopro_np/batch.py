@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from sopro_np.errors import Full, UsageError
+from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import Job, failing
 from sopro_np.mimi.codec import DecoderState
 from sopro_np.ops.runtime import Runtime
@@ -35,7 +35,7 @@ class Batch:
         self.runtime, self.size = runtime, size
         self._jobs: list[Job] = []
         self._lock = threading.Lock()  # of the list of jobs
-        self._stepping = threading.Lock()
+        self._stepper: object = None  # a step that is under way
         self._turns = self._held = 0
 
     def __len__(self) -> int:
@@ -54,37 +54,47 @@ class Batch:
             self._jobs.append(job)
 
     def remove(self, job: Job) -> None:
-        """Cancelled at once, whatever it was doing; a job that is not there (any more) is ignored."""
-        job.cancelled = True
-        self._drop(job)
-        if not job.done:
-            job.let_go()
+        """Cancelled at once, whatever it was doing; one that is done is left as it is."""
+        if not isinstance(job, Job):
+            raise UsageError(f"{job!r} is no job: remove takes what add gave")
+        if not self._drop(job) and not job.done:
+            raise UsageError("this job is not in this batch: remove it from the one it was added to")
+        job.end()
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: Job) -> bool:
+        """Is it out now, and was it in before?"""
         with self._lock:
-            self._jobs = [other for other in self._jobs if other is not job]
+            before, self._jobs = len(self._jobs), [other for other in self._jobs if other is not job]
+            return len(self._jobs) < before
 
     def step(self) -> list[tuple[Job, np.ndarray]]:
         """The next code of every job, and some NAR and codec work -> audio that became ready, in order for each job."""
-        with self._alone():
-            for job in [job for job in self._jobs if job.cancelled]:
-                self.remove(job)
-            jobs = self._whose_turn()
+        me = object()
+        try:
+            with self._lock:
+                if self._stepper is not None:
+                    raise UsageError("another thread is stepping this batch: step it from one, or make one for each")
+                self._stepper = me
+            return self._step()
+        finally:  # no call, so no Ctrl-C can come in between and leave the batch locked
+            self._stepper = None if self._stepper is me else self._stepper
+
+    def _step(self) -> list[tuple[Job, np.ndarray]]:
+        for job in [job for job in self._jobs if job.cancelled]:
+            self._drop(job)
+            job.end()
+        jobs = self._whose_turn()
+        try:
             self._advance(jobs)
-            ready = self._work([job for job in jobs if job.due])
+            return self._work([job for job in jobs if job.due])
+        except BaseException:  # Ctrl-C: nobody knows how far they are
+            for job in jobs:
+                job.fail(ModelError("the step was interrupted: say it again"))
+            raise
+        finally:
             for job in jobs:
                 if job.done:
                     self._drop(job)
-            return ready
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._stepping.acquire(blocking=False):
-            raise UsageError("another thread is stepping this batch: step it from one thread, or make one for each")
-        try:
-            yield
-        finally:
-            self._stepping.release()
 
     def _whose_turn(self) -> list[Job]:
         """All jobs; but for some steps only those of the highest priority that has no audio yet, and higher ones."""
@@ -136,8 +146,8 @@ class Batch:
     # ------------------------------------------------------------ the rest
 
     def _work(self, jobs: list[Job]) -> list[tuple[Job, np.ndarray]]:
-        """A bounded piece of NAR and codec work for some jobs: those without audio first, then by turns."""
-        jobs.sort(key=lambda job: (not job.silent, -job.priority, job.turn))
+        """A bounded piece of NAR and codec work for some jobs, by turns: who waits longest goes first."""
+        jobs.sort(key=lambda job: job.turn)
         chosen: list[Job] = []
         frames = 0
         for job in jobs:
@@ -153,50 +163,71 @@ class Batch:
         wavs = self._decode([job for job in chosen if (audio := job.audio) is not None and audio.due])
         for job in chosen:
             job.finish()
-        return [(job, wav) for job, wav in wavs if not job.cancelled]
+        return [(job, wav) for job, wav in wavs if job.speech is not None or not job.done]
 
     def _refine(self, jobs: Sequence[Job]) -> None:
-        """The next block of each; equal ones together. What is no number stays alone, so that it fails alone."""
+        """The next block of each; equal ones together."""
         groups: dict[tuple[int, int], list[tuple[Job, Session, Block]]] = {}
         for job in jobs:
             with failing(job):
                 if (session := job.session) is None or not session.due:
                     continue
                 block = session.block()
-                if block is not None and len(jobs) > 1 and np.isfinite(block.condition).all():
+                if block is not None and len(jobs) > 1:
                     groups.setdefault((len(block.first), block.keep), []).append((job, session, block))
                 else:
                     job.add_rows(session.ready())
         for (_, keep), group in groups.items():
             blocks = [block for _, _, block in group]
-            with failing(*(job for job, _, _ in group)), self.runtime():
-                condition, first = (np.concatenate([block[i] for block in blocks]) for i in (0, 1))
-                nar = group[0][1].model.nar
-                rows = nar.refine_together(condition, first, [block.state for block in blocks], keep)
-                for (job, session, _), own in zip(group, rows, strict=True):
-                    job.add_rows(session.refined(own))
+            condition, first = (np.concatenate([block[i] for block in blocks]) for i in (0, 1))
+            nar = group[0][1].model.nar
+            try:
+                with self.runtime():
+                    rows = nar.refine_together(condition, first, [block.state for block in blocks], keep)
+            except Exception:  # whose fault it was shows when each is refined alone
+                for job, session, _ in group:
+                    with failing(job):
+                        session.rebuild_nar()
+                        job.add_rows(session.ready())
+                continue
+            for (job, session, _), own in zip(group, rows, strict=True):
+                job.add_rows(session.refined(own))
 
     def _decode(self, jobs: Sequence[Job]) -> list[tuple[Job, np.ndarray]]:
         """The next chunk of each: the codec's transformer for equal ones together, then its SEANet side by side."""
         groups: dict[tuple[int, ...], list[tuple[Job, AudioStream, np.ndarray, DecoderState]]] = {}
         for job in jobs:
-            if (audio := job.audio) is not None:
-                codes, state = audio.take()
-                groups.setdefault(codes.shape, []).append((job, audio, codes, state))
+            with failing(job):
+                if (audio := job.audio) is not None:
+                    codes, state = audio.next_chunk()
+                    groups.setdefault(codes.shape, []).append((job, audio, codes, state))
         tasks: list[Callable[[], tuple[Job, np.ndarray] | None]] = []
         for group in groups.values():
             states = [state for _, _, _, state in group]
-            with failing(*(job for job, _, _, _ in group)), self.runtime():
-                mimi = group[0][1].mimi
-                together = mimi.features(np.concatenate([codes for _, _, codes, _ in group]), states)
-                for (job, audio, _, state), own in zip(group, np.split(together, len(group)), strict=True):
-                    tasks.append(functools.partial(self._samples, job, audio, own, state))
+            mimi = group[0][1].mimi
+            try:
+                with self.runtime():
+                    together = mimi.features(np.concatenate([codes for _, _, codes, _ in group]), states)
+            except Exception:  # whose fault it was shows when each is decoded alone
+                tasks += [functools.partial(self._alone, job, audio) for job, audio, _, _ in group]
+                continue
+            for (job, audio, _, state), own in zip(group, np.split(together, len(group)), strict=True):
+                tasks.append(functools.partial(self._samples, job, audio, own, state))
         return [found for found in self.runtime.side_by_side(tasks) if found is not None]
 
     @staticmethod
     def _samples(job: Job, audio: AudioStream, x: np.ndarray, state: DecoderState) -> tuple[Job, np.ndarray] | None:
         with failing(job):
             wav = audio.finished(audio.mimi.samples(x, state))
+            job.add_wav(wav)
+            return job, wav
+        return None
+
+    @staticmethod
+    def _alone(job: Job, audio: AudioStream) -> tuple[Job, np.ndarray] | None:
+        with failing(job):
+            audio.rebuild()
+            wav = audio.pull()
             job.add_wav(wav)
             return job, wav
         return None
@@ -223,11 +254,11 @@ class SpeechBatch:
 
         `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
         """
-        if isinstance(priority, bool) or not isinstance(priority, int):
+        if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
         chosen = Options.of({**options, "seed": seed})
         self._batch.check_room()  # before any work
-        job = Job(*self._start(text, voice, chosen), priority)
+        job = Job(*self._start(text, voice, chosen), int(priority))
         self._batch.add(job)
         return job
 

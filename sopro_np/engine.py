@@ -19,8 +19,8 @@ from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
-from sopro_np.ops.runtime import Runtime
-from sopro_np.options import Options, stream_options
+from sopro_np.ops.runtime import CLOSED, Runtime
+from sopro_np.options import Options, stream_options, whole
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
@@ -52,10 +52,14 @@ class Sopro:
 
     # ------------------------------------------------------------ parts
 
-    def _part(self, name: str, what: str, option: str) -> Any:
+    @property
+    def _open(self) -> Parts:
         if self._parts is None:
-            raise ModelError(f"{self.path}: this model was closed; load it again")
-        if (part := getattr(self._parts, name)) is None:
+            raise ModelError(f"{self.path}: {CLOSED}")
+        return self._parts
+
+    def _part(self, name: str, what: str, option: str) -> Any:
+        if (part := getattr(self._open, name)) is None:
             raise ModelError(f"{self.path}: has no {what}; convert it again with {option}")
         return part
 
@@ -128,10 +132,10 @@ class Sopro:
 
     def voices(self) -> list[str]:
         """Names of the saved voices that fit this model (in the voices folder, or embedded), the default first."""
-        found = []
+        found, fingerprints = [], self._open.fingerprints
         for name, path, default in all_voices(self.path):
             try:
-                check_fingerprints(saved_fingerprints(path), self.fingerprints, name)
+                check_fingerprints(saved_fingerprints(path), fingerprints, name)
             except SoproError:  # of another model, or no voice file
                 continue
             found.append((not default, name))
@@ -167,8 +171,8 @@ class Sopro:
         if not isinstance(text, str) or not text.strip():
             raise UsageError("the text is empty: there is nothing to say")
         who = self._voice(voice)
-        if self._parts is not None and self._parts.mimi is not None:
-            self._parts.mimi.check_length(options.max_frames)
+        if (mimi := self._open.mimi) is not None:
+            mimi.check_length(options.max_frames)
         model, ids = self.model, self.tokenizer.encode(text)
         with self.runtime():
             utterance = model.start(ids, who, options.style_strength)
@@ -189,9 +193,10 @@ class Sopro:
 
     def batch(self, size: int = 16) -> SpeechBatch:
         """Room for up to `size` utterances at once, which may be joined and removed between any two steps."""
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(f"size = {size!r} must be a whole number, at least 1")
-        return SpeechBatch(self.runtime, size, self._start)
+        self._open  # noqa: B018  # or an error
+        if (most := whole("size", size, 1)) is None:
+            raise UsageError("size must be given a number")
+        return SpeechBatch(self.runtime, most, self._start)
 
     def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
         return self.session(text, voice, options), AudioStream(self.mimi, options, self.runtime)
@@ -282,16 +287,20 @@ class Sopro:
                 while len(batch) and heard < count * frames * self.mimi.config.hop:
                     heard += sum(len(wav) for _, wav in batch.step())
                 for job in jobs:
+                    if job.error is not None:
+                        raise job.error
                     batch.remove(job)
         return time.perf_counter() - start
 
     def close(self) -> None:
-        """Give memory and threads back; anything but `close` is an error afterwards. Voices stay what they are."""
+        """Give memory and threads back; anything but `close` is an error afterwards, for streams and batches that
+        were under way, too. Voices stay what they are."""
         self._parts = None
         self._named.clear()
         self.runtime.close()
 
     def __enter__(self) -> Sopro:
+        self._open  # noqa: B018  # or an error
         return self
 
     def __exit__(self, *_: object) -> None:

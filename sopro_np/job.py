@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,8 +28,8 @@ class Job:
         self.silent = True  # no audio yet
         self.turn = 0  # when its last piece of NAR and codec work was done
         self._doing: tuple[Session, AudioStream] | None = (session, audio)
-        self._codes: list[np.ndarray] = []
         self._wavs: list[np.ndarray] = []
+        self._ending = threading.Lock()  # it ends once: by itself, or because another thread removes it
 
     def cancel(self) -> None:
         """Stop before the next step; from any thread."""
@@ -57,13 +59,11 @@ class Job:
         """Finished code rows (n, Q): to the codec, and to what will be said to have been spoken."""
         if (doing := self._doing) is not None:
             doing[1].push(rows)
-            self._codes.append(rows)
 
     def add_wav(self, wav: np.ndarray) -> None:
-        """A chunk of audio."""
-        if self._doing is not None:
-            self._wavs.append(wav)
-            self.silent = False
+        """A chunk of audio; a copy is kept, for whoever gets it may change it."""
+        self._wavs.append(wav.copy())
+        self.silent = False
 
     def finish(self) -> None:
         """`done`, if nothing more can come."""
@@ -72,24 +72,22 @@ class Job:
         session, audio = doing
         audio.last = session.finish_reason is not None and not session.due
         if audio.last and not audio.due:
-            self._finish(session)
-
-    def _finish(self, session: Session) -> None:
-        wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
-        codes = np.concatenate([np.zeros((0, session.model.config.codebooks), np.int64), *self._codes])
-        assert session.finish_reason is not None and session.options.seed is not None
-        self.speech = Speech(wav, codes, session.finish_reason, session.options.seed)
-        self.let_go()
+            assert session.finish_reason is not None and session.options.seed is not None
+            wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
+            self.end(Speech(wav, audio.rows, session.finish_reason, session.options.seed))
 
     def fail(self, error: Exception) -> None:
-        """It ends with this error."""
-        if not self.done:
-            self.error = error
-            self.let_go()
+        """It ends with this error. (Where it came from would keep the whole step's memory: that goes to the log.)"""
+        logging.getLogger("sopro_np").debug("a job failed", exc_info=error)
+        error.__context__ = error.__cause__ = None
+        self.end(error=error.with_traceback(None))
 
-    def let_go(self) -> None:
-        """All memory of the work returns."""
-        self.done, self._doing, self._wavs, self._codes = True, None, [], []
+    def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
+        """Nothing more will come, and all memory of the work returns; the first end counts."""
+        with self._ending:
+            if not self.done:
+                self.speech, self.error, self.done = speech, error, True
+                self._doing, self._wavs = None, []
 
 
 @contextmanager

@@ -13,6 +13,15 @@ from sopro_np.errors import UsageError
 
 STREAM_LOOKAHEAD = 16  # default of a stream whose model looks ahead; docs/STREAMING.md has the table
 
+LARGEST = 2**31 - 1
+NUMBERS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100), "top_p": (0, 1), "style_strength": (0, 100), "stop_threshold": (0, math.inf),
+}  # fmt: skip
+WHOLE: dict[str, tuple[int, int | None]] = {
+    "top_k": (0, LARGEST), "stop_patience": (1, LARGEST), "min_gen_frames": (0, LARGEST), "max_frames": (1, LARGEST),
+    "lookahead": (0, LARGEST), "chunk_frames": (1, LARGEST), "seed": (0, None),
+}  # fmt: skip
+
 
 def _option(default: Any, help: str, letter: str) -> Any:
     """A field with what the command line says of it. `letter`: F a number, N a whole one."""
@@ -46,22 +55,15 @@ class Options:
     seed: int | None = _option(None, "same seed, same speech", "N")
 
     def __post_init__(self) -> None:
-        _number("temperature", self.temperature, 0, 100)
-        if 0 < self.temperature < 1e-3:
-            raise UsageError(f"temperature = {self.temperature!r} is too close to 0; top_k = 1 is greedy")
-        _number("top_p", self.top_p, 0, 1)
-        _number("style_strength", self.style_strength, 0, 100)
-        _number("stop_threshold", self.stop_threshold, 0, math.inf)
-        _whole("top_k", self.top_k, 0)
-        _whole("stop_patience", self.stop_patience, 1)
-        _whole("min_gen_frames", self.min_gen_frames, 0)
-        _whole("max_frames", self.max_frames, 1)
-        _whole("lookahead", self.lookahead, 0)
-        _whole("chunk_frames", self.chunk_frames, 1)
-        _whole("seed", self.seed, 0)
         for name in ("temperature", "top_k", "max_frames", "chunk_frames"):
             if getattr(self, name) is None:
                 raise UsageError(f"{name} must be given a number")
+        checked = {name: _number(name, getattr(self, name), *limits) for name, limits in NUMBERS.items()}
+        checked |= {name: whole(name, getattr(self, name), *limits) for name, limits in WHOLE.items()}
+        for name, value in checked.items():  # Python's own numbers: those of numpy may overflow later on
+            object.__setattr__(self, name, value)
+        if 0 < self.temperature < 1e-3:
+            raise UsageError(f"temperature = {self.temperature!r} is too close to 0; top_k = 1 is greedy")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -84,18 +86,23 @@ def stream_options(given: dict[str, Any], looks_ahead: bool) -> dict[str, Any]:
     return {"lookahead": STREAM_LOOKAHEAD, **given} if looks_ahead else given
 
 
-def _number(name: str, value: Any, low: float, high: float) -> None:
+def _number(name: str, value: Any, low: float, high: float) -> float | None:
     if value is None:
-        return
+        return None
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise UsageError(f"{name} = {value!r} must be a number from {low} to {high}")
+    return float(value)
 
 
-def _whole(name: str, value: Any, low: int) -> None:
+def whole(name: str, value: Any, low: int, high: int | None = LARGEST) -> int | None:
+    """Any kind of whole number in these limits as an int (None stays None), or UsageError."""
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
         raise UsageError(f"{name} = {value!r} must be a whole number, at least {low}")
+    if high is not None and int(value) > high:
+        raise UsageError(f"{name} = {value!r} is too large: at most {high}")
+    return int(value)
 
 
 DEFAULTS = Options()

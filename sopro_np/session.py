@@ -115,12 +115,21 @@ class Session:
             self.finish_reason = "length"
 
     def rebuild(self) -> None:
-        """The state anew from the codes so far: a step that failed has left it half advanced."""
+        """The AR's state anew from the codes so far: a step that failed has left it half advanced."""
         self.state = self.model.ar.new_state(self.utterance.prefix)
         for row, code in zip(self._rows, self._codes):
             with self.runtime(one_row=True):
                 self.model.ar.step(row, self.state, self.utterance)
             self.state.push(code)
+
+    def rebuild_nar(self) -> None:
+        """The NAR's state anew: the blocks so far once more."""
+        refined, self._refined, self._nar = self._refined, 0, self.model.nar.new_state()
+        while self._refined < refined:
+            b = self._block_due()
+            with self.runtime():
+                self.model.nar(b.condition, b.first, b.state, b.keep)
+            self._refined += b.keep
 
     # ------------------------------------------------------------ the other codebooks
 
@@ -182,36 +191,41 @@ class AudioStream:
         self._runtime, self._chunk = runtime, options.chunk_frames
         self._frames = options.max_frames + 1  # the end code may come one step later
         self._state: DecoderState | None = None
-        self._waiting: list[np.ndarray] = []
+        self.rows = np.zeros((0, mimi.config.codebooks), np.int64)  # all so far
+        self._decoded = 0  # how many of them
         self.last = False  # no more rows will come
 
     def push(self, rows: np.ndarray) -> None:
         """Code rows (n, Q) that follow those before."""
-        if len(rows):
-            self._waiting.append(rows)
+        self.rows = np.concatenate([self.rows, rows]) if len(self.rows) else rows
 
     @property
     def due(self) -> bool:
         """Is there a chunk to be decoded?"""
-        waiting = sum(map(len, self._waiting))
+        waiting = len(self.rows) - self._decoded
         return waiting >= self._chunk or (self.last and waiting > 0)
 
     def pull(self) -> np.ndarray:
         """The next chunk (n,) in [-1, 1]."""
-        codes, state = self.take()
+        codes, state = self.next_chunk()
         with self._runtime():
             return self.finished(self.mimi.decode(codes, state))
 
-    def take(self) -> tuple[np.ndarray, DecoderState]:
-        """Code rows of the next chunk, and the codec's state, for whoever decodes it; `finished` checks the result."""
-        codes = np.concatenate(self._waiting)
-        self._waiting = [codes[self._chunk :]] if len(codes) > self._chunk else []
+    def next_chunk(self) -> tuple[np.ndarray, DecoderState]:
+        """Code rows of the next chunk, and the codec's state, for whoever decodes it; `finished` takes the result."""
         if self._state is None:
             self._state = self.mimi.new_state(self._frames)
-        return codes[: self._chunk], self._state
+        return self.rows[self._decoded : self._decoded + self._chunk], self._state
 
     def finished(self, wav: np.ndarray) -> np.ndarray:
-        """A decoded chunk, in [-1, 1]. ModelError if it is no sound."""
+        """The next chunk is decoded -> its samples in [-1, 1]. ModelError if it is no sound."""
         if not np.isfinite(wav).all():
             raise ModelError("the codec computed NaN or infinity: its weights are broken")
+        self._decoded += len(wav) // self.mimi.config.hop
         return np.clip(wav, -1, 1)
+
+    def rebuild(self) -> None:
+        """The codec's state anew from the chunks so far: a step that failed has left it half advanced."""
+        self._state = self.mimi.new_state(self._frames)
+        with self._runtime():
+            self.mimi.decode(self.rows[: self._decoded], self._state)

@@ -82,7 +82,8 @@ def others() -> Iterator[np.ndarray]:
 
 
 def utterance(tts: Sopro, voice: Any, causal: bool) -> dict[str, str]:
-    """Spoken whole, then as a stream (by a model that looks ahead: not far), in one piece and in single frames."""
+    """Spoken whole, then as a stream (by a model that looks ahead: not far), in one piece, in single frames, and twice
+    in a batch, in threes."""
     options: dict[str, Any] = {"seed": 3, "max_frames": FRAMES, "min_gen_frames": FRAMES}
     whole = tts.synthesize(TEXT, voice, chunk_frames=400, **options)
     if not causal:
@@ -91,7 +92,18 @@ def utterance(tts: Sopro, voice: Any, causal: bool) -> dict[str, str]:
     def stream(chunk_frames: int) -> np.ndarray:
         return np.concatenate(list(tts.stream(TEXT, voice, chunk_frames=chunk_frames, **options)))
 
-    return {"whole": sha(whole, stream(400)), "by 1": sha(whole, stream(1))}
+    def beside_itself() -> Iterator[np.ndarray]:
+        batch = tts.batch(2)
+        jobs = [batch.add(TEXT, voice, chunk_frames=3, **options) for _ in range(2)]
+        while len(batch):
+            batch.step()
+        for job in jobs:
+            assert job.speech is not None
+            yield job.speech.wav
+
+    ways = {"whole": stream(400), "by 1": stream(1)}
+    ways |= {f"beside itself, {i}": wav for i, wav in enumerate(beside_itself())}
+    return {how: sha(whole, wav) for how, wav in ways.items()}
 
 
 def decoding(tts: Sopro) -> dict[str, str]:

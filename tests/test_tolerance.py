@@ -237,6 +237,7 @@ def test_the_library_warns(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 config key unknown to the model: seed; passed over") as caught:
         arguments = changed("v1", lambda s: s.cfg.update(seed=1)).write(tmp_path / "a")
         convert(tmp_path / "out", load_recipe("fp32"), **arguments)
+    print([(w.category, w.lineno, str(w.message)) for w in caught])
     assert [w.filename for w in caught] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

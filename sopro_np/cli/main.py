@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -116,10 +117,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _counts(text: str) -> list[int]:
-    counts = [int(word) for word in text.split(",")]
-    if min(counts) < 1:
-        raise ValueError(text)
-    return counts
+    words = text.split(",")
+    if not all(re.fullmatch("[0-9]{1,4}", word) and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 9999 are needed, with commas between them")
+    return [int(word) for word in words]
 
 
 def _frames(text: str) -> int | None:

@@ -6,12 +6,14 @@ import numpy as np
 
 from sopro_np.kernels.functions import inline, load_up_to
 from sopro_np.kernels.rows import row_range, softmax_row
-from sopro_np.kernels.simd.reduce import first_equal, largest
+from sopro_np.kernels.simd.reduce import all_zero, first_equal, largest
 from sopro_np.kernels.simd.vector import (
     div,
     double_of_bits,
+    fma,
     larger,
     load,
+    load_first,
     load_i64,
     load_real,
     real,
@@ -30,12 +32,16 @@ def argmax_rows(args, piece):
     first, last = row_range(args, piece)
     n, heads = args.width, args.heads
     whole = n - n % 16
+    odd = real(F(0))  # stays zero, unless a number is NaN or infinite
     for t in range(first, last):
         for h in range(heads):
             x = args.x + 4 * n * (t * heads + h)
             top = real(F(-np.inf))
             for c in range(0, whole, 16):
-                top = larger(load(x + 4 * c), top)
+                v = load(x + 4 * c)
+                top, odd = larger(v, top), fma(v, real(F(0)), odd)
+            if whole < n:
+                odd = fma(load_first(x + 4 * whole, n - whole), real(F(0)), odd)
             best, index = largest(top), 0
             for i in range(whole, n):
                 best = max(best, load_real(x + 4 * i))
@@ -51,6 +57,8 @@ def argmax_rows(args, piece):
                         index = i
                         break
             store_i64(args.y + args.y_stride * t + 8 * h, load_i64(args.offsets + 8 * h) + index)
+    if not all_zero(odd):
+        store_i64(args.status, 1)
 
 
 @inline

@@ -32,8 +32,8 @@ FIELDS = {
     # ids (rows, terms) int64, its rows `ids_stride` apart; status becomes 2 at an id outside the table
     "embed": "pieces row_block rows ids ids_stride terms table table_rows row_bytes scheme scale groups weights "
     "width residual status y",
-    # x (rows, heads, width); y[t, h] = offsets[h] + place of the largest; all int64
-    "argmax": "pieces row_block rows x heads width offsets y y_stride",
+    # x (rows, heads, width); y[t, h] = offsets[h] + place of the largest (int64); status becomes 1 at NaN or infinity
+    "argmax": "pieces status row_block rows x heads width offsets y y_stride",
     # one piece = one head, row_block rows, ATTENTION_ROWS stretches of scores and room for its keys and values;
     # first < 0: not causal
     "attention": "pieces row_blocks row_block rows q k v stride keys d first factor scores scores_stride "

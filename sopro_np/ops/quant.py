@@ -35,6 +35,7 @@ from sopro_np.errors import FormatError
 from sopro_np.files import drop_pages
 
 GROUP = 32
+NO_NUMBER = "an activation is NaN or infinite: the weights or the input are broken"
 SCHEMES = ("fp32", "fp16", "bf16", "int8", "int4")
 
 
@@ -86,7 +87,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per-frame int8 activations. x (T, C) -> q (T, C) int8, scale (T,) float32. Non-finite input is an error."""
     amax = np.maximum(np.abs(x).max(axis=1), np.float32(1e-12)) if x.shape[1] else np.ones(len(x), np.float32)
     if not np.isfinite(amax).all():
-        raise FormatError("an activation is NaN or infinite: the weights or the input are broken")
+        raise FormatError(NO_NUMBER)
     q = np.rint(x * (np.float32(127) / amax)[:, None]).astype(np.int8)
     return q, (amax / np.float32(127)).astype(np.float32)
 

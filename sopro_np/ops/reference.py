@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from sopro_np.errors import FormatError
 from sopro_np.ops.activations import ACTIVATIONS, softmax
 from sopro_np.ops.matmul import PRODUCTS
-from sopro_np.ops.quant import QTensor
+from sopro_np.ops.quant import NO_NUMBER, QTensor
 
 
 def pack(w: QTensor, act: str | None = None) -> QTensor:
@@ -188,8 +189,11 @@ def embed_sum(ids: np.ndarray, table: QTensor, weights: np.ndarray, residual: np
 def argmax_rows(logits: np.ndarray, ids: np.ndarray, first: int, offsets: np.ndarray) -> None:
     """In place: ids[t, first + h] = offsets[h] + the likeliest value of head h in row t.
 
-    logits (T, H*V), ids (T, n), offsets (H,) of the heads in the table that the ids are for.
+    logits (T, H*V), ids (T, n), offsets (H,) of the heads in the table that the ids are for. FormatError if a logit
+    is no number.
     """
+    if not np.isfinite(logits).all():
+        raise FormatError(NO_NUMBER)
     heads = len(offsets)
     each = logits.reshape(len(logits), heads, logits.shape[1] // heads)
     ids[:, first : first + heads] = each.argmax(axis=2) + offsets

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sopro_np.errors import ModelError
 from sopro_np.ops import using
 from sopro_np.ops.blas import blas_threads
 from sopro_np.ops.native.capture import Graphs, capturing
 from sopro_np.ops.native.threads import cores, on_threads
 
 Result = TypeVar("Result")
+CLOSED = "this model was closed; load it again"
 
 
 class Runtime:
@@ -25,11 +28,14 @@ class Runtime:
     def __init__(self, ops: str, threads: int | None) -> None:
         self.ops, self.threads = ops, threads
         self._graphs = Graphs()
-        self._helpers: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._helpers: tuple[int, ThreadPoolExecutor] | None = None  # of which process
 
     @contextmanager
     def __call__(self, one_row: bool = False, threads: int | None = None) -> Iterator[None]:
         """`one_row`: products of single rows, for which BLAS is better off with one thread. `threads`: only here."""
+        if self._closed:
+            raise ModelError(CLOSED)
         threads = threads or self.threads
         with using(self.ops):
             if self.ops == "native":
@@ -61,9 +67,8 @@ class Runtime:
                     results[i] = tasks[i]()
 
         if count:
-            if self._helpers is None:
-                self._helpers = ThreadPoolExecutor(self.width - 1, thread_name_prefix="sopro_np")
-            others = [self._helpers.submit(work) for _ in range(self.width - 1)]
+            helpers = self._executor()
+            others = [helpers.submit(work) for _ in range(self.width - 1)]
             work()
             for other in others:
                 other.result()
@@ -72,9 +77,16 @@ class Runtime:
                 results[i] = tasks[i]()
         return [results[i] for i in range(len(tasks))]
 
+    def _executor(self) -> ThreadPoolExecutor:
+        """The helpers; a forked process has none of its parent's threads."""
+        if self._helpers is None or self._helpers[0] != os.getpid():
+            self._helpers = os.getpid(), ThreadPoolExecutor(self.width - 1, thread_name_prefix="sopro_np")
+        return self._helpers[1]
+
     def close(self) -> None:
-        """Give captured steps and helpers back; the next use makes them again."""
+        """Give captured steps and helpers back; any use is an error from now on."""
+        self._closed = True
         self._graphs.forget()
-        if self._helpers is not None:
-            self._helpers.shutdown()
-            self._helpers = None
+        helpers, self._helpers = self._helpers, None
+        if helpers is not None and helpers[0] == os.getpid():
+            helpers[1].shutdown()

@@ -18,12 +18,13 @@ from sopro_np.errors import FormatError, OpsError
 from sopro_np.ops.abi import FIELDS, KERNELS
 from sopro_np.ops.native.packs import Kernels
 from sopro_np.ops.native.threads import pool, threads
+from sopro_np.ops.quant import NO_NUMBER
 
 LAYOUTS = {name: Struct(f"={len(fields.split())}q") for name, fields in FIELDS.items()}
 ENTRY = 3  # words of the table for one call
 HEAD = 8  # words before the first one; the first word is for problems
 PROBLEMS = {
-    1: "an activation is NaN or infinite: the weights or the input are broken",
+    1: NO_NUMBER,
     2: "an id lies outside its table: the codes or the weights are broken",
 }
 

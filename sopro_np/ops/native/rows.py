@@ -233,6 +233,7 @@ def argmax_rows(logits: np.ndarray, ids: np.ndarray, first: int, offsets: np.nda
         LAUNCHER.call(
             "argmax_rows", pieces, row_block=block, rows=rows, x=address(logits), heads=heads, width=width,
             offsets=address(offsets), y=address(ids) + 8 * first, y_stride=ids.strides[0],
+            status=LAUNCHER.commands.status_at,
         )  # fmt: skip
         LAUNCHER.flush()
 
