@@ -24,6 +24,8 @@ for folder in (HERE, ROOT):  # `import tiny`, `import tools`
         sys.path.insert(0, str(folder))
 
 import tiny as models  # noqa: E402
+from hub_standin import Hub  # noqa: E402
+from hub_worker import Worker  # noqa: E402
 
 from sopro_np import ops  # noqa: E402
 from sopro_np.engine import Sopro  # noqa: E402
@@ -159,3 +161,22 @@ def within(actual: np.ndarray, expected: np.ndarray, limit: np.ndarray | float) 
 def normal(seed: int, *shape: int, scale: float = 1.0) -> np.ndarray:
     """Float32 numbers of that standard deviation."""
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+# ---------------------------------------------------------------- a hub in this process
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    """A stand-in for the hub that models are downloaded from, still empty."""
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture(scope="module")
+def process(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A process that downloads from there."""
+    worker = Worker(tmp_path_factory.mktemp("worker"), server.url)
+    yield worker
+    worker.kill()

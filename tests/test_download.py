@@ -48,13 +48,6 @@ def checkpoints() -> dict[str, dict[str, bytes]]:
     return {**made, "mimi": repository("v1", parts=("mimi",))}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
 @pytest.fixture
 def hub(server: Hub, checkpoints: dict[str, dict[str, bytes]]) -> Hub:
     server.repos.clear()

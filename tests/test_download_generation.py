@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -23,20 +22,6 @@ from sopro_np.tensorfile import TensorFile
 pytest.importorskip("huggingface_hub")
 README = {"README.md": b"# Sopro"}
 HEADER = "bytes=0-100000"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture(scope="module")
-def process(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    worker = Worker(tmp_path_factory.mktemp("worker"), server.url)
-    yield worker
-    worker.kill()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,8 +237,7 @@ def test_the_library_warns(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 config key unknown to the model: seed; passed over") as caught:
         arguments = changed("v1", lambda s: s.cfg.update(seed=1)).write(tmp_path / "a")
         convert(tmp_path / "out", load_recipe("fp32"), **arguments)
-    print([(w.category, w.lineno, str(w.message)) for w in caught])
-    assert [w.filename for w in caught] == [__file__]
+    assert [w.filename for w in caught if w.category is UserWarning] == [__file__]  # others: of what is collected now
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         convert(tmp_path / "out", load_recipe("fp32"), **Sources("v1").write(tmp_path / "b"))
@@ -460,20 +459,6 @@ def _missing_for_torch(arch: str, tensors: dict[str, np.ndarray], cfg: dict[str,
 
 
 # ---------------------------------------------------------------- through the Hub
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture(scope="module")
-def process(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    worker = Worker(tmp_path_factory.mktemp("worker"), server.url)
-    yield worker
-    worker.kill()
 
 
 @pytest.fixture
