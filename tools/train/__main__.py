@@ -23,6 +23,8 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "predict": ("predict", "make"),
     "embed": ("embed", "embed"),
     "export": ("export", "export"),
+    "texts": ("taught.texts", "make"),
+    "teach": ("taught.teach", "make"),
 }
 
 
