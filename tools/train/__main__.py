@@ -25,6 +25,8 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "export": ("export", "export"),
     "texts": ("taught.texts", "make"),
     "teach": ("taught.teach", "make"),
+    "taught-codebooks": ("taught.codebooks", "make"),
+    "judge": ("taught.judge", "judge"),
 }
 
 

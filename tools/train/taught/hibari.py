@@ -1,8 +1,8 @@
 """The teacher: hibari (PyPI: hibari-tts, Apache-2.0), a small network from phonemes to spectra, voice `heart`.
 
-Every 12.5 ms it names a harmonic spectrum to filter pulses with, a spectrum of noise, a spectrum with phases of its own,
-and the pitch. Its graph is given one output more: the durations it decides on, so that what is spoken when is known
-exactly. The same phonemes always give the same numbers.
+Every 12.5 ms it names a harmonic spectrum to filter pulses with, a spectrum of noise, a spectrum with phases of its
+own, and the pitch. Its graph is given one output more: the durations it decides on, so that what is spoken when is
+known exactly. The same phonemes always give the same numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ LONGEST = 400  # phonemes that are said at once
 
 
 class Spoken(NamedTuple):
-    """Spectra (601, F) float32 in steps of HOP: harmonic, its phase / pi before tanh, noise, free, the free one's phase.
+    """Spectra (601, F) float32 in steps of HOP: log magnitudes `harmonic`, `noise`, `free`; `turn`, the harmonic one's
+    phase / pi before tanh; `angle`, the free one's phase.
 
     pitch (F,) in Hz; symbols, a character for every number that the network was given, "|" for the silences around;
     durations (n,) of these, in steps of 25 ms.

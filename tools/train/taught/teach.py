@@ -35,7 +35,7 @@ COLUMNS = (
 
 @dataclass
 class Taught:
-    """levels (8 T, POINTS), voicing (8 T, BANDS), pitch (8 T,) every 10 ms; symbols and their durations in thirds of T."""
+    """levels (8 T, POINTS), voicing (8 T, BANDS), pitch (8 T,) every 10 ms; symbols, durations (n,) in thirds of T."""
 
     levels: np.ndarray
     voicing: np.ndarray
@@ -83,7 +83,8 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
             for record in wanted[first:]:
                 add(files, record, taught(teacher, record["text"]))
             rate = (files.count - first) / (time.time() - began)
-            print(f"teach: shard {shard}, {files.count} utterances, {files.total} frames, {rate:.2f} a second", flush=True)
+            done = f"{files.count} utterances, {files.total} frames, {rate:.2f} a second"
+            print(f"teach: shard {shard}, {done}", flush=True)
 
 
 def add(files: Growing, record: dict, found: Taught | None) -> None:

@@ -139,7 +139,7 @@ def clauses() -> np.ndarray:
 
 
 def text(index: int, cfg: SimpleNamespace) -> tuple[str, str]:
-    """Kind and text of one utterance, a function of (cfg.seed, index); never a held-out sentence, nor with one in it."""
+    """Kind and text of one utterance, a function of (cfg.seed, index); no held-out sentence is in it."""
     kinds, lists = pattern(tuple(cfg.shares.items()), cfg.seed), tuple(cfg.word_lists)
     turn, place = divmod(index, PATTERN)
     kind, rng = kinds[place], np.random.default_rng([cfg.seed, 2, index])
