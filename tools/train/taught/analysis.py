@@ -2,8 +2,8 @@
 
 A level is the log amplitude of a spectral density at a mel-spaced point, white noise of variance 1 having 0. Levels are
 read off an envelope that does not depend on where the harmonics are (Morise, CheapTrick, a spectral envelope estimator
-for high-quality speech synthesis, 2015). A band's voicing is the tonal share of its power: no pitch tracker and no guess
-at what is voiced, the teacher says both.
+for high-quality speech synthesis, 2015). A band's voicing is the tonal share of its power: there is no pitch tracker
+and no guess at what is voiced, the teacher says both.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from tools.train.codebooks import build, lost
 from tools.train.taught.features import PITCHES, parameters, vectors
 from tools.train.taught.teach import Lessons
 
+UNSEEN = 100  # utterances that say what is lost
+
 
 def frames(lessons: Lessons, numbers: range, most: int) -> np.ndarray:
     """(at most `most`, WIDTH) vectors of these utterances, in order."""
@@ -24,13 +26,13 @@ def frames(lessons: Lessons, numbers: range, most: int) -> np.ndarray:
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
-    """Codebooks of the first frames; the last hundred utterances say what is lost."""
+    """Codebooks of the first frames; the last utterances say what is lost."""
     torch.set_num_threads(cfg.taught.threads)
     lessons, taught = Lessons(work / "teacher" / "heart"), cfg.taught
-    known = torch.from_numpy(frames(lessons, range(len(lessons) - 100), taught.clustered))
+    known = torch.from_numpy(frames(lessons, range(len(lessons) - UNSEEN), taught.clustered))
     found = build(
         known, taught.components, taught.values, taught.codebooks, taught.semantic, taught.seed, pitches=PITCHES
     )
     found.save(work)
-    unseen = torch.from_numpy(frames(lessons, range(len(lessons) - 100, len(lessons)), 100000))
+    unseen = torch.from_numpy(frames(lessons, range(len(lessons) - UNSEEN, len(lessons)), 100000))
     print(f"taught-codebooks: {len(known)} frames; {lost(found, unseen)}", flush=True)

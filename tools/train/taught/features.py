@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from tools.train.taught.analysis import BANDS, POINTS, SUB
+from tools.train.taught.analysis import BANDS, POINTS, SILENT, SUB
 from tools.train.taught.pitch import FEWEST, MOST, bends, turns
 from tools.train.taught.teach import Taught
 from tools.train.taught.voice import Parameters
@@ -18,6 +18,7 @@ from tools.train.taught.voice import Parameters
 COSINES = 40  # coefficients kept of an envelope
 FLOOR = 4e-4  # amplitude below which a point counts as silent; speech here has an RMS of 0.044
 LOUDNESS, DETAIL = 0.5, 0.8  # weights of the first coefficient, and of those from the 12th on
+SHARP = 1.2  # times an envelope's detail when it is said: means of many frames, as codes are, have lost some
 VOICING, BEND, PITCH = 1.2, 24.0, 32.0
 PER_PART = COSINES + BANDS
 PITCHES = 3  # values at a vector's end that are about pitch
@@ -53,7 +54,9 @@ def heard(found: np.ndarray) -> Parameters:
     found = np.asarray(found, float)
     parts, pitches = found[:, :-PITCHES].reshape(-1, PER_PART), found[:, -PITCHES:]
     basis, weights = cosines()
-    levels = (parts[:, :COSINES] / weights) @ basis.T
+    cepstra = parts[:, :COSINES] / weights
+    levels = 0.5 * np.log(np.maximum(np.exp(2 * cepstra @ basis.T) - FLOOR**2, SILENT**2))
+    levels += cepstra[:, 2:] @ basis[:, 2:].T * (SHARP - 1)
     voicing = np.clip(parts[:, COSINES:] / VOICING, 0, 1) ** 2
     periods = np.maximum(FEWEST, np.round(np.exp(pitches[:, -1] / PITCH)))
     return Parameters(levels, voicing, periods, np.clip(pitches[:, :-1] / BEND, -MOST, MOST))

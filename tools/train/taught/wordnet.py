@@ -66,7 +66,7 @@ def parsed(part: str, lemma: str, gloss: str) -> Gloss:
     """Take a gloss apart; examples that name an author are dropped."""
     examples = tuple(m[1].strip() for m in EXAMPLE.finditer(gloss) if not m[2])
     definition = re.sub(r"\([^)]*\)", " ", gloss.partition('"')[0])
-    definition = " ".join(definition.replace(" ,", ",").split()).strip(" ;:,-")
+    definition = " ".join(definition.split()).replace(" ,", ",").replace(" ;", ";").strip(" ;:,-")
     return Gloss(part, re.sub(r"\(.*\)", "", lemma).replace("_", " "), definition, examples)
 
 
