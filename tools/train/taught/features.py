@@ -16,10 +16,10 @@ from tools.train.taught.teach import Taught
 from tools.train.taught.voice import Parameters
 
 COSINES = 40  # coefficients kept of an envelope
-FLOOR = 4e-4  # amplitude below which a point counts as silent; speech here has an RMS of 0.044
+FLOOR = 1e-3  # amplitude below which a point counts as silent; speech here has an RMS of 0.044
 LOUDNESS, DETAIL = 0.5, 0.8  # weights of the first coefficient, and of those from the 12th on
 SHARP = 1.2  # times an envelope's detail when it is said: means of many frames, as codes are, have lost some
-VOICING, BEND, PITCH = 1.2, 24.0, 32.0
+VOICING, BEND, PITCH = 1.2, 24.0, 64.0
 PER_PART = COSINES + BANDS
 PITCHES = 3  # values at a vector's end that are about pitch
 WIDTH = SUB * PER_PART + PITCHES
