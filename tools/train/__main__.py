@@ -23,6 +23,10 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "predict": ("predict", "make"),
     "embed": ("embed", "embed"),
     "export": ("export", "export"),
+    "texts": ("taught.texts", "make"),
+    "teach": ("taught.teach", "make"),
+    "taught-codebooks": ("taught.codebooks", "make"),
+    "judge": ("taught.judge", "judge"),
 }
 
 

@@ -91,14 +91,19 @@ def principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))[1].flip(1)[:, :count].contiguous()
 
 
-def build(vectors: Tensor, size: int, values: int, count: int, semantic: int, seed: int, rounds: int = 15) -> Codebooks:
-    """Codebooks (`count` of `values` rows of `size` components) of frames (N, W); the semantic one sees `semantic`."""
+def build(
+    vectors: Tensor, size: int, values: int, count: int, semantic: int, seed: int, rounds: int = 15, pitches: int = 1
+) -> Codebooks:
+    """Codebooks (`count` of `values` rows of `size` components) of frames (N, W); the semantic one sees `semantic`.
+
+    A vector's last `pitches` values are about pitch, which the semantic codebook does not see.
+    """
     generator = torch.Generator().manual_seed(seed)
     mean, basis = principal(vectors, size)
     x = (vectors - mean) @ basis
-    without_pitch = (x @ basis.T)[:, :-1] @ basis[:-1]  # the pitch is a vector's last value
+    without_pitch = (x @ basis.T)[:, :-pitches] @ basis[:-pitches]
     axes = principal(without_pitch, semantic)[1]
-    projection = basis[:-1].T @ basis[:-1] @ axes @ axes.T
+    projection = basis[:-pitches].T @ basis[:-pitches] @ axes @ axes.T
     books = [kmeans(x @ projection, values, rounds, generator)]
     rest = x.clone()
     for _ in range(count - 1):
@@ -118,11 +123,15 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
         mimi["num_quantizers"], cfg.codec.semantic, cfg.codec.seed,
     )  # fmt: skip
     found.save(work)
-    unseen = torch.from_numpy(held.vectors[-3000:].astype(np.float32))
-    x = found.components(unseen)
-    total = (unseen - found.mean).square().sum(1).mean()
-    lost = [("components", total - x.square().sum(1).mean())]
-    for used in range(mimi["num_quantizers"]):
-        acoustic = found.rows(found.codes(x)[None], torch.tensor([used]))[1][0]
-        lost.append((f"{used} acoustic", (x - acoustic).square().sum(1).mean()))
-    print("codebooks: lost of the variance: " + ", ".join(f"{k} {v / total:.3f}" for k, v in lost), flush=True)
+    print(f"codebooks: {lost(found, torch.from_numpy(held.vectors[-3000:].astype(np.float32)))}", flush=True)
+
+
+def lost(books: Codebooks, unseen: Tensor) -> str:
+    """What the components lose of the variance of vectors (N, W), and what codes lose of the components'."""
+    x = books.components(unseen)
+    total = (unseen - books.mean).square().sum(1).mean()
+    parts = [("components", total - x.square().sum(1).mean())]
+    for used in range(len(books.books)):
+        acoustic = books.rows(books.codes(x)[None], torch.tensor([used]))[1][0]
+        parts.append((f"{used} acoustic", (x - acoustic).square().sum(1).mean()))
+    return "lost of the variance: " + ", ".join(f"{k} {v / total:.3f}" for k, v in parts)

@@ -1,0 +1,281 @@
+"""A neural teacher's voice at toy size: texts, analysis, rendering, shards; the teacher where it is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tools.train.config import load_config  # noqa: E402
+from tools.train.growing import read_index  # noqa: E402
+from tools.train.sentences import SLOT, forbidden, grammar, held_out, normalise  # noqa: E402
+from tools.train.taught import (  # noqa: E402
+    analysis,
+    codebooks,
+    features,
+    hibari,
+    judge,
+    pitch,
+    teach,
+    texts,
+    voice,
+    wordnet,
+)
+from tools.train.vocoder import FRAME, RATE  # noqa: E402
+
+HOP = FRAME // analysis.SUB
+
+
+def config(*overrides: str) -> SimpleNamespace:
+    """Without lists that may not be installed."""
+    return load_config(None, ("texts.word_lists=[]", *overrides))
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """WordNet's place taken by four examples, one of them held out."""
+    found = "a cat sat", "dogs bark at night", f"well, {held_out()[3]}", "cold rain fell"
+    monkeypatch.setitem(texts.FINITE, "example", lambda: found)
+    monkeypatch.setitem(texts.FINITE, "definition", lambda: found[:1])
+    monkeypatch.setattr(wordnet, "available", lambda: True)
+    monkeypatch.setattr(texts, "clauses", lambda: np.array(["she said so", f"and {held_out()[5]}"]))
+    return found
+
+
+def test_texts_follow_from_their_number_and_are_never_held_out(three: tuple[str, ...]) -> None:
+    cfg = config().texts
+    found = [texts.text(i, cfg) for i in range(400)]
+    assert found == [texts.text(i, cfg) for i in range(400)]
+    assert sum(cfg.shares.values()) == texts.PATTERN
+    kinds = [kind for kind, _ in found]
+    assert {kind: kinds.count(kind) for kind in cfg.shares if kind not in ("example", "definition", "grammar")} == {
+        kind: 4 * share for kind, share in cfg.shares.items() if kind not in ("example", "definition", "grammar")
+    }
+    assert sorted(text for kind, text in found if kind == "example") == [
+        "A cat sat.",
+        "Cold rain fell.",
+        "Dogs bark at night.",
+    ]
+    plain = [f" {normalise(text)} " for _, text in found]
+    assert not any(f" {sentence} " in text for text in plain for sentence in forbidden())
+    assert all(text[0].isupper() and text[-1] in ".?!" and not any(c.isdigit() for c in text) for _, text in found)
+    lengths = {len(text.split()) for text in plain}
+    assert min(lengths) == 1 and max(lengths) <= cfg.longest_words and len(lengths) > 20
+
+
+def test_a_held_out_sentence_inside_a_text_forbids_it() -> None:
+    cfg = config().texts
+    assert texts.allowed("We went home.", cfg)
+    assert not texts.allowed(f"He asked, {held_out()[1].upper()} Nobody knew.", cfg)
+    assert not texts.allowed("word " * 31, cfg) and not texts.allowed("a" * 201, cfg)
+
+
+def test_templates_have_their_slots_filled_and_ask_where_they_ask() -> None:
+    known, rng = {*grammar()[0], *texts.spoken(), "word", "Name"}, np.random.default_rng(1)
+    templates = [t for kind in ("asked", "short", "called") for t in texts.spoken()[kind]]
+    assert all(set(SLOT.findall(template)) <= known for template in templates)
+    assert all(template.endswith("?") for template in texts.spoken()["asked"])
+    assert not any(
+        "{" in texts.drawn(kind, rng, ()) for kind in ("asked", "short", "called", "long") for _ in range(50)
+    )
+
+
+def test_writing() -> None:
+    assert texts.written("what did i say?") == "What did I say?"
+    assert texts.written("so it goes ;", "!") == "So it goes!"
+
+
+def test_stage_texts_goes_on_where_it_stopped(three: tuple[str, ...], tmp_path: Path) -> None:
+    for count in (7, 30):
+        texts.make(config(f"texts.utterances={count}"), tmp_path / "a")
+    texts.make(config("texts.utterances=30"), tmp_path / "b")
+    assert read_index(tmp_path / "a" / "texts") == read_index(tmp_path / "b" / "texts")
+    texts.make(config("texts.utterances=30", "texts.seed=8"), tmp_path / "a")
+    assert read_index(tmp_path / "a" / "texts") != read_index(tmp_path / "b" / "texts")
+
+
+def test_glosses_are_taken_apart() -> None:
+    gloss = '(music) a short tune (or part of one) , often sung; "she hummed a tune"; "sweet tunes"- John Keats'
+    assert wordnet.parsed("noun", "little_tune(p)", gloss) == (
+        "noun", "little tune", "a short tune, often sung", ("she hummed a tune",)
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not wordnet.available() or not texts.SCOWL.exists(), reason="Debian: wordnet-base, scowl")
+def test_wordnet_is_clean() -> None:
+    examples, definitions = wordnet.examples(), wordnet.definitions()
+    assert len(examples) > 35000 and len(definitions) > 80000
+    assert not any(c.isdigit() or c in '"()[]' for text in (*examples[::50], *definitions[::50]) for c in text)
+
+
+def sung(hertz: float, seconds: float = 1.0) -> np.ndarray:
+    """Pulses through a formant of 600 Hz and one of 2400 Hz, as loud as a voice."""
+    from scipy.signal import lfilter
+
+    out = np.zeros(int(seconds * RATE))
+    out[np.arange(0, len(out), RATE / hertz).astype(int)] = np.sqrt(RATE / hertz)
+    for centre, width in ((600, 120), (2400, 250)):
+        radius = np.exp(-np.pi * width / RATE)
+        out = lfilter([0.1], [1, -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2], out)
+    return out
+
+
+def test_levels_do_not_depend_on_the_pitch() -> None:
+    found = []
+    for hertz in (140.0, 210.0):
+        levels, voicing = analysis.analyse(sung(hertz), np.zeros(RATE), np.full(80, hertz), 240)
+        assert voicing[10:70].min() > 0.999
+        found.append(levels[10:70].mean(0))
+    inside = (analysis.points() > 200) & (analysis.points() < 6000)
+    apart = np.abs(found[0] - found[1])[inside]
+    assert apart.mean() < 0.1 and apart.max() < 0.5  # at the top of a formant that is narrower than harmonics are apart
+
+
+def test_noise_of_variance_one_has_level_nought() -> None:
+    noise = np.random.default_rng(1).standard_normal(RATE * 2)
+    levels, voicing = analysis.analyse(np.zeros(RATE * 2), noise, np.zeros(160), 240)
+    assert abs(levels.mean() + 0.1) < 0.1 and voicing.max() == 0  # the mean of a logarithm is below that of the power
+    assert np.isfinite(analysis.analyse(np.zeros(RATE), np.zeros(RATE), np.zeros(80), 240)[0]).all()
+
+
+def test_pitch_is_read_without_mixing_voiced_and_unvoiced() -> None:
+    found = analysis.pitch_at(np.array([0, 0, 200, 220, 0.0]), 300, 7, 225)
+    assert set(np.flatnonzero(found)) == {3, 4} and 200 <= found[found > 0].min() <= found.max() <= 220
+    assert analysis.pitch_at(np.array([200.0]), 300, 9, 225)[2:].max() == 0
+
+
+def test_phase_is_whole_where_frames_begin_and_bends_follow_a_glide() -> None:
+    glide = np.linspace(150, 260, 6 * analysis.SUB)
+    periods = pitch.turns(glide)
+    bent = pitch.bends(glide, periods)
+    phase = pitch.phase(periods, bent)
+    assert np.allclose(phase[::FRAME], np.round(phase[::FRAME])) and np.all(np.diff(phase) > 0)
+    straight = np.abs(pitch.cents(periods, 0 * bent, glide)).max()
+    assert np.abs(pitch.cents(periods, bent, glide)).max() < 65 < straight  # half a period of 12 is 70 cents
+    most = pitch.phase(np.full(4, 10.0), np.array([[a, b] for a in (-1, 1) for b in (-1, 1)]) * pitch.MOST)
+    assert np.all(np.diff(most) > 0)
+    assert pitch.turns(np.zeros(16)).tolist() == [pitch.SILENT] * 2
+
+
+def parameters(frames: int = 10, hertz: float = 187.5) -> voice.Parameters:
+    """A sung vowel, then a hiss."""
+    levels, _ = analysis.analyse(sung(hertz), np.zeros(RATE), np.full(frames * 8, hertz), 240)
+    voicing = np.repeat([[1.0], [0.0]], frames * 4, 0) * np.ones(analysis.BANDS)
+    return voice.Parameters(levels, voicing, np.full(frames, round(hertz * 0.08)), np.zeros((frames, 2)))
+
+
+def test_what_is_said_has_the_levels_it_was_made_of() -> None:
+    given = parameters()
+    wave = voice.speech(given)
+    assert wave.dtype == np.float32 and len(wave) == 10 * FRAME and np.array_equal(wave, voice.speech(given))
+    assert abs(wave[: 5 * FRAME].mean()) < 1e-3 * np.abs(wave).max()
+    again, _ = analysis.analyse(wave, 0 * wave, np.repeat([187.5, 0.0], 40), HOP)
+    inside = (analysis.points() > 200) & (analysis.points() < 6000)
+    assert np.abs(again - given.levels)[10:30, inside].mean() < 0.15
+    assert np.abs((again - given.levels)[45:75, inside].mean()) < 0.25
+    period = np.correlate(wave[FRAME : 2 * FRAME], wave[FRAME : 2 * FRAME], "full")[FRAME - 1 :]
+    assert period[60:300].argmax() + 60 == 128
+    other = voice.speech(given, np.zeros(10 * FRAME))
+    assert np.abs(other[6 * FRAME : 9 * FRAME]).max() < 1e-6 < np.abs(wave[6 * FRAME : 9 * FRAME]).max()
+
+
+def test_vectors_and_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "SHARP", 1.0)
+    rng, given = np.random.default_rng(1), parameters()
+    given = given._replace(bends=rng.uniform(-0.2, 0.2, given.bends.shape), turns=rng.integers(5, 30, 10).astype(float))
+    found = features.vectors(given)
+    assert found.shape == (10, features.WIDTH)
+    back = features.heard(found)
+    assert np.array_equal(back.turns, given.turns) and np.allclose(back.bends, given.bends, atol=1e-5)
+    assert np.allclose(back.voicing, given.voicing, atol=1e-5)
+    loud = given.levels > np.log(4 * features.FLOOR)
+    assert np.abs(back.levels - given.levels)[loud].mean() < 0.1
+
+
+class Teacher:
+    """Says every letter for two steps; a text of more than one sentence it does not say."""
+
+    def phonemes(self, text: str) -> str:
+        return "" if "." in text[:-1] else text.lower()
+
+    def say(self, phonemes: str, speed: float = 1.0) -> hibari.Spoken:
+        durations = np.array([7, *[2] * len(phonemes), 2])
+        hops = int(durations.sum()) * 2
+        spectra = np.zeros((5, 601, hops), np.float32)
+        return hibari.Spoken(*spectra, np.full(hops, 200, np.float32), f"|{phonemes}|", durations)
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A work folder with texts, and the toy teacher in the other's place."""
+    monkeypatch.setattr(hibari, "Hibari", Teacher)
+    monkeypatch.setattr(
+        hibari, "branches", lambda said: (sung(200, len(said.pitch) / 80), 0 * sung(200, len(said.pitch) / 80))
+    )
+    (tmp_path / "texts").mkdir()
+    lines = [
+        {"kind": "toy", "text": t, "words": 1, "start": i}
+        for i, t in enumerate(("ab.", "a. b.", "abcde.", "b.", "abc."))
+    ]
+    (tmp_path / "texts" / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def test_lessons_grow_in_shards_and_speech_begins_with_a_frame(taught: Path) -> None:
+    for count in (3, 5):
+        teach.make(config(f"teacher.utterances={count}", "teacher.shard=2"), taught)
+    lessons = teach.Lessons(taught / "teacher" / "heart")
+    assert [entry["text"] for _, entry in lessons.entries] == ["ab.", "a. b.", "abcde.", "b.", "abc."]
+    assert [lesson.frames for lesson in lessons] == [4, 0, 6, 3, 5]  # silence 3, letters 2 each, silence 2: in thirds
+    first = lessons[0]
+    assert first.durations.tolist() == [3, 2, 2, 2, 2] and first.symbols == "|ab.|"
+    fresh = teach.taught(Teacher(), "ab.")
+    assert fresh is not None and np.allclose(fresh.levels, first.levels, atol=0.01)
+    assert np.allclose(fresh.voicing, first.voicing, atol=1 / 255)
+    before = (taught / "teacher" / "heart" / "000" / "levels.f16").stat().st_mtime_ns
+    teach.make(config("teacher.utterances=5", "teacher.shard=2"), taught)
+    assert before == (taught / "teacher" / "heart" / "000" / "levels.f16").stat().st_mtime_ns
+
+
+def test_codebooks_and_judges_of_a_toy_teacher(
+    taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "taught.components=3", "taught.values=2", "taught.codebooks=3", "taught.semantic=2"
+    teach.make(config("teacher.utterances=5"), taught)
+    monkeypatch.setattr(codebooks, "UNSEEN", 1)
+    codebooks.make(config(*small), taught)
+    assert "lost of the variance" in capsys.readouterr().out
+    monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: "the quick brown fox")
+    monkeypatch.setitem(judge.OPINIONS, "rms", lambda: lambda wave, rate: float(np.sqrt(np.mean(wave**2))))
+    settings = (
+        "judge.sentences=1", 'judge.recognisers=["stub"]', 'judge.opinions=["rms"]', "judge.keep=true",
+        'judge.conditions=["voice", "vectors+4", "codes", "codes1+random"]',
+    )  # fmt: skip
+    judge.judge(config(*small, *settings), taught)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "judge: voice: stub 5 of 9 words wrong, 0.5556" and len(lines) == 8
+    assert len(json.loads((taught / "judged.json").read_text())) == 4
+    assert (taught / "judged" / "codes1+random" / "000.wav").stat().st_size > 10000
+    with pytest.raises(SystemExit, match="no condition"):
+        judge.judge(config(*small, 'judge.conditions=["nothing"]', "judge.recognisers=[]"), taught)
+
+
+@pytest.mark.skipif(not hibari.available(), reason="hibari-tts or onnx is not installed")
+def test_the_teacher_says_how_long_everything_takes() -> None:
+    teacher = hibari.Hibari()
+    said = teacher.say(teacher.phonemes("Hello there."))
+    assert (
+        len(said.symbols) == len(said.durations) and said.durations.sum() * hibari.STEP == len(said.pitch) * hibari.HOP
+    )
+    tonal, other = hibari.branches(said)
+    exact = hibari.waveform(said)
+    assert np.sum((tonal + other - exact) ** 2) < 0.02 * np.sum(exact**2)
+    assert teacher.phonemes("One. Two.") == ""
+    lesson = teach.taught(teacher, "Hello there.")
+    assert lesson is not None and lesson.durations[0] == teach.STEPS
+    assert lesson.levels[:4].max() < lesson.levels[8:].max() - 3

@@ -1,0 +1,113 @@
+"""Stage `judge`: held-out sentences at every step from the teacher's speech to codes, before anything is trained.
+
+`teacher` is the teacher's own waveform; `voice` its parameters as the codec is to say them; `vectors` the same by way
+of the frames' vectors; `codes` by way of their codes, `codes3` with only the first three acoustic ones. A condition may
+have its noise changed: `voice+random` has other noise in every frame, `voice+4` four that take turns.
+
+Every recogniser's words wrong (of how many) and every opinion's mean score are printed and kept, with what was heard,
+in work/judged.json; what is there already is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from sopro_np.evaluate.words import errors
+from sopro_np.wav import write_wav
+from tools.train.asr import RECOGNISERS
+from tools.train.codebooks import Codebooks
+from tools.train.sentences import held_out
+from tools.train.taught import hibari
+from tools.train.taught.features import heard, parameters, vectors
+from tools.train.taught.opinions import OPINIONS
+from tools.train.taught.teach import taught
+from tools.train.taught.texts import written
+from tools.train.taught.voice import Parameters, speech
+from tools.train.vocoder import FRAME, RATE
+
+AROUND = 0.3  # seconds of silence before and after: recognisers want some
+
+
+def noise(kind: str, frames: int) -> np.ndarray | None:
+    """(FRAME frames,) noise of a kind; None is the frame's own."""
+    if not kind:
+        return None
+    rng = np.random.default_rng(81)
+    if kind == "random":
+        return rng.standard_normal(frames * FRAME)
+    different = rng.standard_normal((int(kind), FRAME))
+    return different[np.arange(frames) % int(kind)].ravel()
+
+
+def speaker(condition: str, work: Path, teacher: hibari.Hibari) -> Callable[[str], np.ndarray]:
+    """Text -> waveform at RATE."""
+    name, _, kind = condition.partition("+")
+    if name == "teacher":
+        return lambda text: hibari.waveform(teacher.say(teacher.phonemes(text)))
+    way = {"voice": lambda p: p, "vectors": lambda p: heard(vectors(p))}.get(name) or coded(name, work)
+
+    def said(text: str) -> np.ndarray:
+        lesson = taught(teacher, text)
+        assert lesson is not None, text
+        return speech(way(parameters(lesson)), noise(kind, lesson.frames))
+
+    return said
+
+
+def coded(name: str, work: Path) -> Callable[[Parameters], Parameters]:
+    """Parameters -> what their codes keep of them; "codes3" for three acoustic codes."""
+    books, count = Codebooks.load(work), re.fullmatch(r"codes(\d*)", name)
+    if count is None:
+        raise SystemExit(f"judge: there is no condition {name!r}")
+    used = int(count[1] or len(books.books) - 1)
+
+    def way(given: Parameters) -> Parameters:
+        codes = books.codes(books.components(torch.from_numpy(vectors(given))))
+        rows = books.rows(codes[None], torch.tensor([used]))[1][0]
+        return heard((rows @ books.basis.T + books.mean).numpy())
+
+    return way
+
+
+def judge(cfg: SimpleNamespace, work: Path) -> None:
+    """Print a line per condition and judge."""
+    torch.set_num_threads(1)
+    report, teacher = work / "judged.json", hibari.Hibari()
+    known = json.loads(report.read_text()) if report.exists() else {}
+    texts = [written(text) for text in held_out()[: cfg.judge.sentences]]
+    judges: dict[str, Callable[[np.ndarray, int], str | float]] = {n: RECOGNISERS[n]() for n in cfg.judge.recognisers}
+    judges |= {n: OPINIONS[n]() for n in cfg.judge.opinions}
+    for condition in cfg.judge.conditions:
+        said, waves = speaker(condition, work, teacher), {}
+        found = known.setdefault(condition, {})
+        for number, text in enumerate(texts):
+            missing = [n for n in judges if text not in found.setdefault(n, {})]
+            if missing or cfg.judge.keep:
+                waves[number] = np.pad(said(text), round(AROUND * RATE)).astype(np.float32)
+            for name in missing:
+                found[name][text] = judges[name](waves[number], RATE)
+            if cfg.judge.keep:
+                folder = work / "judged" / condition
+                folder.mkdir(parents=True, exist_ok=True)
+                write_wav(folder / f"{number:03d}.wav", waves[number])
+            if (missing and number % 20 == 0) or number == len(texts) - 1:
+                report.write_text(json.dumps(known, indent=1))
+        for name in judges:
+            print(f"judge: {condition}: {name} {verdict(texts, found[name])}", flush=True)
+
+
+def verdict(texts: list[str], found: dict[str, str | float]) -> str:
+    """Words wrong of all, or the mean score and its standard error."""
+    answers = [found[text] for text in texts]
+    if isinstance(answers[0], str):
+        counts = [errors(text, str(answer)) for text, answer in zip(texts, answers, strict=True)]
+        wrong, words = sum(c.word_errors for c in counts), sum(c.words for c in counts)
+        return f"{wrong} of {words} words wrong, {wrong / max(1, words):.4f}"
+    return f"{np.mean(answers):.3f} +- {np.std(answers) / len(answers) ** 0.5:.3f}"
