@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np import ops
-from sopro_np.errors import OpsError
+from sopro_np.errors import FormatError, OpsError
 from sopro_np.ops.native.capture import MOST_GRAPHS, Graphs, capturing
 from sopro_np.ops.quant import GROUP, SCHEMES, QTensor, quantize
 
@@ -28,6 +28,7 @@ ROWS = st.one_of(st.just(1), st.integers(2, 40))
 SCALES = st.sampled_from([1e-40, 1e-12, 1e-4, 1.0, 30.0, 1e4, 1e15])
 SEEDS, COINS = st.integers(0, 2**32 - 1), st.booleans()
 TINY = 1e-30
+NO_NUMBERS = (np.nan, np.inf, -np.inf)
 
 
 def both(name: str, *arguments: Any, **more: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -190,6 +191,16 @@ def test_argmax_rows(frames, heads, values, first, seed, ties):
     NATIVE["argmax_rows"](logits, ids[0], first, offsets)
     NUMPY["argmax_rows"](logits, ids[1], first, offsets)
     assert np.array_equal(*ids)
+
+
+@given(frames=st.integers(1, 9), heads=st.integers(1, 4), values=SIZES, seed=SEEDS, bad=st.sampled_from(NO_NUMBERS))
+def test_argmax_rows_of_what_is_no_number(frames, heads, values, seed, bad):
+    """Wherever it stands, among the lanes or behind them: no code is as likely as another, so none is chosen."""
+    logits = normal(seed, frames, heads * values)
+    logits.flat[np.random.default_rng(seed).integers(logits.size)] = bad
+    for table in (NATIVE, NUMPY):
+        with pytest.raises(FormatError, match="NaN"):
+            table["argmax_rows"](logits, np.zeros((frames, heads), np.int64), 0, np.zeros(heads, np.int64))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
