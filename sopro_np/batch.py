@@ -67,6 +67,13 @@ class Batch:
             before, self._jobs = len(self._jobs), [other for other in self._jobs if other is not job]
             return len(self._jobs) < before
 
+    def close(self, error: ModelError) -> None:
+        """All jobs end with this error."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.fail(error)
+
     def step(self) -> list[tuple[Job, np.ndarray]]:
         """The next code of every job, and some NAR and codec work -> audio that became ready, in order for each job."""
         me = object()
@@ -252,6 +259,7 @@ class SpeechBatch:
     ) -> Job:
         """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
 
+        Audio that comes early needs `lookahead` 0 to 16 where the model looks ahead (v1.5), as `stream` has it.
         `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
         """
         if isinstance(priority, bool) or not isinstance(priority, Integral):
@@ -269,3 +277,7 @@ class SpeechBatch:
     def remove(self, job: Job) -> None:
         """Cancel at once, whatever the job is doing; its memory returns."""
         self._batch.remove(job)
+
+    def close(self, error: ModelError) -> None:
+        """All jobs end with this error: their model is closed."""
+        self._batch.close(error)

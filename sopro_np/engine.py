@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
 from sopro_np.options import Options, stream_options, whole
 from sopro_np.session import AudioStream, Session
-from sopro_np.speech import Speech
+from sopro_np.speech import Speech, check_text
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import Voice, WhoSpeaks, check_fingerprints, load_voice, make_voice, saved_fingerprints
@@ -36,8 +37,7 @@ WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
 class Sopro:
     """A loaded model. Weights are shared and read-only: any number of voices, streams and batches may use one object.
 
-    `with` closes it at the end. `read`: how tensors are taken from the file (a study may take them in another format
-    than they lie there).
+    `with` closes it at the end. `read`: how tensors are taken from the file (a study may want another format).
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Sopro:
         self.file = TensorFile(path)
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
+        self._batches: weakref.WeakSet[SpeechBatch] = weakref.WeakSet()
         self._named: dict[Path, tuple[int, Voice]] = {}  # voices called by name: file -> its time, the voice
 
     # ------------------------------------------------------------ parts
@@ -168,8 +169,7 @@ class Sopro:
         sampler: Callable[[np.ndarray], int] | None = None,
     ) -> Session:
         """One utterance, to be advanced step by step or iterated block by block."""
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError("the text is empty: there is nothing to say")
+        check_text(text)
         who = self._voice(voice)
         if (mimi := self._open.mimi) is not None:
             mimi.check_length(options.max_frames)
@@ -196,7 +196,9 @@ class Sopro:
         self._open  # noqa: B018  # or an error
         if (most := whole("size", size, 1)) is None:
             raise UsageError("size must be given a number")
-        return SpeechBatch(self.runtime, most, self._start)
+        batch = SpeechBatch(self.runtime, most, self._start)
+        self._batches.add(batch)
+        return batch
 
     def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
         return self.session(text, voice, options), AudioStream(self.mimi, options, self.runtime)
@@ -251,8 +253,7 @@ class Sopro:
         if len(voices) != len(texts):
             raise UsageError(f"{len(texts)} texts and {len(voices)} voices: give one voice for all, or one for each")
         for text, who in zip(texts, voices, strict=True):  # before hours of work on the others
-            if not isinstance(text, str) or not text.strip():
-                raise UsageError("a text is empty: there is nothing to say")
+            check_text(text)
             self._voice(who)
         Options.of(options)
         batch, waiting = self.batch(TOGETHER), list(zip(texts, voices, strict=True))
@@ -293,11 +294,12 @@ class Sopro:
         return time.perf_counter() - start
 
     def close(self) -> None:
-        """Give memory and threads back; anything but `close` is an error afterwards, for streams and batches that
-        were under way, too. Voices stay what they are."""
+        """Give memory and threads back. Streams and jobs end with an error, as does any other use from now on."""
         self._parts = None
         self._named.clear()
         self.runtime.close()
+        for batch in list(self._batches):
+            batch.close(ModelError(f"{self.path}: {CLOSED}"))
 
     def __enter__(self) -> Sopro:
         self._open  # noqa: B018  # or an error

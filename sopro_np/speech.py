@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from sopro_np.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,3 +23,11 @@ class Speech:
     @property
     def frames(self) -> int:
         return len(self.codes)
+
+
+def check_text(text: Any) -> None:
+    """UsageError for what cannot be said."""
+    if not isinstance(text, str):
+        raise UsageError(f"a text must be a str, not {type(text).__name__}")
+    if not text.strip():
+        raise UsageError("the text is empty: there is nothing to say")

@@ -260,9 +260,10 @@ def test_closed_while_others_are_speaking() -> None:
     jobs = [batch.add(TEXT, voice, seed=1, **OPTIONS) for _ in range(3)]
     batch.step()
     tts.close()
+    assert len(batch) == 0 and all(job.done for job in jobs)  # also where nobody steps any more
     with pytest.raises(ModelError, match="was closed"):
         list(stream)
-    finish(batch)
+    assert batch.step() == []
     assert all(isinstance(job.error, ModelError) and "was closed" in str(job.error) for job in jobs)
     for use in (tts.batch, tts.voices, tts.__enter__):
         with pytest.raises(ModelError, match="was closed"):

@@ -1,4 +1,4 @@
-"""What a converted file holds: names, layouts and formats of DESIGN D7, errors within the format's bounds.
+"""What a converted file holds: names, layouts and formats (docs/MODEL.md), errors within the format's bounds.
 
 The formats are decoded here from the raw bytes, by the rules of compressed-tensors, not by the package.
 """

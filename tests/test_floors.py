@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN section 4), read off the source; and what must not occur in it."""
+"""Who may import whom (README, Layout), read off the source; and what must not occur in it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def allowed(importer: str, imported: str) -> bool:
 
 def test_every_file_has_a_floor() -> None:
     assert FILES
-    assert {unit(p) for p in FILES} - {"__init__"} <= set(PLACE), "give the new file a floor here and in DESIGN"
+    assert {unit(p) for p in FILES} - {"__init__"} <= set(PLACE), "give the new file a floor here and in README"
 
 
 MODULES = {

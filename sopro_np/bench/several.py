@@ -63,7 +63,8 @@ def bench_batches(tts: Sopro, voice: Voice, frames: int, counts: Sequence[int], 
     ways = {"whole": {}, "streamed": STREAM}
     options = {way: dataclasses.asdict(forced(tts, frames, **more)) for way, more in ways.items()}
     for given in options.values():
-        spoken(tts, voice, 2, 2, **given)  # captured, and warm
+        for count in {1, *counts}:
+            spoken(tts, voice, count, count, **given)  # captured, and warm
     stages = [measure_stages(tts, voice, frames) for _ in range(runs)]
     ar, rest = (statistics.median(f(s) for s in stages) for f in (_ar, _rest))
     rows = []

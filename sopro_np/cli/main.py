@@ -124,7 +124,10 @@ def _counts(text: str) -> list[int]:
 
 
 def _frames(text: str) -> int | None:
-    return None if text == "all" else int(text)
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, or all") from None
 
 
 def normalise(argv: Sequence[str]) -> list[str]:
