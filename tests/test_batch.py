@@ -486,7 +486,7 @@ def test_long_lists_go_through_one_batch(tiny: Callable[..., Tiny], monkeypatch:
         ([], 1, {}, "0 texts and 1 voices"),
         ("Hello.", None, {}, "not one text"),
         (["Hello.", " "], None, {}, "empty"),
-        (["Hello.", 5], None, {}, "empty"),
+        (["Hello.", 5], None, {}, "must be a str, not int"),
         (["Hello."], "me", {}, "neither a file nor"),
         (["Hello."], ["me"], {}, "neither a file nor"),
         (["Hello."], 5.0, {}, "must be a Voice"),
