@@ -18,7 +18,7 @@ import numpy as np
 
 from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import Job, failing
-from sopro_np.mimi.codec import DecoderState
+from sopro_np.mimi.codec import TRANSFORMER_FRAMES, DecoderState
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import Options
 from sopro_np.session import AudioStream, Block, Session
@@ -201,40 +201,37 @@ class Batch:
                 job.add_rows(session.refined(own))
 
     def _decode(self, jobs: Sequence[Job]) -> list[tuple[Job, np.ndarray]]:
-        """The next chunk of each: the codec's transformer for equal ones together, then its SEANet side by side."""
-        groups: dict[tuple[int, ...], list[tuple[Job, AudioStream, np.ndarray, DecoderState]]] = {}
+        """The next chunk of each: the codec's transformer for equal ones together, then its SEANet side by side.
+
+        A long chunk is decoded alone, in the codec's own pieces.
+        """
+        groups: dict[tuple[int, int], list[tuple[Job, AudioStream, np.ndarray, DecoderState]]] = {}
         for job in jobs:
             with failing(job):
                 if (audio := job.audio) is not None:
                     codes, state = audio.next_chunk()
-                    groups.setdefault(codes.shape, []).append((job, audio, codes, state))
+                    groups.setdefault((len(codes), codes.shape[1]), []).append((job, audio, codes, state))
         tasks: list[Callable[[], tuple[Job, np.ndarray] | None]] = []
-        for group in groups.values():
+        for (frames, _), group in groups.items():
+            if frames > TRANSFORMER_FRAMES:
+                tasks += [functools.partial(self._heard, job, audio.pull) for job, audio, _, _ in group]
+                continue
             states = [state for _, _, _, state in group]
             mimi = group[0][1].mimi
             try:
                 with self.runtime():
                     together = mimi.features(np.concatenate([codes for _, _, codes, _ in group]), states)
             except Exception:  # whose fault it was shows when each is decoded alone
-                tasks += [functools.partial(self._alone, job, audio) for job, audio, _, _ in group]
+                tasks += [functools.partial(self._heard, job, audio.pull_again) for job, audio, _, _ in group]
                 continue
-            for (job, audio, _, state), own in zip(group, np.split(together, len(group)), strict=True):
-                tasks.append(functools.partial(self._samples, job, audio, own, state))
+            for (job, audio, _, _), own in zip(group, np.split(together, len(group)), strict=True):
+                tasks.append(functools.partial(self._heard, job, functools.partial(audio.pull_features, own)))
         return [found for found in self.runtime.side_by_side(tasks) if found is not None]
 
     @staticmethod
-    def _samples(job: Job, audio: AudioStream, x: np.ndarray, state: DecoderState) -> tuple[Job, np.ndarray] | None:
+    def _heard(job: Job, pull: Callable[[], np.ndarray]) -> tuple[Job, np.ndarray] | None:
         with failing(job):
-            wav = audio.finished(audio.mimi.samples(x, state))
-            job.add_wav(wav)
-            return job, wav
-        return None
-
-    @staticmethod
-    def _alone(job: Job, audio: AudioStream) -> tuple[Job, np.ndarray] | None:
-        with failing(job):
-            audio.rebuild()
-            wav = audio.pull()
+            wav = pull()
             job.add_wav(wav)
             return job, wav
         return None

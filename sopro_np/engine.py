@@ -201,7 +201,7 @@ class Sopro:
         return batch
 
     def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
-        return self.session(text, voice, options), AudioStream(self.mimi, options, self.runtime)
+        return self.session(text, voice, options), AudioStream(self.mimi, options)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames."""

@@ -184,11 +184,13 @@ class Session:
 
 
 class AudioStream:
-    """Code rows -> audio in chunks of `chunk_frames` frames (the last one may be shorter); an exact stream."""
+    """Code rows -> audio in chunks of `chunk_frames` frames (the last one may be shorter); an exact stream.
 
-    def __init__(self, mimi: Mimi, options: Options, runtime: Runtime) -> None:
-        self.mimi = mimi
-        self._runtime, self._chunk = runtime, options.chunk_frames
+    To be pulled inside the model's runtime.
+    """
+
+    def __init__(self, mimi: Mimi, options: Options) -> None:
+        self.mimi, self._chunk = mimi, options.chunk_frames
         self._frames = options.max_frames + 1  # the end code may come one step later
         self._state: DecoderState | None = None
         self.rows = np.zeros((0, mimi.config.codebooks), np.int64)  # all so far
@@ -208,24 +210,28 @@ class AudioStream:
     def pull(self) -> np.ndarray:
         """The next chunk (n,) in [-1, 1]."""
         codes, state = self.next_chunk()
-        with self._runtime():
-            return self.finished(self.mimi.decode(codes, state))
+        return self._finished(self.mimi.decode(codes, state))
+
+    def pull_features(self, x: np.ndarray) -> np.ndarray:
+        """The same, where somebody has `next_chunk`'s features (T2, H) already."""
+        _, state = self.next_chunk()
+        return self._finished(self.mimi.samples(x, state))
+
+    def pull_again(self) -> np.ndarray:
+        """The same, after a step that failed and left the codec's state half advanced."""
+        self._state = self.mimi.new_state(self._frames)
+        self.mimi.decode(self.rows[: self._decoded], self._state)
+        return self.pull()
 
     def next_chunk(self) -> tuple[np.ndarray, DecoderState]:
-        """Code rows of the next chunk, and the codec's state, for whoever decodes it; `finished` takes the result."""
+        """Code rows of the next chunk, and the codec's state, for whoever computes its features."""
         if self._state is None:
             self._state = self.mimi.new_state(self._frames)
         return self.rows[self._decoded : self._decoded + self._chunk], self._state
 
-    def finished(self, wav: np.ndarray) -> np.ndarray:
+    def _finished(self, wav: np.ndarray) -> np.ndarray:
         """The next chunk is decoded -> its samples in [-1, 1]. ModelError if it is no sound."""
         if not np.isfinite(wav).all():
             raise ModelError("the codec computed NaN or infinity: its weights are broken")
         self._decoded += len(wav) // self.mimi.config.hop
         return np.clip(wav, -1, 1)
-
-    def rebuild(self) -> None:
-        """The codec's state anew from the chunks so far: a step that failed has left it half advanced."""
-        self._state = self.mimi.new_state(self._frames)
-        with self._runtime():
-            self.mimi.decode(self.rows[: self._decoded], self._state)

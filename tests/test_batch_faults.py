@@ -22,6 +22,7 @@ from sopro_np import batch as batches
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import ModelError, SoproError, UsageError
 from sopro_np.job import Job
+from sopro_np.mimi.codec import TRANSFORMER_FRAMES
 from sopro_np.session import Session
 
 TEXT = "Hello there."
@@ -321,3 +322,26 @@ def test_whole_numbers_of_numpy(arch: str, integer: Any) -> None:
     for name in ("top_k", "max_frames", "chunk_frames", "lookahead"):
         with pytest.raises(UsageError, match=f"{name} = .* is too large"):
             tts.synthesize(TEXT, voice, **{name: 2**63})
+
+
+@on_kernels
+@pytest.mark.parametrize("threads", [1, 2])
+def test_long_chunks_go_through_the_codec_in_its_own_pieces(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for everything at once gets it, in memory that does not grow with it; others beside it do, too."""
+    tts, voice = speaker("v1.5", threads=threads), tiny.voice("v1.5")
+    long, short = {**OPTIONS, "max_frames": 100, "chunk_frames": 100}, {**OPTIONS, "max_frames": 100}
+    expected = tts.synthesize(TEXT, voice, seed=1, **{**OPTIONS, "max_frames": 100, "chunk_frames": 4}).tobytes()
+    most = 0
+    features = type(tts.mimi).features
+
+    def noted(self: Any, codes: np.ndarray, states: Any) -> np.ndarray:
+        nonlocal most
+        most = max(most, len(codes) // len(states))
+        return features(self, codes, states)
+
+    monkeypatch.setattr(type(tts.mimi), "features", noted)
+    batch = tts.batch()
+    jobs = [batch.add(TEXT, voice, seed=1, **options) for options in (long, short, long)]
+    finish(batch)
+    assert [job.speech.wav.tobytes() for job in jobs] == [expected] * 3
+    assert most == TRANSFORMER_FRAMES

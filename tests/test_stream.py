@@ -277,7 +277,7 @@ def test_why_it_ended(tiny: Models, arch: str):
         options = Options(chunk_frames=4, **given_options)
         script = itertools.chain(range(7), itertools.repeat(8 if frames == 9 else m.tts.model.config.ar_codes - 1))
         session = m.tts.session(TEXT, m.voice, options, sampler=lambda logits, script=script: next(script))
-        batch, job = Batch(m.tts.runtime), Job(session, AudioStream(m.tts.mimi, options, m.tts.runtime))
+        batch, job = Batch(m.tts.runtime), Job(session, AudioStream(m.tts.mimi, options))
         batch.add(job)
         while len(batch):
             batch.step()

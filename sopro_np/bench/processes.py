@@ -105,9 +105,7 @@ def count_events(
         if tried.returncode or _events(log, EVENTS[-1:])[EVENTS[-1]] is None:
             said = [line for line in tried.stderr.splitlines() if line.strip() not in ("", "Error:")]
             return None, f"perf cannot count {EVENTS[-1]} here: {said[0] if said else 'not supported by this machine'}"
-        code = (
-            "import json, sys; from sopro_np.bench import processes; processes.events_child(*json.loads(sys.argv[1]))"
-        )
+        code = CHILD.format("events_child")
         counts = []
         for n in (0, frames):
             _spawn(code, [str(path), n, threads, ops], [*stat, ",".join(EVENTS), "--"])

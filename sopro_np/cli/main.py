@@ -57,7 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
     download.add_argument("--revision", metavar="REV", help="of the Sopro repository")
     download.add_argument("--mimi-revision", metavar="REV")
     download.add_argument("--accept-changes", action="store_true", help="take a source that changed since last time")
-
     download.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
     download.add_argument("--allow-unknown-config", action="store_true", help="take them with --strict, too")
     download.add_argument("--strict", action="store_true", help="refuse what upstream's own loaders pass over")

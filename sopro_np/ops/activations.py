@@ -47,9 +47,6 @@ def elu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, y, out=y)
 
 
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"glu": glu, "gelu": gelu, "elu": elu, "tanh": np.tanh}
-
-
 def softmax(x: np.ndarray) -> np.ndarray:
     """Along the last axis, after subtracting the largest entry."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
