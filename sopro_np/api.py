@@ -11,8 +11,8 @@ from sopro_np import engine
 from sopro_np.audio import AudioSource
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
-from sopro_np.job import Job
 from sopro_np.locate import find_model, find_voice
+from sopro_np.longform import SpeechJob as Job
 from sopro_np.ops import current
 from sopro_np.speech import Speech
 from sopro_np.voice import Voice

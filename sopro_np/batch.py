@@ -11,8 +11,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from numbers import Integral
-from typing import Any
 
 import numpy as np
 
@@ -20,9 +18,7 @@ from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import Job, failing
 from sopro_np.mimi.codec import TRANSFORMER_FRAMES, DecoderState
 from sopro_np.ops.runtime import Runtime
-from sopro_np.options import Options
 from sopro_np.session import AudioStream, Block, Session
-from sopro_np.voice import WhoSpeaks
 
 STEP_WORK = 32  # frames of NAR and codec work in one step (but at least a job for every thread)
 MOST_HELD = 100  # steps in a row in which jobs of lower priority may be left out
@@ -35,7 +31,6 @@ class Batch:
         self.runtime, self.size = runtime, size
         self._jobs: list[Job] = []
         self._lock = threading.Lock()  # of the list of jobs
-        self._stepper: object = None  # a step that is under way
         self._turns = self._held = 0
 
     def __len__(self) -> int:
@@ -76,17 +71,6 @@ class Batch:
 
     def step(self) -> list[tuple[Job, np.ndarray]]:
         """The next code of every job, and some NAR and codec work -> audio that became ready, in order for each job."""
-        me = object()
-        try:
-            with self._lock:
-                if self._stepper is not None:
-                    raise UsageError("another thread is stepping this batch: step it from one, or make one for each")
-                self._stepper = me
-            return self._step()
-        finally:  # no call, so no Ctrl-C can come in between and leave the batch locked
-            self._stepper = None if self._stepper is me else self._stepper
-
-    def _step(self) -> list[tuple[Job, np.ndarray]]:
         for job in [job for job in self._jobs if job.cancelled]:
             self._drop(job)
             job.end()
@@ -235,46 +219,3 @@ class Batch:
             job.add_wav(wav)
             return job, wav
         return None
-
-
-class SpeechBatch:
-    """Texts spoken at once: `add` one between any two steps, `step` until `len` is 0, `remove` what nobody waits for.
-
-    One thread steps; `add`, `remove` and `Job.cancel` may come from others. `start` makes the utterance of a text.
-    """
-
-    def __init__(
-        self, runtime: Runtime, size: int, start: Callable[[str, WhoSpeaks, Options], tuple[Session, AudioStream]]
-    ) -> None:
-        self._batch, self._start = Batch(runtime, size), start
-
-    def __len__(self) -> int:
-        return len(self._batch)
-
-    def add(
-        self, text: str, voice: WhoSpeaks = None, *, seed: int | None = None, priority: int = 0, **options: Any
-    ) -> Job:
-        """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
-
-        Audio that comes early needs `lookahead` 0 to 16 where the model looks ahead (v1.5), as `stream` has it.
-        `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
-        """
-        if isinstance(priority, bool) or not isinstance(priority, Integral):
-            raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of({**options, "seed": seed})
-        self._batch.check_room()  # before any work
-        job = Job(*self._start(text, voice, chosen), int(priority))
-        self._batch.add(job)
-        return job
-
-    def step(self) -> list[tuple[Job, np.ndarray]]:
-        """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
-        return self._batch.step()
-
-    def remove(self, job: Job) -> None:
-        """Cancel at once, whatever the job is doing; its memory returns."""
-        self._batch.remove(job)
-
-    def close(self, error: ModelError) -> None:
-        """All jobs end with this error: their model is closed."""
-        self._batch.close(error)

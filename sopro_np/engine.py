@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,22 @@ import numpy as np
 
 from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
-from sopro_np.batch import SpeechBatch
 from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
-from sopro_np.job import Job
+from sopro_np.guard import Guard
 from sopro_np.locate import all_voices, find_voice
+from sopro_np.longform import SpeechJob
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
-from sopro_np.options import Options, stream_options, whole
+from sopro_np.options import Options, whole
+from sopro_np.script import Script, sentences
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech, check_text
+from sopro_np.speechbatch import SpeechBatch
 from sopro_np.tensorfile import TensorFile
+from sopro_np.text.split import Piece
 from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import Voice, WhoSpeaks, check_fingerprints, load_voice, make_voice, saved_fingerprints
 from sopro_np.weights import Weights
@@ -167,8 +171,9 @@ class Sopro:
         voice: WhoSpeaks,
         options: Options,
         sampler: Callable[[np.ndarray], int] | None = None,
+        guard: Guard | None = None,
     ) -> Session:
-        """One utterance, to be advanced step by step or iterated block by block."""
+        """One utterance of a text as it is, to be advanced step by step or iterated block by block."""
         check_text(text)
         who = self._voice(voice)
         if (mimi := self._open.mimi) is not None:
@@ -176,10 +181,10 @@ class Sopro:
         model, ids = self.model, self.tokenizer.encode(text)
         with self.runtime():
             utterance = model.start(ids, who, options.style_strength)
-        return Session(model, utterance, options.seeded(), self.runtime, sampler)
+        return Session(model, utterance, options.seeded(), self.runtime, sampler, guard)
 
     def codes(self, text: str, voice: WhoSpeaks, **options: Any) -> np.ndarray:
-        """Text -> codes (frames, codebooks) int64."""
+        """Text, as it is (not normalised, not split, not judged) -> codes (frames, codebooks) int64."""
         blocks = list(self.session(text, voice, Options.of(options)).blocks())
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.config.codebooks), np.int64)
 
@@ -196,15 +201,29 @@ class Sopro:
         self._open  # noqa: B018  # or an error
         if (most := whole("size", size, 1)) is None:
             raise UsageError("size must be given a number")
-        batch = SpeechBatch(self.runtime, most, self._start)
+        batch = SpeechBatch(self.runtime, most, self._write)
         self._batches.add(batch)
         return batch
 
-    def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
-        return self.session(text, voice, options), AudioStream(self.mimi, options)
+    def _write(self, text: str, voice: WhoSpeaks, options: Options) -> Script:
+        """What will be said for a text, and how each sentence of it is begun."""
+        who, pace, encode, mimi = self._voice(voice), self._open.pace, self.tokenizer.encode, self.mimi
+        mimi.check_length(options.max_frames)
+        tokens = len(self.model.text.positions)
+
+        def fits(sentence: str) -> bool:
+            return len(sentence) <= pace.longest and len(encode(sentence)) <= tokens
+
+        def begin(piece: Piece, position: int) -> tuple[Session, AudioStream]:
+            assert options.seed is not None
+            guard = Guard(pace, len(piece.text), options.seed, position, options.retries if options.top_k != 1 else 0)
+            own = replace(options, seed=guard.next_seed)
+            return self.session(piece.text, who, own, None, guard if options.guard else None), AudioStream(mimi, own)
+
+        return Script(sentences(text, options, fits), begin, options, mimi.config.sample_rate, mimi.config.hop)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
-        """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames."""
+        """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""
         batch = self.batch(1)
         job = batch.add(text, voice, **options)
         while len(batch):
@@ -219,16 +238,16 @@ class Sopro:
         return self.speak(text, voice, **options).wav
 
     def stream(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Iterator[np.ndarray]:
-        """Text -> float32 chunks in [-1, 1], the first one long before the last word is decided.
+        """Text -> float32 chunks in [-1, 1], laid end to end what `synthesize` returns (on kernels bit for bit).
 
-        A causal model streams exactly what `synthesize` returns. One that looks ahead does so with a finite
-        `lookahead` (default 16 frames), and equals `synthesize` with the same value.
+        The first one comes when the first code of every frame of the first sentence is known; earlier with a finite
+        `lookahead` (0 to 16): then it equals `synthesize` with the same value.
         """
         batch = self.batch(1)
-        job = batch.add(text, voice, **stream_options(options, self.model.nar.looks_ahead))
+        job = batch.add(text, voice, keep=False, **options)
         return self.chunks(batch, job)
 
-    def chunks(self, batch: SpeechBatch, job: Job) -> Iterator[np.ndarray]:
+    def chunks(self, batch: SpeechBatch, job: SpeechJob) -> Iterator[np.ndarray]:
         """The audio of a job that is alone in its batch; whoever stops listening removes it."""
         try:
             while not job.done:
@@ -257,7 +276,7 @@ class Sopro:
             self._voice(who)
         Options.of(options)
         batch, waiting = self.batch(TOGETHER), list(zip(texts, voices, strict=True))
-        jobs: list[Job] = []
+        jobs: list[SpeechJob] = []
         while waiting or len(batch):
             while waiting and len(batch) < TOGETHER:
                 jobs.append(batch.add(*waiting.pop(0), **options))
@@ -277,10 +296,8 @@ class Sopro:
         config, chunk = self.model.config, Options().chunk_frames
         codes = np.arange(config.codebooks * 4).reshape(4, -1) % config.code_values
         voice, frames = self.voice_from_codes(codes), 4 * chunk
-        options: dict[str, Any] = {"min_gen_frames": 10**6, "stop_threshold": 2.0, "seed": 0}
-        ways: list[dict[str, Any]] = [stream_options({}, self.model.nar.looks_ahead)]
-        if self.model.nar.looks_ahead:
-            ways.append({"max_frames": frames})  # the whole is refined at its end
+        options: dict[str, Any] = {"min_gen_frames": 10**6, "stop_threshold": 2.0, "seed": 0, "guard": False}
+        ways: list[dict[str, Any]] = [{"max_frames": frames}, {"lookahead": 0}]
         for count in dict.fromkeys((1, self.runtime.width)):  # alone, and side by side
             for way in ways:
                 batch, heard = self.batch(count), 0

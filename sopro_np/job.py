@@ -1,4 +1,4 @@
-"""One utterance in a batch, as its owner sees it: what came of it, and how to stop it."""
+"""One sentence in a batch: its state machines, what came of them, and how to stop it."""
 
 from __future__ import annotations
 
@@ -74,13 +74,11 @@ class Job:
         if audio.last and not audio.due:
             assert session.finish_reason is not None and session.options.seed is not None
             wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
-            self.end(Speech(wav, audio.rows, session.finish_reason, session.options.seed))
+            self.end(Speech(wav, audio.rows, session.finish_reason, session.options.seed, len(audio.rows)))
 
     def fail(self, error: Exception) -> None:
-        """It ends with this error. (Where it came from would keep the whole step's memory: that goes to the log.)"""
-        logging.getLogger("sopro_np").debug("a job failed", exc_info=error)
-        error.__context__ = error.__cause__ = None
-        self.end(error=error.with_traceback(None))
+        """It ends with this error."""
+        self.end(error=give_error(error))
 
     def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
         """Nothing more will come, and all memory of the work returns; the first end counts."""
@@ -88,6 +86,13 @@ class Job:
             if not self.done:
                 self.speech, self.error, self.done = speech, error, True
                 self._doing, self._wavs = None, []
+
+
+def give_error(error: Exception) -> Exception:
+    """An error to be kept. (Where it came from would keep the whole step's memory: that goes to the log.)"""
+    logging.getLogger("sopro_np").debug("a job failed", exc_info=error)
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.errors import FormatError
 from sopro_np.mimi.codec import Mimi, build_mimi
 from sopro_np.model.build import Model, build_model
+from sopro_np.pace import Pace
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
 from sopro_np.weights import Weights
@@ -16,12 +17,14 @@ from sopro_np.weights import Weights
 
 @dataclass(frozen=True)
 class Parts:
-    """What a file holds (None: it does not); fingerprints: part -> sha256 of the checkpoint it was made from."""
+    """What a file holds (None: it does not); fingerprints: part -> sha256 of the checkpoint it was made from; pace: how
+    fast it speaks."""
 
     model: Model | None
     mimi: Mimi | None
     tokenizer: Tokenizer | None
     fingerprints: dict[str, str]
+    pace: Pace
 
 
 def read_parts(file: TensorFile, weights: Weights) -> Parts:
@@ -61,7 +64,9 @@ def _read(file: TensorFile, weights: Weights) -> Parts:
         s, m = model.config, mimi.config
         if s.codebooks > m.codebooks or s.code_values > m.code_values:
             raise FormatError(f"{file.path}: the codec has fewer codes than the model writes")
-    return Parts(model, mimi, tokenizer, _fingerprints(file.json("sources"), architecture))
+    speech = file.json("speech") if "speech" in file.metadata else None
+    pace = Pace.read(speech, model.config.frame_rate if model else 12.5)
+    return Parts(model, mimi, tokenizer, _fingerprints(file.json("sources"), architecture), pace)
 
 
 def _fingerprints(sources: Any, architecture: dict[str, Any]) -> dict[str, str]:

@@ -5,41 +5,53 @@ from __future__ import annotations
 import dataclasses
 import math
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 from sopro_np.errors import UsageError
 
-STREAM_LOOKAHEAD = 16  # default of a stream whose model looks ahead; docs/STREAMING.md has the table
-
 LARGEST = 2**31 - 1
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 100), "top_p": (0, 1), "style_strength": (0, 100), "stop_threshold": (0, math.inf),
+    "pause": (0, 60), "paragraph_pause": (0, 60),
 }  # fmt: skip
 WHOLE: dict[str, tuple[int, int | None]] = {
-    "top_k": (0, LARGEST), "stop_patience": (1, LARGEST), "min_gen_frames": (0, LARGEST), "max_frames": (1, LARGEST),
-    "lookahead": (0, LARGEST), "chunk_frames": (1, LARGEST), "seed": (0, None),
-}  # fmt: skip
+    "top_k": (0, LARGEST),
+    "stop_patience": (1, LARGEST),
+    "min_gen_frames": (0, LARGEST),
+    "max_frames": (1, LARGEST),
+    "lookahead": (0, LARGEST),
+    "chunk_frames": (1, LARGEST),
+    "seed": (0, None),
+    "retries": (0, 100),
+}
+YES_OR_NO = ("normalise", "day_first", "lenient", "guard")  # fmt: skip
 
 
 def _option(default: Any, help: str, letter: str) -> Any:
-    """A field with what the command line says of it. `letter`: F a number, N a whole one."""
+    """A field with what the command line says of it. `letter`: F a number, N a whole one, yes or no: an option without
+    a value, which turns it on or (with "no-" before its name) off; FILE: a file is read."""
     return field(default=default, metadata={"help": help, "letter": letter})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Defaults are upstream's; None means the model's own value.
+    """Defaults of sampling are upstream's; None means the model's own value.
 
     temperature, top_p, top_k: sampling (temperature 0 = not applied; top_k = 1 is greedy).
     style_strength: how strongly the speaker vector acts.
     stop_threshold, stop_patience: for models that stop by a probability (v1); without meaning for others.
-    min_gen_frames: no end before that many frames. max_frames: the end at the latest (with an end
+    min_gen_frames: no end before that many frames. max_frames: the end of a sentence at the latest (with an end
         code one frame later, as upstream).
-    lookahead: frames a non-causal model waits for before it fixes a block; None: all of them (offline).
-        Causal models wait for nothing, whatever it says.
+    lookahead: None: codebook 0 of a sentence is said to its end, and judged, before it is heard. A number: it is heard
+        while it is said; a non-causal model waits for so many frames before it fixes a block, a causal one for none.
     chunk_frames: frames per piece of audio. seed: None draws one from the system.
+    normalise: numbers, abbreviations, markup ... are written out before the text reaches the model. day_first: 3/4 is
+        the third of April. lexicon: word -> how it is to be read. lenient: what cannot be said is left out.
+    pause, paragraph_pause: seconds of silence between sentences, and between paragraphs.
+    guard: a sentence without an end, in a loop or too short is said again, at most `retries` times, with other seeds.
     """
 
     temperature: float = _option(1.05, "sampling temperature", "F")
@@ -53,13 +65,26 @@ class Options:
     lookahead: int | None = _option(None, "frames that v1.5 waits for before it fixes a block; all: offline", "N|all")
     chunk_frames: int = _option(16, "frames per piece of audio", "N")
     seed: int | None = _option(None, "same seed, same speech", "N")
+    normalise: bool = _option(True, "give the text to the model as it is", "no")
+    day_first: bool = _option(False, "3/4/2026 is the third of April", "yes")
+    lexicon: Mapping[str, str] | None = _option(None, "words and how they are read: a line each, a tab between", "FILE")
+    lenient: bool = _option(False, "leave out what cannot be said, with a note", "yes")
+    pause: float = _option(0.24, "seconds between sentences", "F")
+    paragraph_pause: float = _option(0.64, "seconds between paragraphs", "F")
+    guard: bool = _option(True, "do not say a sentence again that went wrong, nor cut it", "no")
+    retries: int = _option(2, "how often a sentence that went wrong is said again", "N")
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top_k", "max_frames", "chunk_frames"):
+        for name in ("temperature", "top_k", "max_frames", "chunk_frames", "pause", "paragraph_pause", "retries"):
             if getattr(self, name) is None:
                 raise UsageError(f"{name} must be given a number")
         checked = {name: _number(name, getattr(self, name), *limits) for name, limits in NUMBERS.items()}
         checked |= {name: whole(name, getattr(self, name), *limits) for name, limits in WHOLE.items()}
+        for name in YES_OR_NO:
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} = {getattr(self, name)!r} must be True or False")
+        if self.lexicon is not None and not isinstance(self.lexicon, Mapping):
+            raise UsageError("lexicon must be a mapping: word -> how it is to be read")
         for name, value in checked.items():  # Python's own numbers: those of numpy may overflow later on
             object.__setattr__(self, name, value)
         if 0 < self.temperature < 1e-3:
@@ -79,11 +104,6 @@ class Options:
     def seeded(self) -> Options:
         """The same with a seed: where none was given, one is drawn from the system."""
         return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))
-
-
-def stream_options(given: dict[str, Any], looks_ahead: bool) -> dict[str, Any]:
-    """What a stream adds to the options that were given: a finite lookahead, where the model looks ahead."""
-    return {"lookahead": STREAM_LOOKAHEAD, **given} if looks_ahead else given
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float | None:

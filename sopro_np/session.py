@@ -2,18 +2,21 @@
 
     AR: one code per frame -> block of frames -> NAR: the other codebooks -> code rows -> codec: audio, in chunks
 
-A causal model finishes a block as soon as it is there. A non-causal one waits for `lookahead` more frames, on
-a fixed grid of blocks, and what it has given out it never changes; with `lookahead` None it waits for the end.
+With `lookahead` None codebook 0 is said to its end first: a guard may judge it and have it said again, and a NAR that
+looks ahead sees all of it. With a number both take turns: a causal model finishes a block as soon as it is there, a
+non-causal one waits for so many more frames, on a fixed grid of blocks, and never changes what it has given out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from sopro_np.errors import ModelError, UsageError
+from sopro_np.guard import Guard
 from sopro_np.mimi.codec import DecoderState, Mimi
 from sopro_np.model.build import Model
 from sopro_np.model.nar import STEP_FRAMES, NarState
@@ -50,21 +53,22 @@ class Session:
         options: Options,
         runtime: Runtime,
         sampler: Callable[[np.ndarray], int] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         o = options
         self.model, self.utterance, self.options, self.runtime = model, utterance, options, runtime
         self.finish_reason: str | None = None
-        self._sampler = sampler or Sampler(o)
+        self.guard = guard
+        self._sampler = sampler or self._new_sampler()
         self._stop = model.stop.new_state(o)
         self._steps = self._stop.steps(o.max_frames)
         if self._steps > len(model.condition.positions):
             most = len(model.condition.positions) - self._stop.steps(0)
             raise UsageError(f"max_frames = {o.max_frames}: this model has positions for {most} frames at most")
-        # A causal model finishes what is there, so its blocks may be the caller's chunks; the other kind keeps to a
-        # grid of its own, and waits for the frames behind a block (None: for all of them).
-        waits = model.nar.looks_ahead
-        self._lookahead = o.lookahead if waits else 0
-        self._block = BLOCK_FRAMES if waits else o.chunk_frames
+        # A causal model finishes what is there: its blocks may be the caller's chunks, and need no frames behind them;
+        # the other kind keeps to a grid of its own, and waits for them (None: for all, in one block).
+        self._causal, self._lookahead = not model.nar.looks_ahead, o.lookahead
+        self._block = o.chunk_frames if self._causal else BLOCK_FRAMES
         self.state = model.ar.new_state(utterance.prefix)
         self._nar = model.nar.new_state()
         self._codes: list[int] = []  # of codebook 0, one per frame
@@ -106,13 +110,35 @@ class Session:
         code = self._sampler(stop.mask_logits(logits, t))
         if stop.is_end(code):
             self.finish_reason = "stop"
+        else:
+            self.state.push(code)
+            self._codes.append(code)
+            if stop.ends_after(t, code, row):
+                self.finish_reason = "stop"
+            elif t + 1 == self._steps:
+                self.finish_reason = "length"
+        if self.guard is not None and (self.finish_reason or self.guard.stops(self._codes)):
+            self._judge(self.guard)
+
+    def _judge(self, guard: Guard) -> None:
+        """Codebook 0 is there, or hopeless: once more from the start, if nothing was heard yet, or the best of all."""
+        done = guard.judge(self._codes, self.finish_reason)
+        if done.problem and self._lookahead is None and len(guard.tries) <= guard.retries:
+            self.finish_reason, self._codes = None, []
+            self.state, self._stop = (
+                self.model.ar.new_state(self.utterance.prefix),
+                self.model.stop.new_state(self.options),
+            )
+            self._sampler = self._new_sampler()
             return
-        self.state.push(code)
-        self._codes.append(code)
-        if stop.ends_after(t, code, row):
-            self.finish_reason = "stop"
-        elif t + 1 == self._steps:
-            self.finish_reason = "length"
+        if self._lookahead is None:
+            done = guard.best()
+            self._codes = list(done.codes)
+        self.finish_reason = done.finish_reason
+
+    def _new_sampler(self) -> Sampler:
+        options = self.options
+        return Sampler(options if self.guard is None else replace(options, seed=self.guard.next_seed))
 
     def rebuild(self) -> None:
         """The AR's state anew from the codes so far: a step that failed has left it half advanced."""
@@ -139,7 +165,9 @@ class Session:
         waiting = len(self._codes) - self._refined
         if self.finish_reason is not None:
             return waiting > 0
-        return self._lookahead is not None and waiting >= self._block + self._lookahead
+        if self._lookahead is None:
+            return False
+        return waiting >= self._block + (0 if self._causal else self._lookahead)
 
     def ready(self) -> np.ndarray:
         """Refine one block, or a bounded piece of a long one -> its code rows (n, Q), none until it is finished."""
@@ -168,8 +196,9 @@ class Session:
     def _block_due(self) -> Block:
         """The frames of the next block; what follows them serves as look ahead."""
         first, known = self._refined, len(self._codes)
-        keep = known - first if self._lookahead is None else min(self._block, known - first)
-        last = min(known, first + keep + (self._lookahead or 0))
+        ahead = 0 if self._causal else self._lookahead
+        keep = known - first if ahead is None else min(self._block, known - first)
+        last = min(known, first + keep + (ahead or 0))
         return Block(self._conditioning(first, last), np.array(self._codes[first:last]), self._nar, keep)
 
     def _conditioning(self, first: int, last: int) -> np.ndarray:

@@ -10,19 +10,41 @@ import numpy as np
 from sopro_np.errors import UsageError
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of a text that was spoken.
+
+    text: as the model was given it; span: (start, end) of it in the text that was given; start, end: seconds in the
+    audio; seed: of the try that is heard; tries: how many there were; finish_reason as in Speech; problem: what the
+    guard found wrong with the try that is heard, None: nothing.
+    """
+
+    text: str
+    span: tuple[int, int]
+    start: float
+    end: float
+    seed: int
+    tries: int
+    finish_reason: str
+    problem: str | None
+
+
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """wav (samples,) float32 in [-1, 1]; codes (frames, codebooks) int64; finish_reason "stop", or "length" where
-    max_frames ended it; seed: the one given, or the one that was drawn."""
+    """wav (samples,) float32 in [-1, 1]; codes (frames, codebooks) int64, of several sentences a list of such arrays.
+
+    finish_reason: "stop"; "length" where max_frames ended a sentence; "cut" where the guard did. seed: the one given,
+    or the one that was drawn. frames: of speech, without pauses. check: what may be wrong with it, in words, empty if
+    nothing was found. sentences: where each is, in the text and in the audio.
+    """
 
     wav: np.ndarray
-    codes: np.ndarray
+    codes: Any
     finish_reason: str
     seed: int
-
-    @property
-    def frames(self) -> int:
-        return len(self.codes)
+    frames: int = 0
+    check: tuple[str, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
 
 
 def check_text(text: Any) -> None:

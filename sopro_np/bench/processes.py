@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from sopro_np.bench.stages import (
     FIRST_CHUNK,
     FIRST_FRAMES,
     TEXT,
-    forced_stream,
+    forced,
     measure_stages,
     memory_mb,
     random_voice,
@@ -66,7 +67,7 @@ def cold_start(tts: Sopro, voice_file: Path, threads: int | None) -> tuple[float
 
     It opens the model and a saved voice, and streams; the files are in the system's cache.
     """
-    options = forced_stream(tts, FIRST_FRAMES, chunk_frames=FIRST_CHUNK)
+    options = dataclasses.asdict(forced(tts, FIRST_FRAMES, chunk_frames=FIRST_CHUNK))
     seconds, modules = _spawn(COLD, [str(tts.path), str(voice_file), TEXT, threads, tts.ops, options])
     return seconds, json.loads(modules)
 
@@ -74,7 +75,7 @@ def cold_start(tts: Sopro, voice_file: Path, threads: int | None) -> tuple[float
 def stream_memory(tts: Sopro, voice_file: Path, threads: int | None) -> dict[str, Any]:
     """A new process that streams 32 s: its memory on the way, and what its arenas hold at the end."""
     frames = math.ceil(STREAM_MARKS[-1] * tts.mimi.config.frame_rate)
-    arguments = [str(tts.path), str(voice_file), threads, tts.ops, forced_stream(tts, frames)]
+    arguments = [str(tts.path), str(voice_file), threads, tts.ops, dataclasses.asdict(forced(tts, frames))]
     code = CHILD.format("stream_child")
     return json.loads(_spawn(code, arguments)[1])
 

@@ -22,7 +22,6 @@ from sopro_np.bench.stages import (
 )
 from sopro_np.engine import open_model
 from sopro_np.ops import native
-from sopro_np.options import STREAM_LOOKAHEAD
 
 
 def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str | None) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
     rows = [measure_stages(tts, voice, frames) for _ in range(runs)]
     stages = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     peak = peak_rss_mb()  # before the roofline takes its own memory
-    waits = (0, 6, STREAM_LOOKAHEAD, None) if tts.model.nar.looks_ahead else (None,)
+    waits = (0, 6, 16, None) if tts.model.nar.looks_ahead else (0, None)
     result = {
         "model": path.name,
         "generation": tts.file.json("sources")["sopro"].get("generation", "?"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from sopro_np.engine import Sopro
 from sopro_np.ops.native import arena
-from sopro_np.options import Options, stream_options
+from sopro_np.options import Options
 from sopro_np.sampler import Sampler
 from sopro_np.voice import Voice
 
@@ -28,14 +28,8 @@ FIRST_CHUNK = 4
 def forced(tts: Sopro, frames: int, seed: int = 1, **more: Any) -> Options:
     """Options under which an utterance has exactly so many frames."""
     steps_at_zero = tts.model.stop.new_state().steps(0)
-    return Options(
-        max_frames=max(1, frames - steps_at_zero), min_gen_frames=2**30, stop_threshold=2.0, seed=seed, **more
-    )
-
-
-def forced_stream(tts: Sopro, frames: int, **more: Any) -> dict[str, Any]:
-    """The same for a stream, with its own default of `lookahead`."""
-    return dataclasses.asdict(forced(tts, frames, **stream_options(more, tts.model.nar.looks_ahead)))
+    exact: dict[str, Any] = {"min_gen_frames": 2**30, "stop_threshold": 2.0, "normalise": False, "guard": False}
+    return Options(max_frames=max(1, frames - steps_at_zero), seed=seed, **{**exact, **more})
 
 
 def random_voice(tts: Sopro, frames: int = REFERENCE_FRAMES) -> Voice:
@@ -122,7 +116,7 @@ def _nbytes(thing: Any, seen: set[int]) -> int:
 
 def stream_arenas(tts: Sopro) -> int:
     """Speak until a stream's steps are captured (three chunks) -> bytes of its arenas; 0 on NumPy, which has none."""
-    stream = tts.stream(TEXT, random_voice(tts), **forced_stream(tts, 3 * Options().chunk_frames))
+    stream = tts.stream(TEXT, random_voice(tts), **dataclasses.asdict(forced(tts, 3 * Options().chunk_frames)))
     for _ in range(3):
         next(stream)
     return arena.bytes_of_all()

@@ -13,7 +13,7 @@ import numpy as np
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
-from sopro_np.options import DEFAULTS, Options, stream_options
+from sopro_np.options import DEFAULTS, Options
 from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
@@ -28,8 +28,6 @@ def say(args: argparse.Namespace) -> int:
     saved = find_voice(args.voice, model) if args.ref is None else None
     check_target(args.out, (model, args.ref, saved))
     tts = open_model(model, args.threads, args.ops)
-    if args.stream:
-        given = stream_options(given, tts.model.nar.looks_ahead)
     batch = tts.batch(1)
     job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), **given)
     started = time.perf_counter()

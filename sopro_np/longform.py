@@ -1,0 +1,206 @@
+"""A text of any length as a job: sentence after sentence, the first one alone, the following ones ahead of time.
+
+The first sentence is heard while it is made. Those behind it are spoken together while it plays (and earlier than they
+are needed), each to its end, because its loudness is matched to the first one's. All of it is a function of text,
+voice, seed and options: a text spoken alone, streamed, or in a batch with others has the same samples.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sopro_np.errors import SoproWarning
+from sopro_np.guard import Guard, derived_seed
+from sopro_np.job import Job, give_error
+from sopro_np.joints import Fade, Level, level_of, matching_gain
+from sopro_np.script import Script
+from sopro_np.speech import Sentence, Speech
+from sopro_np.text.split import Piece
+
+AHEAD = 8  # sentences of one text that are spoken at once
+SILENT_PEAK = 1e-3
+CLIPPED_SHARE = 1e-3  # of the samples
+WORST = ("stop", "length", "cut")
+
+
+@dataclass
+class OnItsWay:
+    """A sentence on its way."""
+
+    piece: Piece
+    position: int
+    job: Job | None  # None: a pause at the end of the text
+    guard: Guard | None
+
+
+class SpeechJob:
+    """One text in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
+
+    `priority`: larger goes first, as long as it has no audio yet.
+    """
+
+    def __init__(self, script: Script, priority: int = 0, keep: bool = True) -> None:
+        self.priority, self.keep = priority, keep
+        self.done = False
+        self.speech: Speech | None = None
+        self.error: Exception | None = None
+        self.cancelled = False
+        self.progress = 0  # characters of the text that were heard
+        self.script = script
+        self.flight: deque[OnItsWay] = deque()
+        self.begun = 0  # sentences
+        self.exhausted = False  # no more sentences will begin
+        self._ending = threading.Lock()  # it ends once: by itself, or because another thread removes it
+        self._fade: Fade | None = Fade(script.sample_rate)  # of the first sentence, which is heard while it is made
+        self._level = Level(script.hop)
+        self._finished = 0
+        self._samples = self._frames = 0
+        self._heard_first = False
+        self._wavs: list[np.ndarray] = []
+        self._codes: list[np.ndarray] = []
+        self._sentences: list[Sentence] = []
+        self._check: list[str] = []
+
+    def cancel(self) -> None:
+        """Stop before the next step; from any thread."""
+        self.cancelled = True
+
+    @property
+    def wants(self) -> int:
+        """How many sentences should be on their way: one, until it is heard; then more with each that is finished."""
+        return min(AHEAD, 1 + self._heard_first + self._finished)
+
+    # ------------------------------------------------------------ sentences
+
+    def begin(self, priority: int) -> Job | None:
+        """The next sentence, for the batch to advance; None: the text is at its end."""
+        piece = next(self.script.pieces, None)
+        if piece is None:
+            self.exhausted = True
+            return None
+        if not piece.text:  # a pause, and nothing after it
+            self.exhausted = True
+            self.flight.append(OnItsWay(piece, self.begun, None, None))
+            return None
+        session, audio = self.script.begin(piece, self.begun)
+        job = Job(session, audio, priority)
+        job.silent = not self.begun  # later ones do not hold up other jobs: this one is heard already
+        self.flight.append(OnItsWay(piece, self.begun, job, session.guard))
+        self.begun += 1
+        return job
+
+    def hear(self, job: Job, wav: np.ndarray) -> Iterator[np.ndarray]:
+        """A chunk of a sentence that is being made: the first one's is heard at once."""
+        if self._fade is not None and self.flight and self.flight[0].job is job:
+            if not self._heard_first and (pause := self._pause(self.flight[0].piece)).size:
+                yield self._give(pause)
+            self._heard_first = True
+            self._level.push(wav)
+            if (ready := self._fade.push(wav)).size:
+                yield self._give(ready)
+
+    def collect(self) -> Iterator[np.ndarray]:
+        """The sentences whose turn it is and which are there, whole."""
+        while not self.done and self.flight:
+            spoken = self.flight[0]
+            if (job := spoken.job) is None:
+                yield self._give(self._pause(spoken.piece))
+            elif job.error is not None:
+                self.fail(job.error)
+                return
+            elif job.speech is None:
+                return
+            else:
+                yield from self._sentence(spoken, job.speech)
+            self.flight.popleft()
+        if self.exhausted and not self.done:
+            self.end(self._whole())
+
+    def _sentence(self, spoken: OnItsWay, said: Speech) -> Iterator[np.ndarray]:
+        """Its audio, as far as it was not heard yet, and what is to be told of it."""
+        rate, hop = self.script.sample_rate, self.script.hop
+        if self._fade is not None:  # the first one: all but its end was given out
+            self._heard_first = True
+            if (rest := self._fade.end()).size:
+                yield self._give(rest)
+            self._fade, start = None, self._samples - len(said.wav)
+        else:
+            if (pause := self._pause(spoken.piece)).size:
+                yield self._give(pause)
+            start = self._samples
+            fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._level.power)
+            wav = np.clip(np.concatenate([fade.push(said.wav), fade.end()]) * gain, -1, 1)
+            step = self.script.options.chunk_frames * hop
+            for at in range(0, len(wav), step):
+                yield self._give(wav[at : at + step])
+        self._finished += 1
+        self._tell(spoken, said, start / rate)
+
+    def _tell(self, spoken: OnItsWay, said: Speech, start: float) -> None:
+        guard, piece = spoken.guard, spoken.piece
+        heard = guard.best() if guard is not None and guard.tries else None
+        seed, tries, problem = said.seed, 1, None
+        if guard is not None and heard is not None:
+            seed, tries = derived_seed(guard.seed, guard.position, heard.attempt), len(guard.tries)
+            problem = heard.problem
+        span, end = (piece.start, piece.end), self._samples / self.script.sample_rate
+        self._sentences.append(Sentence(piece.text, span, start, end, seed, tries, said.finish_reason, problem))
+        self._frames += len(said.codes)
+        if self.keep:
+            self._codes.append(said.codes)
+        for what in [problem] if problem else sound_problems(said.wav, len(said.codes)):
+            self._check.append(f"sentence {spoken.position + 1} ({piece.text[:40]!r}): {what}")
+            warnings.warn(f"{self._check[-1]}; try another seed", SoproWarning, stacklevel=2)
+        self.progress = span[1]
+
+    def _pause(self, piece: Piece) -> np.ndarray:
+        """The silence before it: whole frames."""
+        frames = round(piece.pause * self.script.sample_rate / self.script.hop)
+        return np.zeros(frames * self.script.hop, np.float32)
+
+    def _give(self, wav: np.ndarray) -> np.ndarray:
+        self._samples += len(wav)
+        if self.keep:
+            self._wavs.append(wav.copy())  # whoever gets it may change it
+        return wav
+
+    def _whole(self) -> Speech:
+        codes: Any = self._codes
+        if len(self._codes) == 1:
+            codes = self._codes[0]
+        options, wav = self.script.options, np.concatenate([np.zeros(0, np.float32), *self._wavs])
+        assert options.seed is not None
+        reason = max((s.finish_reason for s in self._sentences), key=WORST.index, default="stop")
+        return Speech(wav, codes, reason, options.seed, self._frames, tuple(self._check), tuple(self._sentences))
+
+    # ------------------------------------------------------------ ends
+
+    def fail(self, error: Exception) -> None:
+        """It ends with this error."""
+        self.end(error=give_error(error))
+
+    def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
+        """Nothing more will come, and all memory of the work returns; the first end counts."""
+        with self._ending:
+            if not self.done:
+                self.speech, self.error, self.done = speech, error, True
+                self._wavs, self._codes = [], []
+
+
+def sound_problems(wav: np.ndarray, frames: int) -> list[str]:
+    """What is wrong with the audio of a sentence, as far as samples (n,) can tell."""
+    if not frames:
+        return ["the model ended at once and said nothing"]
+    size = np.abs(wav)
+    if float(size.max(initial=0.0)) < SILENT_PEAK:
+        return ["it is silent"]
+    if np.count_nonzero(size >= 1) > CLIPPED_SHARE * len(wav):
+        return ["it is clipped"]
+    return []

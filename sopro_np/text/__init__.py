@@ -1,0 +1,1 @@
+"""Written text -> what is said, sentence by sentence."""

@@ -1,0 +1,153 @@
+"""Segmentation: speakable text -> the sentences that the model is given one by one.
+
+A sentence that the model cannot hold is cut at its clauses, a clause at its words, a word anywhere. A sentence of a
+word or two joins its neighbour: models say them badly alone. (The package sentence-stream was tried first: it takes
+"I met Bob. He left." for an abbreviation, does not see that a quotation mark opens a sentence, and loses offsets.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+SHORT = 12  # characters: a sentence up to this length is said together with its neighbour
+CLOSERS = "[\"'”’)\\]}»]*"
+# A full stop ends a sentence where what follows can begin one, so "3.5" and "approx. ten" go on; other marks always do.
+END = re.compile(rf"\.+{CLOSERS}(?=\s+[^\sa-z])|[.!?…]*[!?]{CLOSERS}(?=\s)|…{CLOSERS}(?=\s+[^\sa-z])")
+ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'“‘])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Mt|Jr|Sr|vs|No|Fig|Vol|Gen|Sen|Rep|Rev|Col|Capt|Lt|e\.g|i\.e)\.$"
+)
+CLAUSE = re.compile(rf"(?:[,;:…]{CLOSERS}|\s[–—-]+)(?=\s)|—")
+WORD = re.compile(r"(?=\s)")
+BREAK = re.compile(r"\[pause (\d+(?:\.\d+)?)\]|\n\s*\n")
+ENDED = re.compile(rf"[.!?…]{CLOSERS}$")
+CUT = " ,;:–—-"  # what may stand at the end of a part of a sentence
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """text: as the model gets it; start, end: where it stands in the text that was split; pause: seconds before it."""
+
+    text: str
+    start: int
+    end: int
+    pause: float
+
+
+def split(
+    text: str, fits: Callable[[str], bool], pause: float = 0.0, paragraph_pause: float = 0.0, first: int | None = None
+) -> Iterator[Piece]:
+    """Pieces that `fits` accepts, in order; together they cover all that is not blank and no mark of a pause.
+
+    pause, paragraph_pause: seconds between sentences, and between paragraphs (blank lines). `[pause 0.5]` in the text
+    is exactly that long instead; at the end of the text it becomes a piece without text. A first sentence of more than
+    `first` characters begins with a clause of its own, so that something is heard early.
+    """
+    asked: float | None = None  # for by marks since the last piece
+    between, begun, at = 0.0, False, 0
+    for mark in [*BREAK.finditer(text), None]:
+        stop = mark.start() if mark else len(text)
+        for start, end, cut in _pieces(text, at, stop, fits, None if begun else first):
+            yield Piece(finished(text[start:end]), start, end, between if asked is None else asked)
+            asked, between, begun = None, (0.0 if cut else pause), True
+        if mark is None:
+            break
+        at = mark.end()
+        if mark[1]:
+            asked = (asked or 0.0) + float(mark[1])
+        elif begun:
+            between = paragraph_pause
+    if asked:
+        yield Piece("", len(text), len(text), asked)
+
+
+def finished(text: str) -> str:
+    """With the final punctuation by which the model finds its end."""
+    if ENDED.search(text):
+        return text
+    bare = text.rstrip(CUT)
+    return f"{bare}." if bare else text
+
+
+def _pieces(
+    text: str, start: int, end: int, fits: Callable[[str], bool], first: int | None
+) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, does its sentence go on in the next one) of the pieces of one block."""
+    for a, b in _joined(text, _sentences(text, start, end), fits):
+        parts = _cut(text, a, b, fits, first)
+        first = None
+        for i, (c, d) in enumerate(parts, 1):
+            yield c, d, i < len(parts)
+
+
+def _sentences(text: str, start: int, end: int) -> Iterator[Span]:
+    at = start
+    for mark in END.finditer(text, start, end):
+        if not ABBREVIATION.search(text, max(at, mark.end() - 8), mark.end()):
+            yield from _bare(text, at, mark.end())
+            at = mark.end()
+    yield from _bare(text, at, end)
+
+
+def _joined(text: str, sentences: Iterator[Span], fits: Callable[[str], bool]) -> Iterator[Span]:
+    """Short ones together with what follows; a short last one with what stands before it."""
+    held: Span | None = None
+    for a, b in sentences:
+        if held is None:
+            held = a, b
+        elif min(held[1] - held[0], b - a) <= SHORT and fits(finished(text[held[0] : b])):
+            held = held[0], b
+        else:
+            yield held
+            held = a, b
+    if held is not None:
+        yield held
+
+
+def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | None = None) -> list[Span]:
+    """One sentence -> the parts that fit: clauses, else words, else as many characters as do."""
+    if first is not None and b - a > first:
+        for mark in CLAUSE.finditer(text, a + SHORT, b - SHORT):
+            head = next(_bare(text, a, mark.end()), None)
+            if head and fits(finished(text[slice(*head)])):
+                return [head, *_cut(text, *next(_bare(text, mark.end(), b)), fits)]
+    if fits(finished(text[a:b])):
+        return [(a, b)]
+    for pattern in (CLAUSE, WORD):
+        spots = [m.end() for m in pattern.finditer(text, a + 1, b) if a < m.end() < b]
+        if spots:
+            parts = _packed(text, [a, *spots, b], fits)
+            return [small for c, d in parts for small in (_cut(text, c, d, fits) if len(parts) > 1 else [(c, d)])]
+    parts = []
+    while a < b:
+        size = b - a
+        while size > 1 and not fits(finished(text[a : a + size])):
+            size //= 2
+        parts.append((a, a + size))
+        a += size
+    return parts
+
+
+def _packed(text: str, spots: list[int], fits: Callable[[str], bool]) -> list[Span]:
+    """The text between neighbouring spots, as much of it together as fits."""
+    parts: list[Span] = []
+    start, last = spots[0], spots[0]
+    for spot in spots[1:]:
+        if last > start and not fits(finished(text[start:spot].strip())):
+            parts += _bare(text, start, last)
+            start = last
+        last = spot
+    return [*parts, *_bare(text, start, last)]
+
+
+def _bare(text: str, start: int, end: int) -> Iterator[Span]:
+    """Without blanks at its edges; nothing, if nothing is left."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        yield start, end
