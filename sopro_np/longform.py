@@ -73,6 +73,11 @@ class SpeechJob:
         self.cancelled = True
 
     @property
+    def silent(self) -> bool:
+        """No audio yet?"""
+        return not self._samples
+
+    @property
     def wants(self) -> int:
         """How many sentences should be on their way: one, until it is heard; then more with each that is finished."""
         return min(AHEAD, 1 + self._heard_first + self._finished)

@@ -13,7 +13,7 @@ from sopro_np.speech import check_text
 from sopro_np.text.normalise import normalise
 from sopro_np.text.split import Piece, split
 
-FIRST = 60  # characters: a first sentence longer than this starts with its first clause, to be heard early
+FIRST = 100  # characters: a first sentence longer than this starts with its first clause, to be heard early
 
 
 @dataclass(frozen=True)

@@ -169,3 +169,18 @@ def _source(arch: str, part: str) -> Checkpoint:
 def source(arch: str, part: str = "sopro") -> Checkpoint:
     """The checkpoint `sopro` or `mimi` as arrays."""
     return copy.copy(_source(arch, part))
+
+
+def inside(job: Any) -> Any:
+    """The core's job of the sentence that is on its way, of a text of one sentence."""
+    return job.flight[0].job
+
+
+def faded(wav: np.ndarray, sample_rate: int = 24000) -> np.ndarray:
+    """What `synthesize` makes of one sentence's samples (n,): in [-1, 1], its edges a raised cosine of 16 ms."""
+    n = round(0.016 * sample_rate)
+    ramp = (0.5 - 0.5 * np.cos(np.pi * np.arange(n) / n)).astype(np.float32)
+    out = np.clip(wav, -1, 1)
+    out[:n] *= ramp[: len(out)]
+    out[len(out) - min(n, len(out)) :] *= ramp[::-1][max(0, n - len(out)) :]
+    return out

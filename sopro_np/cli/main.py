@@ -106,13 +106,23 @@ def _add_computing(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """The fields of sopro_np.options.Options; what is not given keeps its default there."""
     group = parser.add_argument_group("generation")
-    kinds: dict[str, Callable[[str], Any]] = {"F": float, "N": int, "N|all": _frames}
+    kinds: dict[str, Callable[[str], Any]] = {"F": float, "N": int, "N|all": _frames, "FILE": _lexicon}
     for option in fields(Options):
         letter, text = option.metadata["letter"], option.metadata["help"]
-        if option.default is not None:
-            text += f" ({option.default})"
-        name = "--" + option.name.replace("_", "-")
-        group.add_argument(name, type=kinds[letter], default=argparse.SUPPRESS, metavar=letter, help=text)
+        name = option.name.replace("_", "-")
+        if letter in ("yes", "no"):
+            flag = f"--no-{name}" if letter == "no" else f"--{name}"
+            more: dict[str, Any] = {"action": "store_const", "const": letter == "yes", "dest": option.name}
+        else:
+            flag, more = f"--{name}", {"type": kinds[letter], "metavar": letter}
+            text += f" ({option.default})" if option.default is not None else ""
+        group.add_argument(flag, default=argparse.SUPPRESS, help=text, **more)
+
+
+def _lexicon(path: str) -> dict[str, str]:
+    from sopro_np.text.normalise import read_lexicon
+
+    return read_lexicon(path)
 
 
 def _counts(text: str) -> list[int]:

@@ -7,22 +7,26 @@ word or two joins its neighbour: models say them badly alone. (The package sente
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 SHORT = 12  # characters: a sentence up to this length is said together with its neighbour
-CLOSERS = "[\"'”’)\\]}»]*"
-# A full stop ends a sentence where what follows can begin one, so "3.5" and "approx. ten" go on; other marks always do.
-END = re.compile(rf"\.+{CLOSERS}(?=\s+[^\sa-z])|[.!?…]*[!?]{CLOSERS}(?=\s)|…{CLOSERS}(?=\s+[^\sa-z])")
+CLOSERS = "[\"'”’)\\]}»]*+"
+END = re.compile(rf"(?<![.!?…])[.!?…]++{CLOSERS}(?=\s)")  # if what follows can begin a sentence: "approx. ten" goes on
+BLANKS = re.compile(r"\s*+")
 ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Mt|Jr|Sr|vs|No|Fig|Vol|Gen|Sen|Rep|Rev|Col|Capt|Lt|e\.g|i\.e)\.$"
 )
-CLAUSE = re.compile(rf"(?:[,;:…]{CLOSERS}|\s[–—-]+)(?=\s)|—")
+CLAUSE = re.compile(rf"(?:[,;:…]{CLOSERS}|\s[–—-]++)(?=\s)|—")
 WORD = re.compile(r"(?=\s)")
 BREAK = re.compile(r"\[pause (\d+(?:\.\d+)?)\]|\n\s*\n")
 ENDED = re.compile(rf"[.!?…]{CLOSERS}$")
 CUT = " ,;:–—-"  # what may stand at the end of a part of a sentence
+
+TAIL = 20  # characters at the end of a piece, closing quotes and all
+LONGEST = 4096  # characters: no model says more in one piece
 
 Span = tuple[int, int]
 
@@ -66,7 +70,7 @@ def split(
 
 def finished(text: str) -> str:
     """With the final punctuation by which the model finds its end."""
-    if ENDED.search(text):
+    if ENDED.search(text, len(text) - TAIL if len(text) > TAIL else 0):
         return text
     bare = text.rstrip(CUT)
     return f"{bare}." if bare else text
@@ -86,7 +90,9 @@ def _pieces(
 def _sentences(text: str, start: int, end: int) -> Iterator[Span]:
     at = start
     for mark in END.finditer(text, start, end):
-        if not ABBREVIATION.search(text, max(at, mark.end() - 8), mark.end()):
+        follows = BLANKS.match(text, mark.end())
+        goes_on = follows is not None and "a" <= text[follows.end() : follows.end() + 1] <= "z"
+        if not goes_on and not ABBREVIATION.search(text, max(at, mark.end() - 8), mark.end()):
             yield from _bare(text, at, mark.end())
             at = mark.end()
     yield from _bare(text, at, end)
@@ -123,16 +129,23 @@ def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | No
             return [small for c, d in parts for small in (_cut(text, c, d, fits) if len(parts) > 1 else [(c, d)])]
     parts = []
     while a < b:
-        size = b - a
-        while size > 1 and not fits(finished(text[a : a + size])):
-            size //= 2
+        sizes = range(1, min(b - a, LONGEST) + 1)
+        size = max(1, bisect.bisect_right(sizes, False, key=lambda n: not fits(finished(text[a : a + n]))))
         parts.append((a, a + size))
         a += size
     return parts
 
 
 def _packed(text: str, spots: list[int], fits: Callable[[str], bool]) -> list[Span]:
-    """The text between neighbouring spots, as much of it together as fits."""
+    """The text between neighbouring spots, in as few parts as fit, and these about equally long."""
+    greedy = _filled(text, spots, fits)
+    share = (spots[-1] - spots[0]) / len(greedy) if greedy else 0
+    even = _filled(text, spots, lambda part: len(part) <= share + SHORT / 2 and fits(part))
+    return even if len(even) <= len(greedy) else greedy
+
+
+def _filled(text: str, spots: list[int], fits: Callable[[str], bool]) -> list[Span]:
+    """As much together as fits, from the left."""
     parts: list[Span] = []
     start, last = spots[0], spots[0]
     for spot in spots[1:]:
