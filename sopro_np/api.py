@@ -13,8 +13,10 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.job import Job
 from sopro_np.locate import find_model, find_voice
+from sopro_np.modelfile import check_kind
 from sopro_np.ops import current
 from sopro_np.speech import Speech
+from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
 
 __all__ = ["Job", "Sopro", "Speech", "Voice", "load", "synthesize"]
@@ -54,6 +56,7 @@ def synthesize(
     if ref is not None and voice is not None:
         raise UsageError("give either ref= (a recording) or voice= (a saved voice), not both")
     path = find_model(model)
+    check_kind(TensorFile(path))  # before a voice for it is asked for
     saved = None if ref is not None or isinstance(voice, Voice) else find_voice(voice, path)  # fails before loading
     tts = _loaded(path, threads, ops)
     if ref is not None:
@@ -67,7 +70,7 @@ def synthesize(
 def _loaded(path: Path, threads: int | None, ops: str | None) -> Sopro:
     """The last model again, unless another file, thread count or set of ops is asked for."""
     global _last
-    ops = ops or current()
+    ops = current() if ops is None else ops
     key = (path.resolve(), path.stat().st_mtime_ns, threads, ops)
     if _last is None or _last[0] != key:
         _last = (key, load(path, threads, ops))

@@ -13,6 +13,7 @@ import numpy as np
 from sopro_np import ops as operations
 from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
 from sopro_np.batch import SpeechBatch
+from sopro_np.cores import capped
 from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
 from sopro_np.job import Job
 from sopro_np.locate import all_voices, find_voice
@@ -43,9 +44,9 @@ class Sopro:
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
-        self.path = Path(path)
         self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
         self.file = TensorFile(path)
+        self.path = Path(path)
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
         self._batches: weakref.WeakSet[SpeechBatch] = weakref.WeakSet()
@@ -127,7 +128,7 @@ class Sopro:
 
     def load_voice(self, name: str | Path) -> Voice:
         """A file written by `Voice.save`, or (without any folder) the name of a kept or an embedded voice."""
-        path = find_voice(name, self.path) if Path(name).name == str(name) else name
+        path = find_voice(name, self.path) if Path(str(name)).name == str(name) else name
         with self.runtime(), operations.temporary_packing():
             return load_voice(path, self.model, self.fingerprints)
 
@@ -310,11 +311,10 @@ class Sopro:
 
 
 def open_model(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:
-    """Open a model file. `threads`: at most that many for large products.
+    """Open a model file. `threads`: at most that many for large products, and never more than the process has cores.
 
     `ops`: "numpy" (or "native"), for everything that this model computes; other models keep theirs.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise UsageError(f"threads = {threads!r} must be a whole number, at least 1")
-    with using(ops or current()):
+    threads = capped(threads)
+    with using(current() if ops is None else ops):
         return Sopro(path, threads)

@@ -51,3 +51,7 @@ class DownloadError(SoproError):
 
 class OpsError(SoproError):
     """The requested implementation of the operations is not available on this machine."""
+
+
+class SoproWarning(UserWarning):
+    """Something the caller may want to know: nothing failed."""

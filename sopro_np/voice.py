@@ -65,7 +65,7 @@ def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) 
     try:
         file = TensorFile(path)
     except FormatError as error:
-        raise VoiceError(f"{error}; a recording is given with --ref, a voice is made by `sopro-np voice`") from None
+        raise VoiceError(f"{error}; a voice is made from a recording by `sopro-np voice`") from None
     if file.metadata.get("format") != FORMAT:
         raise VoiceError(f"{path}: not a voice file; make one with `sopro-np voice REF -o {Path(path).name}`")
     if file.metadata.get("version") != "1":

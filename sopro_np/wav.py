@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from sopro_np.errors import AudioError, UsageError
-from sopro_np.files import Replacement
+from sopro_np.files import READ_ONLY, Replacement, read_only
 
 Target = str | Path | BinaryIO
 
@@ -150,6 +150,8 @@ def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
     for source in inputs:
         if source and os.path.isfile(target) and os.path.exists(source) and os.path.samefile(target, source):
             raise UsageError(f"{target}: is read by this command; name another output")
+    if target != "-" and os.path.isfile(target) and read_only(target):
+        raise UsageError(f"cannot write {target}: {READ_ONLY}")
     folder = os.path.dirname(os.path.realpath(target))
     if target != "-" and not _is_stream(target) and not os.access(folder, os.W_OK):
         problem = "no permission to write there" if os.path.isdir(folder) else "no such folder"

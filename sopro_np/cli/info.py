@@ -26,7 +26,7 @@ PARTS = {
 
 def info(args: argparse.Namespace) -> int:
     """Print it for people, or as JSON."""
-    path = find_model(args.file)
+    path = find_model(args.file, tell=False)
     file = TensorFile(path)
     if file.metadata.get("format") == VOICE_FORMAT:
         facts = _voice_facts(file)

@@ -13,7 +13,9 @@ import numpy as np
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
+from sopro_np.modelfile import check_kind
 from sopro_np.options import DEFAULTS, Options, stream_options
+from sopro_np.tensorfile import TensorFile
 from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
@@ -25,6 +27,7 @@ def say(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
+    check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
     check_target(args.out, (model, args.ref, saved))
     tts = open_model(model, args.threads, args.ops)
