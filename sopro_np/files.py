@@ -18,12 +18,12 @@ from sopro_np.errors import UsageError
 READ_ONLY = "the file is read-only; name another one, or allow writing with chmod u+w"
 
 
-def file_name(path: object, what: str) -> Path:
-    """`path` as a path; UsageError names `what` it is for if nothing can have that name."""
+def file_name(path: object, what: str, error: type[Exception] = UsageError) -> Path:
+    """`path` as a path; an error names `what` it is for if nothing can have that name."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise UsageError(f"{what} = {path!r:.80}: give the name of a file, as str or Path")
+        raise error(f"{what} = {path!r:.80}: give the name of a file, as str or Path")
     if "\0" in (name := os.fspath(path)) or not name:
-        raise UsageError(f"{what} = {name!r:.80}: not a file name")
+        raise error(f"{what} = {name!r:.80}: not a file name")
     return Path(name)
 
 
@@ -72,7 +72,7 @@ class Replacement:
 @contextmanager
 def replacing(path: str | Path, error: type[Exception]) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` if all goes well; what the system refuses becomes `error`."""
-    path, new = file_name(path, "path"), None
+    path, new = file_name(path, "path", error), None
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise error(f"{path}: not an ordinary file; name another one")

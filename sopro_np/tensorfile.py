@@ -74,7 +74,7 @@ class TensorFile:
     """A safetensors file as a mapping name -> read-only memory-mapped array (BF16 as its uint16 bits)."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = file_name(path, "path")
         self.header, self.metadata, start = read_header(self.path)
         with self.path.open("rb") as f:
             self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)

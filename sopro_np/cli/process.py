@@ -91,6 +91,15 @@ def _failed(message: str, code: int = 1) -> int:
 # ---------------------------------------------------------------- streams
 
 
+def _put(stream: TextIO, text: str) -> int:
+    """Write; what the stream's encoding lacks (a file's name in another encoding, say) is written as \\x, \\u."""
+    try:
+        return stream.write(text)
+    except UnicodeEncodeError:
+        coding = stream.encoding or "ascii"
+        return stream.write(text.encode(coding, "backslashreplace").decode(coding))
+
+
 class Output:
     """Standard output whose failures are a SoproError, also one that was closed from the start."""
 
@@ -102,11 +111,7 @@ class Output:
         if self._stream is None:
             raise OutputError("standard output is closed")
         with _written():
-            try:
-                return self._stream.write(text)
-            except UnicodeEncodeError:  # a file's name in another encoding, a letter that the terminal does not have
-                coding = self._stream.encoding or "ascii"
-                return self._stream.write(text.encode(coding, "backslashreplace").decode(coding))
+            return _put(self._stream, text)
 
     def flush(self) -> None:
         with _written():
@@ -140,25 +145,31 @@ class Messages:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        try:
+        with _unheard():
             if self._stream is not None:
-                self._stream.write(text)
-        except (OSError, ValueError):
-            _to_nowhere(2)
+                _put(self._stream, text)
         return len(text)
 
     def flush(self) -> None:
-        try:
+        with _unheard():
             if self._stream is not None:
                 self._stream.flush()
-        except (OSError, ValueError):
-            _to_nowhere(2)
 
     def isatty(self) -> bool:
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        _to_nowhere(2)
+    except ValueError:  # the stream was closed meanwhile
+        pass
 
 
 def _to_nowhere(number: int) -> None:

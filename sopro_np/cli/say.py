@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from sopro_np.engine import open_model
-from sopro_np.errors import UsageError
+from sopro_np.errors import SoproWarning, UsageError
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import DEFAULTS, Options, stream_options
@@ -52,12 +53,13 @@ def say(args: argparse.Namespace) -> int:
         print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s, seed {speech.seed}", file=sys.stderr)
     if speech.finish_reason == "length":
         most = given.get("max_frames", DEFAULTS.max_frames)
-        print(
-            f"note: the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
-            file=sys.stderr,
+        warnings.warn(
+            f"the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
+            SoproWarning,
+            stacklevel=1,
         )
     if not speech.frames:
-        print("note: the model ended at once and said nothing; try another --seed", file=sys.stderr)
+        warnings.warn("the model ended at once and said nothing; try another --seed", SoproWarning, stacklevel=1)
     return 0
 
 
