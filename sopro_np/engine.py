@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from sopro_np import ops as operations
-from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
+from sopro_np.audio import AudioSource
 from sopro_np.batch import SpeechBatch
-from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
+from sopro_np.errors import ModelError, UsageError
 from sopro_np.job import Job
-from sopro_np.locate import all_voices, find_voice
+from sopro_np.locate import find_voice
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
@@ -26,11 +26,11 @@ from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech, check_text
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
-from sopro_np.voice import Voice, WhoSpeaks, check_fingerprints, load_voice, make_voice, saved_fingerprints
+from sopro_np.voice import Voice, WhoSpeaks, load_voice, make_voice
+from sopro_np.voices import LoadedVoices, fitting_voices, reference_codes
 from sopro_np.weights import Weights
 
 TOGETHER = 16  # utterances of `synthesize_many` in one batch
-VOICES_KEPT = 16  # voices called by name that stay loaded
 WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
 
 
@@ -49,7 +49,7 @@ class Sopro:
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
         self._batches: weakref.WeakSet[SpeechBatch] = weakref.WeakSet()
-        self._named: dict[Path, tuple[int, Voice]] = {}  # voices called by name: file -> its time, the voice
+        self._named = LoadedVoices()
 
     # ------------------------------------------------------------ parts
 
@@ -101,24 +101,7 @@ class Sopro:
         At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
         they are otherwise; a file is also mixed to mono, trimmed, resampled and checked.
         """
-        mimi, config = self.mimi, self.model.config
-        limit = min(config.reference_seconds, MAX_SECONDS) if seconds is None else seconds
-        if not isinstance(limit, int | float) or not 0 < limit <= MAX_SECONDS:
-            raise UsageError(f"seconds = {limit!r} must be more than 0 and at most {MAX_SECONDS:g}")
-        if isinstance(ref, np.ndarray):
-            if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < mimi.config.hop:
-                raise AudioError(
-                    f"samples must be floats (n,) in -1..1, n at least {mimi.config.hop}; give a file otherwise"
-                )
-            wav = ref.astype(np.float32)
-            if not np.isfinite(wav).all():
-                raise AudioError("the reference has samples that are not numbers (NaN or infinity)")
-            wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
-        else:
-            wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
-        with self.runtime():
-            codes = mimi.encode(wav)[:, : config.codebooks]
-        return self.voice_from_codes(codes)
+        return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
         """Reference codes (R, Q) -> voice."""
@@ -133,31 +116,11 @@ class Sopro:
 
     def voices(self) -> list[str]:
         """Names of the saved voices that fit this model (in the voices folder, or embedded), the default first."""
-        found, fingerprints = [], self._open.fingerprints
-        for name, path, default in all_voices(self.path):
-            try:
-                check_fingerprints(saved_fingerprints(path), fingerprints, name)
-            except SoproError:  # of another model, or no voice file
-                continue
-            found.append((not default, name))
-        return [name for _, name in sorted(found)]
+        return fitting_voices(self.path, self._open.fingerprints)
 
     def _voice(self, who: WhoSpeaks) -> Voice:
         """A voice that fits; called by name it is loaded once."""
-        if isinstance(who, Voice):
-            check_fingerprints(who.fingerprints, self.fingerprints, "this voice")
-            return who
-        if not isinstance(who, str | Path | None):
-            raise UsageError("voice must be a Voice (made with voice() or load_voice()), a voice file or a name")
-        path = find_voice(who, self.path)
-        modified = path.stat().st_mtime_ns
-        known = self._named.get(path)
-        if known is None or known[0] != modified:
-            known = modified, self.load_voice(path)
-            if len(self._named) >= VOICES_KEPT:
-                self._named.pop(next(iter(self._named)), None)
-            self._named[path] = known
-        return known[1]
+        return self._named.find(who, self.path, self.fingerprints, self.load_voice)
 
     # ------------------------------------------------------------ speech
 
