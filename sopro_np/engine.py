@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
-from sopro_np.options import Options, stream_options, whole
+from sopro_np.options import OptionArgs, Options, stream_options, whole
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech, check_text
 from sopro_np.tensorfile import TensorFile
@@ -43,7 +43,7 @@ class Sopro:
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
-        self.path = Path(path)
+        self.path, self._read = Path(path), read
         self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
         self.file = TensorFile(path)
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
@@ -109,8 +109,11 @@ class Sopro:
             return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, name: str | Path) -> Voice:
-        """A file written by `Voice.save`, or (without any folder) the name of a kept or an embedded voice."""
-        path = find_voice(name, self.path) if Path(name).name == str(name) else name
+        """A voice file, or the name of a voice in the voices folder or of an embedded one (any case) -> voice.
+
+        VoiceError if the file is no voice or belongs to another model; UsageError, with the names, if there is none.
+        """
+        path = name if isinstance(name, Path | str) and Path(name).name != str(name) else find_voice(name, self.path)
         with self.runtime(), operations.temporary_packing():
             return load_voice(path, self.model, self.fingerprints)
 
@@ -141,7 +144,7 @@ class Sopro:
             utterance = model.start(ids, who, options.style_strength)
         return Session(model, utterance, options.seeded(), self.runtime, sampler)
 
-    def codes(self, text: str, voice: WhoSpeaks, **options: Any) -> np.ndarray:
+    def codes(self, text: str, voice: WhoSpeaks, **options: Unpack[OptionArgs]) -> np.ndarray:
         """Text -> codes (frames, codebooks) int64."""
         blocks = list(self.session(text, voice, Options.of(options)).blocks())
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.config.codebooks), np.int64)
@@ -166,7 +169,7 @@ class Sopro:
     def _start(self, text: str, voice: WhoSpeaks, options: Options) -> tuple[Session, AudioStream]:
         return self.session(text, voice, options), AudioStream(self.mimi, options)
 
-    def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
+    def speak(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames."""
         batch = self.batch(1)
         job = batch.add(text, voice, **options)
@@ -177,11 +180,11 @@ class Sopro:
         assert job.speech is not None
         return job.speech
 
-    def synthesize(self, text: str, voice: WhoSpeaks = None, **options: Any) -> np.ndarray:
+    def synthesize(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> np.ndarray:
         """Text -> float32 waveform (samples,) in [-1, 1]."""
         return self.speak(text, voice, **options).wav
 
-    def stream(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Iterator[np.ndarray]:
+    def stream(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Iterator[np.ndarray]:
         """Text -> float32 chunks in [-1, 1], the first one long before the last word is decided.
 
         A causal model streams exactly what `synthesize` returns. One that looks ahead does so with a finite
@@ -202,7 +205,7 @@ class Sopro:
             raise job.error
 
     def synthesize_many(
-        self, texts: Iterable[str], voice: WhoSpeaks | Sequence[WhoSpeaks] = None, **options: Any
+        self, texts: Iterable[str], voice: WhoSpeaks | Sequence[WhoSpeaks] = None, **options: Unpack[OptionArgs]
     ) -> list[np.ndarray]:
         """Texts -> the waveforms that `synthesize` gives for each, in less time. `voice`: for all, or one for each.
 
@@ -264,6 +267,15 @@ class Sopro:
         for batch in list(self._batches):
             batch.close(ModelError(f"{self.path}: {CLOSED}"))
 
+    def __repr__(self) -> str:
+        threads = "" if self.threads is None else f", threads={self.threads}"
+        return f"Sopro({str(self.path)!r}, ops={self.ops!r}{threads}){' (closed)' if self._parts is None else ''}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path: the other side, or a copy, opens the same file anew and shares its pages."""
+        self._open  # noqa: B018  # or an error
+        return _reopen, (self.path.resolve(), self.threads, self.ops, self._read, self.fingerprints)
+
     def __enter__(self) -> Sopro:
         self._open  # noqa: B018  # or an error
         return self
@@ -281,3 +293,14 @@ def open_model(path: str | Path, threads: int | None = None, ops: str | None = N
         raise UsageError(f"threads = {threads!r} must be a whole number, at least 1")
     with using(ops or current()):
         return Sopro(path, threads)
+
+
+def _reopen(
+    path: Path, threads: int | None, ops: str, read: Callable[[TensorFile], Weights], fingerprints: dict[str, str]
+) -> Sopro:
+    """What a pickled Sopro becomes where it is loaded."""
+    with using(ops):
+        tts = Sopro(path, threads, read)
+    if tts.fingerprints != fingerprints:
+        raise ModelError(f"{path}: not the model that was pickled, it was made from other checkpoints")
+    return tts

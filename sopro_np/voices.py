@@ -66,8 +66,6 @@ class LoadedVoices:
         if isinstance(who, Voice):
             check_fingerprints(who.fingerprints, fingerprints, "this voice")
             return who
-        if not isinstance(who, str | Path | None):
-            raise UsageError("voice must be a Voice (made with voice() or load_voice()), a voice file or a name")
         path = find_voice(who, model)
         modified = path.stat().st_mtime_ns
         known = self._known.get(path)
