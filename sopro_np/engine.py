@@ -66,16 +66,17 @@ class Sopro:
 
     @property
     def model(self) -> Model:
-        """The acoustic model."""
+        """The acoustic model. ModelError if the file has none."""
         return self._part("model", "acoustic model", "--sopro")
 
     @property
     def mimi(self) -> Mimi:
-        """The codec."""
+        """The codec. ModelError if the file has none."""
         return self._part("mimi", "codec", "--mimi")
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """Text -> ids. ModelError if the file has none."""
         return self._part("tokenizer", "tokenizer", "--tokenizer")
 
     @property
@@ -96,15 +97,16 @@ class Sopro:
     # ------------------------------------------------------------ voices
 
     def voice(self, ref: AudioSource | np.ndarray, seconds: float | None = None) -> Voice:
-        """Recording -> voice. `ref`: audio file, its bytes, or float samples (n,) at `sample_rate`.
+        """Recording -> voice. `ref`: audio file, its bytes, a file object, or float samples (n,) at `sample_rate`.
 
         At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
         they are otherwise; a file is also mixed to mono, trimmed, resampled and checked.
+        AudioError says why a recording cannot be used.
         """
         return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
-        """Reference codes (R, Q) -> voice."""
+        """Reference codes (R, Q), whole numbers from 0, copied -> voice. VoiceError for codes that cannot be."""
         with self.runtime(), operations.temporary_packing():
             return make_voice(self.model, codes, self.fingerprints)
 

@@ -68,6 +68,7 @@ class Options:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
+        """Of all options, in the order in which the command line shows them."""
         return tuple(f.name for f in fields(cls))
 
     @classmethod

@@ -28,6 +28,7 @@ class Speech:
 
     @property
     def frames(self) -> int:
+        """How many code frames were said; the waveform is as long."""
         return len(self.codes)
 
 

@@ -9,6 +9,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tomllib
 import typing
 import wave
 from dataclasses import fields
@@ -347,3 +348,37 @@ def test_wav_refuses_what_is_no_speech(samples: Any, tmp_path: Path) -> None:
 def test_wav_refuses_rates_that_cannot_be(rate: Any) -> None:
     with pytest.raises(UsageError, match="sample_rate"):
         sopro_np.write_wav(io.BytesIO(), np.zeros(4), rate)
+
+
+# --- pages and metadata -------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_interface_is_up_to_date() -> None:
+    """docs/API.md is what its tool makes of the docstrings, and names everything that is public."""
+    command = [sys.executable, str(ROOT / "tools" / "make_api_page.py"), "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (ROOT / "docs" / "API.md").read_text("utf-8")
+    for name in set(sopro_np.__all__) - {"__version__", "OptionArgs"}:
+        assert f"## {name}\n" in page or f"## class {name}\n" in page or f"| {name} |" in page, name
+
+
+def test_every_public_call_has_a_docstring() -> None:
+    for kind in (Sopro, Voice, sopro_np.Speech, sopro_np.SpeechBatch, sopro_np.Job, Options):
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
+                assert member.__doc__, f"{kind.__name__}.{name}"
+
+
+def test_metadata_of_the_wheel() -> None:
+    """A description whose links work anywhere, addresses, and classifiers that agree with the rest of the file."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    readme = (ROOT / project["readme"]).read_text("utf-8")
+    links = [part.split(")")[0] for part in readme.split("](")[1:]]
+    assert links and all(link.startswith("https://") for link in links)
+    assert project["urls"] and all(url.startswith("https://") for url in project["urls"].values())
+    kinds = {line.split(" :: ")[0] for line in project["classifiers"]}
+    wanted = {"Development Status", "Intended Audience", "Operating System", "Programming Language", "Topic", "Typing"}
+    assert wanted <= kinds
+    versions = [line.rsplit(" :: ", 1)[1] for line in project["classifiers"] if " :: Python :: 3." in line]
+    assert versions and f">={versions[0]}" == project["requires-python"]
