@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -11,15 +11,13 @@ from sopro_np import engine
 from sopro_np.audio import AudioSource
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
-from sopro_np.job import Job
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.ops import current
-from sopro_np.speech import Speech
+from sopro_np.options import OptionArgs, Options
+from sopro_np.speech import check_text
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
-
-__all__ = ["Job", "Sopro", "Speech", "Voice", "load", "synthesize"]
 
 
 def load(model: str | Path | None = None, threads: int | None = None, ops: str | None = None) -> Sopro:
@@ -43,7 +41,7 @@ def synthesize(
     *,
     threads: int | None = None,
     ops: str | None = None,
-    **options: Any,
+    **options: Unpack[OptionArgs],
 ) -> np.ndarray:
     """Text -> float32 waveform (samples,), mono, in [-1, 1], at the model's rate (24 kHz for the published ones).
 
@@ -53,6 +51,8 @@ def synthesize(
     stays loaded.
     `options` are the fields of sopro_np.options.Options. Errors: sopro_np.SoproError.
     """
+    check_text(text)
+    Options.of(options)  # what is wrong with them is said before a model is read
     if ref is not None and voice is not None:
         raise UsageError("give either ref= (a recording) or voice= (a saved voice), not both")
     path = find_model(model)

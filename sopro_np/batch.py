@@ -12,7 +12,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import Job, failing
 from sopro_np.mimi.codec import TRANSFORMER_FRAMES, DecoderState
 from sopro_np.ops.runtime import Runtime
-from sopro_np.options import Options
+from sopro_np.options import OptionArgs, Options
 from sopro_np.session import AudioStream, Block, Session
 from sopro_np.voice import WhoSpeaks
 
@@ -251,9 +251,7 @@ class SpeechBatch:
     def __len__(self) -> int:
         return len(self._batch)
 
-    def add(
-        self, text: str, voice: WhoSpeaks = None, *, seed: int | None = None, priority: int = 0, **options: Any
-    ) -> Job:
+    def add(self, text: str, voice: WhoSpeaks = None, *, priority: int = 0, **options: Unpack[OptionArgs]) -> Job:
         """A text that is spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size` jobs.
 
         Audio that comes early needs `lookahead` 0 to 16 where the model looks ahead (v1.5), as `stream` has it.
@@ -261,7 +259,7 @@ class SpeechBatch:
         """
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of({**options, "seed": seed})
+        chosen = Options.of(options)
         self._batch.check_room()  # before any work
         job = Job(*self._start(text, voice, chosen), int(priority))
         self._batch.add(job)

@@ -84,7 +84,13 @@ def _folder(which: Callable[[], Path]) -> Path | None:
 
 
 def find_voice(name: str | Path | None, model: Path) -> Path:
-    """A file, or the name of a voice in the voices folder or of an embedded one. None: the embedded model's own."""
+    """A file, or the name of a voice in the voices folder or of an embedded one. None: the embedded model's own.
+
+    A name is taken in any case, with or without the ending; one that is spelt as asked for comes first.
+    """
+    if not isinstance(name, str | Path | None):
+        kind = type(name).__name__
+        raise UsageError(f"a voice is a Voice (from voice() or load_voice()), a voice file or a name, not {kind}")
     if name is None:
         own = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}")
         if model.resolve() != EMBEDDED or not own.is_file():
@@ -93,11 +99,11 @@ def find_voice(name: str | Path | None, model: Path) -> Path:
     name = file_name(name, "voice")
     if os.path.isfile(name):
         return name
-    folders = _voice_folders()
-    if name.name == str(name):
-        for folder in folders:
-            if os.path.isfile(path := folder / f"{name}{VOICE_SUFFIX}"):
-                return path
+    folders, asked = _voice_folders(), _voice_name(str(name))
+    known = [(own, folder / f"{own}{VOICE_SUFFIX}") for folder in folders for own in _voices_in(folder)]
+    alike = [(own, path) for own, path in known if own.casefold() == asked.casefold()]
+    for _, path in sorted(alike, key=lambda pair: pair[0] != asked):  # stable: the user's own before embedded ones
+        return path
     there = [f"in {folder}: {', '.join(_voices_in(folder)) or 'none'}" for folder in folders[:-1]]
     there.append(f"embedded: {', '.join(_voices_in(folders[-1])) or 'none'}")
     raise UsageError(f"voice {str(name)!r} is neither a file nor the name of a voice ({'; '.join(there)})")
@@ -120,4 +126,10 @@ def all_voices(model: Path) -> list[tuple[str, Path, bool]]:
 
 
 def _voices_in(folder: Path) -> list[str]:
-    return sorted(path.name.removesuffix(VOICE_SUFFIX) for path in folder.glob(f"*{VOICE_SUFFIX}"))
+    names = (path.name.removesuffix(VOICE_SUFFIX) for path in folder.glob(f"*{VOICE_SUFFIX}") if os.path.isfile(path))
+    return sorted(name for name in names if name)
+
+
+def _voice_name(name: str) -> str:
+    """Without the ending, which may stand in any case."""
+    return name[: -len(VOICE_SUFFIX)] if name.casefold().endswith(VOICE_SUFFIX) else name

@@ -19,7 +19,7 @@ FLOORS = (
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "audio", "tokenizer", "locate"),
     ("layers", "convert"),
     ("model", "mimi"),
-    ("voice", "modelfile", "session", "speech", "job", "batch"),
+    ("voice", "voices", "modelfile", "session", "speech", "job", "batch"),
     ("engine", "bench", "hub", "api"),
     ("evaluate", "cli", "serve", "__main__"),
 )
