@@ -90,7 +90,7 @@ def find_voice(name: str | Path | None, model: Path) -> Path:
     """
     if not isinstance(name, str | Path | None):
         kind = type(name).__name__
-        raise UsageError(f"a voice is a Voice (from voice() or load_voice()), a voice file or a name, not {kind}")
+        raise UsageError(f"a voice must be a Voice (from voice() or load_voice()), a voice file or a name, not {kind}")
     if name is None:
         own = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}")
         if model.resolve() != EMBEDDED or not own.is_file():
