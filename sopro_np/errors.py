@@ -51,3 +51,7 @@ class DownloadError(SoproError):
 
 class OpsError(SoproError):
     """The requested implementation of the operations is not available on this machine."""
+
+
+class SoproWarning(UserWarning):
+    """Something worth knowing about what was given or made, and no reason to stop."""
