@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -144,13 +144,14 @@ def _open_path(source: str | Path) -> BinaryIO:
         if not path.exists() and _URL.match(str(source)):
             raise AudioError(f"{source}: is a URL, which is not fetched; download it, and name the file")
         if not path.exists() and str(source).startswith("~"):
-            path = path.expanduser()
+            with suppress(RuntimeError):  # nobody knows that home
+                path = path.expanduser()
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise AudioError(f"{source}: is not a regular file; name an audio file, or pipe it in and name -")
         return path.open("rb")
     except FileNotFoundError as error:
         raise AudioError(f"{source}: no such file; check the name of the reference recording") from error
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL character in the name; a home that nobody knows
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{source}: cannot be read ({reason}); check the name and its permissions") from error
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sopro_np.containers import REMEDY, Recognised
 from sopro_np.errors import AudioError
+from sopro_np.mp4 import index_first
 
 SECONDS_AT_MOST = 120.0  # of work; an hour of m4a takes some 5 s on a PC
 _PIECE = 1 << 16  # bytes written at a time
@@ -25,11 +26,10 @@ _BLOCK = 1 << 18  # bytes read at a time
 def command(program: str, demuxer: str, rate: int, seconds: float) -> list[str]:
     """Arguments that make ffmpeg turn stdin into mono samples of 32 bits at `rate`, at most so many seconds.
 
-    `cache:` lets it go back on a pipe (an m4a tells at its end where its samples are) and reads nothing else.
     Whole numbers and not floats: only for those its mix to mono is the mean, with floats it is 3 dB louder.
     """
     quiet = [program, "-nostdin", "-hide_banner", "-loglevel", "quiet"]
-    inward = ["-protocol_whitelist", "cache,pipe", "-f", demuxer, "-i", "cache:pipe:0"]
+    inward = ["-protocol_whitelist", "pipe", "-f", demuxer, "-i", "pipe:0"]
     outward = ["-map", "0:a:0", "-vn", "-sn", "-dn", "-ac", "1", "-ar", str(rate), "-t", f"{seconds:.3f}"]
     return [*quiet, *inward, *outward, "-c:a", "pcm_s32le", "-f", "s32le", "pipe:1"]
 
@@ -72,6 +72,7 @@ def decoded(recording: Recognised, rate: int, seconds: float) -> Generator[np.nd
         process.wait()
         process.stdout.close()
         feeder.join()
+        timer.join()
     if late.is_set():
         raise AudioError(f"{name}: ffmpeg took more than {SECONDS_AT_MOST:g} s; cut out a few seconds of speech")
     if ended and (total == 0 or process.returncode != 0):
@@ -80,9 +81,10 @@ def decoded(recording: Recognised, rate: int, seconds: float) -> Generator[np.nd
 
 def _feed(recording: Recognised, process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
-    recording.data.seek(0)
+    data = index_first(recording.data) if recording.demuxer == "mov" else recording.data
+    data.seek(0)
     try:
-        while piece := recording.data.read(_PIECE):
+        while piece := data.read(_PIECE):
             process.stdin.write(piece)
     except (BrokenPipeError, ValueError):  # it has read enough
         pass

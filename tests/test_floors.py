@@ -17,7 +17,7 @@ FLOORS = (
     ("errors", "version", "files"),
     ("ops", "kernels"),
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "tokenizer", "locate",
-     "containers", "ffmpeg", "hearing", "audio"),
+     "containers", "mp4", "ffmpeg", "hearing", "audio"),
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "modelfile", "session", "speech", "job", "batch"),
