@@ -133,7 +133,8 @@ def test_a_voice_is_made_from_standard_input(tmp_path: Path) -> None:
         (tmp_path / "me.wav").write_bytes(data)
         command = [sys.executable, "-m", "sopro_np", "voice", ref, "--model", model, "-o", str(tmp_path / out)]
         subprocess.run(command, input=data, check=True, capture_output=True)
-    assert (tmp_path / "piped").read_bytes() == (tmp_path / "named").read_bytes()
+    piped, named = (tiny.model("v1.5").load_voice(tmp_path / name) for name in ("piped", "named"))
+    assert np.array_equal(piped.codes, named.codes)
 
 
 def test_a_url_is_named_as_it_was_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
