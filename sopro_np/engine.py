@@ -100,9 +100,9 @@ class Sopro:
     def voice(self, ref: AudioSource | np.ndarray, seconds: float | None = None) -> Voice:
         """Recording -> voice. `ref`: audio file, its bytes, a file object, or float samples (n,) at `sample_rate`.
 
-        At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
-        they are otherwise; a file is also mixed to mono, trimmed, resampled and checked.
-        AudioError says why a recording cannot be used.
+        At most `seconds` are used (default: what the model was trained with), from the middle if somebody speaks there.
+        Samples are neither trimmed nor resampled, and checked as a file is. AudioError says why a recording cannot be
+        used; what is doubtful is a SoproWarning.
         """
         return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
-from sopro_np.errors import AudioError, SoproError, UsageError
+from sopro_np.audio import MAX_SECONDS, AudioSource, reference_samples
+from sopro_np.errors import SoproError, UsageError
 from sopro_np.locate import all_voices, find_voice
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
@@ -23,20 +23,11 @@ def reference_codes(
 ) -> np.ndarray:
     """A recording, or float samples (n,) at the codec's rate, at most `seconds` of it -> codes (R, Q)."""
     config = model.config
-    limit = min(config.reference_seconds, MAX_SECONDS) if seconds is None else seconds
-    if not isinstance(limit, int | float) or not 0 < limit <= MAX_SECONDS:
-        raise UsageError(f"seconds = {limit!r} must be more than 0 and at most {MAX_SECONDS:g}")
-    if isinstance(ref, np.ndarray):
-        if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < mimi.config.hop:
-            raise AudioError(
-                f"samples must be floats (n,) in -1..1, n at least {mimi.config.hop}; give a file otherwise"
-            )
-        wav = ref.astype(np.float32)
-        if not np.isfinite(wav).all():
-            raise AudioError("the reference has samples that are not numbers (NaN or infinity)")
-        wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
-    else:
-        wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
+    most = min(MAX_SECONDS, mimi.most_frames / mimi.config.frame_rate)
+    limit = min(config.reference_seconds, most) if seconds is None else seconds
+    if not isinstance(limit, int | float) or not 0 < limit <= most:
+        raise UsageError(f"seconds = {limit!r} must be more than 0 and at most {most:g}, all this model can hear")
+    wav = reference_samples(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
     with runtime():
         return mimi.encode(wav)[:, : config.codebooks]
 

@@ -16,13 +16,14 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "version", "cores", "files"),
     ("ops", "kernels"),
-    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "audio", "tokenizer", "locate"),
+    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "tokenizer", "locate",
+     "containers", "mp4", "ffmpeg", "hearing", "audio"),
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "job", "batch"),
     ("engine", "bench", "hub", "api"),
     ("evaluate", "cli", "serve", "__main__"),
-)
+)  # fmt: skip
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
 # Inside the lowest floors, likewise from the ground up.
 INSIDE = """
