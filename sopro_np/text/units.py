@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sopro_np.text.rule import ALONE, NUMBER, SIGN, Rule, rule
+from sopro_np.text.rule import ALONE, NUMBER, SIGN, Rule, rule, stop_after
 from sopro_np.text.spell import is_one, number
 
 # symbol -> (one, many). A symbol counts only after a number.
@@ -95,6 +95,7 @@ RULES: tuple[Rule, ...] = (
     rule("temperature", rf"({SIGN}{ALONE}{NUMBER}) ?° ?(?:([CFK])\b)?", _degrees,
          ("5°C", "five degrees Celsius"), ("It is -10 °F.", "It is minus ten degrees Fahrenheit."), ("turn 90°", "turn ninety degrees")),
     rule("feet and inches", r"(?<![\w.])(\d{1,2})' ?(\d{1,2})(?:\"|'')", _feet, ("She is 5'9\".", "She is five feet nine inches.")),
+    rule("inches with a full stop", rf"{ALONE}({NUMBER}) ?in\.(?!\w)", lambda m: f"{number(m[1])} inch{'' if is_one(m[1]) else 'es'}{stop_after(m)}", ("0.5 in. more", "zero point five inches more")),
     rule("inches", rf"(?<![\w.\"])({NUMBER})\"(?=[\s.,;!?)]|$)", _inches, ("a 27\" screen", "a twenty seven inches screen")),
     rule("unit", rf"({SIGN}{ALONE}{NUMBER}){WORDS}([ -]?)(sq ft|[A-Za-zμΩ]{{1,5}})(?:\^?([23]))?(/(?:[a-z]{{1,7}}|L)(?:\^?[23])?)?(?![\w^/])", _unit,
          ("We ran 10km.", "We ran ten kilometers."), ("1 kg", "one kilogram"), ("80 km/h", "eighty kilometers per hour"),
