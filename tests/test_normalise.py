@@ -131,7 +131,7 @@ def test_numbers_as_num2words_has_them(n: int) -> None:
     assert normalise(f"It is {n:,}.").text == f"It is {spell.cardinal(n)}."
 
 
-@given(st.integers(0, 999999), st.text("0123456789", min_size=1, max_size=9))
+@given(st.integers(0, 999999), st.text("0123456789", min_size=1, max_size=4))
 def test_decimals(n: int, fraction: str) -> None:
     theirs = num2words(f"{n}.{fraction}1")
     ours = normalise(f"{n:,}.{fraction}1 of it").text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sopro_np.text.rule import Rule, rule
+from sopro_np.text.rule import PAUSE, Rule, rule
 
 
 def _ellipsis(m: re.Match[str]) -> str:
@@ -27,8 +27,9 @@ RULES: tuple[Rule, ...] = (
     rule("silent mark", r"[^A-Za-z.,?! '\n\ue000\x80-\U0010ffff]+", " ", ("\"Go,\" she said", "Go, she said"), ("a\\b | c_d", "a b c d")),
     rule("blank before a mark", r" +(?=[.,?!])", "", ("Why ?", "Why?")),
     rule("run of marks", r"[.,?!](?: ?[.,?!])+", _ends, ("What?!?!", "What?"), ("No!!!", "No!")),
-    rule("mark without a word", r"(?:(?<=\n)|\A|(?<=\ue000)|(?<=\ue000 ))[ .,?!']+", "", (", so", "so")),
+    rule("mark without a word", r"(?:(?<=\n)|\A|(?<=\ue000))[ .,?!']+", lambda m: " " if m.start() and m.string[m.start() - 1] == PAUSE else "", (", so", "so")),
     rule("blank after a mark", r"(?<=[.,?!])(?=[A-Za-z\ue000])", " ", ("one,two", "one, two")),
+    rule("blank beside a pause", r"(?<=[A-Za-z.,?!'])(?=\ue000)|(?<=\ue000)(?=[A-Za-z'])", " ", ("so[pause 1]yes", "so [pause 1] yes")),
     rule("blanks in the end", r"  +| +(?=\n)|(?<=\n) +", lambda m: "" if "\n" in m.string[m.end() : m.end() + 1] + m.string[max(m.start() - 1, 0) : m.start()] else " ",
          ("a | b", "a b")),
     rule("comma at a paragraph's end", r",(?=\n|\Z)", "", ("so,", "so")),

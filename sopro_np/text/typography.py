@@ -60,6 +60,8 @@ def plain(c: str) -> str:
     if kind[0] in "CM":  # control, format and private characters; marks on a letter
         return ""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", c))
+    if folded and not folded[0].isascii() and c.isalpha() and c != "\u00b5":
+        return c  # of another script, in one piece
     if folded != c:
         folded = "".join(x if x.isascii() or x == "μ" else plain(x) for x in folded)
         return " " if folded.isspace() else folded
@@ -102,7 +104,7 @@ RULES: tuple[Rule, ...] = (
     rule("subscript", r"[₀₁₂₃₄₅₆₇₈₉]+", lambda m: m[0].translate(SUBSCRIPTS), ("H₂O", "H two O")),
     rule(
         "plain characters",
-        r"[^\x20-\x7e\n\ue000]+",
+        r"[^\x20-\x7e\n\t\ue000]+",
         _plain,
         ("don’t “go”", "don't go"),
         ("caf\u00e9 na\u00efve M\u00fcller", "cafe naive Muller"),
@@ -111,7 +113,7 @@ RULES: tuple[Rule, ...] = (
         ("Nice 😀👍🏽!", "Nice!"),
         ("٣ cats", "three cats"),
     ),
-    rule("blanks", r"[ \t]+", " ", ("a  b\t c", "a b c")),
+    rule("blanks", r"\t[ \t]*|  [ \t]*| \t[ \t]*", " ", ("a  b\t c", "a b c")),
     rule(
         "blanks at a line's end",
         r" ?\n ?|\A[ \n]+|[ \n]+\Z",
