@@ -238,3 +238,9 @@ def test_lexicon(tmp_path: Path) -> None:
         read_lexicon(file)
     with pytest.raises(UsageError, match="absent"):
         read_lexicon(tmp_path / "absent")
+
+
+def test_the_page_names_every_rule() -> None:
+    page = (DATA.parents[1] / "docs" / "TEXT.md").read_text("utf-8")
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [rule.name for rule in pipeline(False)]
