@@ -15,7 +15,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 # From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
 FLOORS = (
     ("errors", "version", "cores", "files"),
-    ("ops", "kernels"),
+    ("ops", "kernels", "text"),
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "tokenizer", "locate",
      "containers", "mp4", "ffmpeg", "hearing", "audio"),
     ("layers", "convert"),

@@ -34,6 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("--quiet", "-q", action="store_true", help="no progress")
     _add_options(say)
 
+    text = commands.add_parser("text", help="show what will be said instead of a text, and by which rules")
+    text.add_argument("text", metavar="TEXT|-", help="what to say; - reads standard input")
+    text.add_argument("--day-first", action="store_true", help="1/2/2026 is the first of February")
+    text.add_argument("--lexicon", metavar="FILE", help="a word and its respelling a line, with a tab or = between")
+    text.add_argument("--lenient", action="store_true", help="leave out what cannot be said")
+    text.add_argument("--json", action="store_true", help="with the spans in the text given")
+
     voice = commands.add_parser("voice", help="make a voice file from a recording")
     voice.add_argument("ref", metavar="REF")
     voice.add_argument("-o", "--out", required=True, metavar="FILE", help="e.g. me.voice.safetensors")
@@ -153,6 +160,8 @@ def _run(args: argparse.Namespace) -> int:
         from sopro_np.cli.say import say as command
     elif args.command == "voice":
         from sopro_np.cli.say import make_voice as command
+    elif args.command == "text":
+        from sopro_np.cli.text import text as command
     elif args.command == "info":
         from sopro_np.cli.info import info as command
     elif args.command == "doctor":

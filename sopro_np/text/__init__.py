@@ -1,0 +1,1 @@
+"""Text normalisation: English as it is written -> English as it is spoken."""
