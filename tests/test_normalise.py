@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from num2words import num2words
 
+from sopro_np.cli.main import main
 from sopro_np.errors import UsageError
 from sopro_np.text import spell
 from sopro_np.text.normalise import LINE_EXAMPLES, Spoken, normalise, pipeline, read_lexicon
@@ -244,3 +245,16 @@ def test_the_page_names_every_rule() -> None:
     page = (DATA.parents[1] / "docs" / "TEXT.md").read_text("utf-8")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
     assert rows[1:] == [rule.name for rule in pipeline(False)]
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["text", "Dr. Smith paid $5.\n\nOn 2/1/2026."]) == 0
+    out, err = capsys.readouterr()
+    assert out == "Doctor Smith paid five dollars.\nOn February first, twenty twenty six.\n"
+    assert "money: '$5' -> 'five dollars'" in err
+    assert main(["text", "Say 日."]) == 2
+    assert "U+65E5" in capsys.readouterr().err
+    assert main(["text", "Say 5日.", "--lenient", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["text"] == "Say five."
+    assert facts["dropped"] == "日"

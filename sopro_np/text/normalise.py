@@ -34,7 +34,7 @@ from sopro_np.text.rule import PAUSE, Rule, rule
 
 LONGEST_PAUSE = 60.0  # seconds
 PASSES = 6  # a second pass changes nothing in nearly every text; see `normalise`
-PAUSE_FORM = re.compile(r"\[ ?pause(?:[ :=]{1,2}(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}) ?(s|ms)?)? ?\]", re.I)
+PAUSE_FORM = re.compile(r"\[\s{0,9}pause(?:[\s:=]{1,9}(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s{0,9}(s|ms)?)?\s{0,9}\]", re.I)
 SPEAKABLE = re.compile(r"[A-Za-z]")
 UNSPEAKABLE = re.compile(r"[^A-Za-z.,?! '\n\ue000]+")
 
