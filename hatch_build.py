@@ -7,12 +7,14 @@ Kernel packs are plain C functions that know neither Python nor a C library's ve
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+NUMBA = "pip install 'numba>=0.68.1,<0.69'"
 COMPILER = 400 << 20  # bytes that one is left; it takes 200 MB
 
 
@@ -24,7 +26,7 @@ class KernelPacks(BuildHookInterface):
         asked = os.environ.get("SOPRO_NP_BUILD_MACHINE")
         from sopro_np.kernels.build import ToolMissing, build, targets_of
         from sopro_np.ops.native.cpu import machine, supported
-        from sopro_np.ops.native.packs import PACKS
+        from sopro_np.ops.native.packs import PACKS, pack_name, sound
 
         try:
             if not (asked or supported()):
@@ -32,13 +34,21 @@ class KernelPacks(BuildHookInterface):
             where = asked or machine()
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             jobs = min(os.cpu_count() or 1, memory // COMPILER + 1)
-            packs = list(build(targets_of(where), PACKS, jobs))
+            targets = targets_of(where)
+            absent = [target for target in targets if sound(PACKS / pack_name(*target.split("/")))]
+            for name in ("numba", "llvmlite"):  # before the linker is looked for, which alone would not help
+                if absent and importlib.util.find_spec(name) is None:
+                    raise ToolMissing(
+                        f"{name} is not installed in the environment that builds: {NUMBA} there, "
+                        "or build without --no-build-isolation"
+                    )
+            packs = list(build(targets, PACKS, jobs))
         except ToolMissing as error:
             if asked:
                 raise
             self.app.display_warning(
                 f"\n*** sopro_np is built WITHOUT native kernels: {error}\n"
-                "*** It will speak with NumPy, many times slower, unless it finds numba (extra `jit`) when it runs.\n"
+                f"*** It will speak with NumPy, many times slower, unless it finds numba when it runs ({NUMBA}).\n"
             )
             return
         finally:

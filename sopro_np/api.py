@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -12,12 +12,12 @@ from sopro_np.audio import AudioSource
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.locate import find_model, find_voice
-from sopro_np.longform import SpeechJob as Job
+from sopro_np.modelfile import check_kind
 from sopro_np.ops import current
-from sopro_np.speech import Speech
+from sopro_np.options import OptionArgs, Options
+from sopro_np.speech import check_text
+from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
-
-__all__ = ["Job", "Sopro", "Speech", "Voice", "load", "synthesize"]
 
 
 def load(model: str | Path | None = None, threads: int | None = None, ops: str | None = None) -> Sopro:
@@ -41,7 +41,7 @@ def synthesize(
     *,
     threads: int | None = None,
     ops: str | None = None,
-    **options: Any,
+    **options: Unpack[OptionArgs],
 ) -> np.ndarray:
     """Text -> float32 waveform (samples,), mono, in [-1, 1], at the model's rate (24 kHz for the published ones).
 
@@ -51,9 +51,12 @@ def synthesize(
     stays loaded.
     `options` are the fields of sopro_np.options.Options. Errors: sopro_np.SoproError.
     """
+    check_text(text)
+    Options.of(options)  # what is wrong with them is said before a model is read
     if ref is not None and voice is not None:
         raise UsageError("give either ref= (a recording) or voice= (a saved voice), not both")
     path = find_model(model)
+    check_kind(TensorFile(path))  # before a voice for it is asked for
     saved = None if ref is not None or isinstance(voice, Voice) else find_voice(voice, path)  # fails before loading
     tts = _loaded(path, threads, ops)
     if ref is not None:
@@ -67,7 +70,7 @@ def synthesize(
 def _loaded(path: Path, threads: int | None, ops: str | None) -> Sopro:
     """The last model again, unless another file, thread count or set of ops is asked for."""
     global _last
-    ops = ops or current()
+    ops = current() if ops is None else ops
     key = (path.resolve(), path.stat().st_mtime_ns, threads, ops)
     if _last is None or _last[0] != key:
         _last = (key, load(path, threads, ops))

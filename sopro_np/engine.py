@@ -5,36 +5,36 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from sopro_np import ops as operations
-from sopro_np.audio import MAX_SECONDS, AudioSource, centre_crop, read_reference
-from sopro_np.errors import AudioError, ModelError, SoproError, UsageError
+from sopro_np.audio import AudioSource
+from sopro_np.cores import capped
+from sopro_np.errors import ModelError, UsageError
 from sopro_np.guard import Guard
-from sopro_np.locate import all_voices, find_voice
+from sopro_np.locate import find_voice
 from sopro_np.longform import SpeechJob
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
-from sopro_np.options import Options, whole
-from sopro_np.script import Script, sentences
-from sopro_np.session import AudioStream, Session
+from sopro_np.options import OptionArgs, Options, whole
+from sopro_np.script import Script, write_script
+from sopro_np.session import Session
 from sopro_np.speech import Speech, check_text
 from sopro_np.speechbatch import SpeechBatch
 from sopro_np.tensorfile import TensorFile
-from sopro_np.text.split import Piece
 from sopro_np.tokenizer import Tokenizer
-from sopro_np.voice import Voice, WhoSpeaks, check_fingerprints, load_voice, make_voice, saved_fingerprints
+from sopro_np.voice import Voice, WhoSpeaks, load_voice, make_voice
+from sopro_np.voices import LoadedVoices, fitting_voices, reference_codes
 from sopro_np.weights import Weights
 
 TOGETHER = 16  # utterances of `synthesize_many` in one batch
-VOICES_KEPT = 16  # voices called by name that stay loaded
 WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
 
 
@@ -47,13 +47,13 @@ class Sopro:
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
-        self.path = Path(path)
         self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
         self.file = TensorFile(path)
+        self.path, self._read = Path(path), read
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
         self._batches: weakref.WeakSet[SpeechBatch] = weakref.WeakSet()
-        self._named: dict[Path, tuple[int, Voice]] = {}  # voices called by name: file -> its time, the voice
+        self._named = LoadedVoices()
 
     # ------------------------------------------------------------ parts
 
@@ -70,16 +70,17 @@ class Sopro:
 
     @property
     def model(self) -> Model:
-        """The acoustic model."""
+        """The acoustic model. ModelError if the file has none."""
         return self._part("model", "acoustic model", "--sopro")
 
     @property
     def mimi(self) -> Mimi:
-        """The codec."""
+        """The codec. ModelError if the file has none."""
         return self._part("mimi", "codec", "--mimi")
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """Text -> ids. ModelError if the file has none."""
         return self._part("tokenizer", "tokenizer", "--tokenizer")
 
     @property
@@ -100,68 +101,35 @@ class Sopro:
     # ------------------------------------------------------------ voices
 
     def voice(self, ref: AudioSource | np.ndarray, seconds: float | None = None) -> Voice:
-        """Recording -> voice. `ref`: audio file, its bytes, or float samples (n,) at `sample_rate`.
+        """Recording -> voice. `ref`: audio file, its bytes, a file object, or float samples (n,) at `sample_rate`.
 
-        At most `seconds` from the middle are used (default: what the model was trained with). Samples are taken as
-        they are otherwise; a file is also mixed to mono, trimmed, resampled and checked.
+        At most `seconds` are used (default: what the model was trained with), from the middle if somebody speaks there.
+        Samples are neither trimmed nor resampled, and checked as a file is. AudioError says why a recording cannot be
+        used; what is doubtful is a SoproWarning.
         """
-        mimi, config = self.mimi, self.model.config
-        limit = min(config.reference_seconds, MAX_SECONDS) if seconds is None else seconds
-        if not isinstance(limit, int | float) or not 0 < limit <= MAX_SECONDS:
-            raise UsageError(f"seconds = {limit!r} must be more than 0 and at most {MAX_SECONDS:g}")
-        if isinstance(ref, np.ndarray):
-            if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < mimi.config.hop:
-                raise AudioError(
-                    f"samples must be floats (n,) in -1..1, n at least {mimi.config.hop}; give a file otherwise"
-                )
-            wav = ref.astype(np.float32)
-            if not np.isfinite(wav).all():
-                raise AudioError("the reference has samples that are not numbers (NaN or infinity)")
-            wav = centre_crop(wav, max(1, round(limit * mimi.config.frame_rate)) * mimi.config.hop)
-        else:
-            wav = read_reference(ref, mimi.config.sample_rate, limit, mimi.config.frame_rate)
-        with self.runtime():
-            codes = mimi.encode(wav)[:, : config.codebooks]
-        return self.voice_from_codes(codes)
+        return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 
     def voice_from_codes(self, codes: np.ndarray) -> Voice:
-        """Reference codes (R, Q) -> voice."""
+        """Reference codes (R, Q), whole numbers from 0, copied -> voice. VoiceError for codes that cannot be."""
         with self.runtime(), operations.temporary_packing():
             return make_voice(self.model, codes, self.fingerprints)
 
     def load_voice(self, name: str | Path) -> Voice:
-        """A file written by `Voice.save`, or (without any folder) the name of a kept or an embedded voice."""
-        path = find_voice(name, self.path) if Path(name).name == str(name) else name
+        """A voice file, or the name of a voice in the voices folder or of an embedded one (any case) -> voice.
+
+        VoiceError if the file is no voice or belongs to another model; UsageError, with the names, if there is none.
+        """
+        path = name if isinstance(name, Path | str) and Path(name).name != str(name) else find_voice(name, self.path)
         with self.runtime(), operations.temporary_packing():
             return load_voice(path, self.model, self.fingerprints)
 
     def voices(self) -> list[str]:
         """Names of the saved voices that fit this model (in the voices folder, or embedded), the default first."""
-        found, fingerprints = [], self._open.fingerprints
-        for name, path, default in all_voices(self.path):
-            try:
-                check_fingerprints(saved_fingerprints(path), fingerprints, name)
-            except SoproError:  # of another model, or no voice file
-                continue
-            found.append((not default, name))
-        return [name for _, name in sorted(found)]
+        return fitting_voices(self.path, self._open.fingerprints)
 
     def _voice(self, who: WhoSpeaks) -> Voice:
         """A voice that fits; called by name it is loaded once."""
-        if isinstance(who, Voice):
-            check_fingerprints(who.fingerprints, self.fingerprints, "this voice")
-            return who
-        if not isinstance(who, str | Path | None):
-            raise UsageError("voice must be a Voice (made with voice() or load_voice()), a voice file or a name")
-        path = find_voice(who, self.path)
-        modified = path.stat().st_mtime_ns
-        known = self._named.get(path)
-        if known is None or known[0] != modified:
-            known = modified, self.load_voice(path)
-            if len(self._named) >= VOICES_KEPT:
-                self._named.pop(next(iter(self._named)), None)
-            self._named[path] = known
-        return known[1]
+        return self._named.find(who, self.path, self.fingerprints, self.load_voice)
 
     # ------------------------------------------------------------ speech
 
@@ -183,7 +151,7 @@ class Sopro:
             utterance = model.start(ids, who, options.style_strength)
         return Session(model, utterance, options.seeded(), self.runtime, sampler, guard)
 
-    def codes(self, text: str, voice: WhoSpeaks, **options: Any) -> np.ndarray:
+    def codes(self, text: str, voice: WhoSpeaks, **options: Unpack[OptionArgs]) -> np.ndarray:
         """Text, as it is (not normalised, not split, not judged) -> codes (frames, codebooks) int64."""
         blocks = list(self.session(text, voice, Options.of(options)).blocks())
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.config.codebooks), np.int64)
@@ -207,22 +175,12 @@ class Sopro:
 
     def _write(self, text: str, voice: WhoSpeaks, options: Options) -> Script:
         """What will be said for a text, and how each sentence of it is begun."""
-        who, pace, encode, mimi = self._voice(voice), self._open.pace, self.tokenizer.encode, self.mimi
-        mimi.check_length(options.max_frames)
-        tokens = len(self.model.text.positions)
+        who, tokens = self._voice(voice), len(self.model.text.positions)
+        self.mimi.check_length(options.max_frames)
+        begin = partial(self.session, voice=who)
+        return write_script(text, options, self._open.pace, self.tokenizer.encode, tokens, begin, self.mimi)
 
-        def fits(sentence: str) -> bool:
-            return len(sentence) <= pace.longest and len(encode(sentence)) <= tokens
-
-        def begin(piece: Piece, position: int) -> tuple[Session, AudioStream]:
-            assert options.seed is not None
-            guard = Guard(pace, len(piece.text), options.seed, position, options.retries if options.top_k != 1 else 0)
-            own = replace(options, seed=guard.next_seed)
-            return self.session(piece.text, who, own, None, guard if options.guard else None), AudioStream(mimi, own)
-
-        return Script(sentences(text, options, fits), begin, options, mimi.config.sample_rate, mimi.config.hop)
-
-    def speak(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Speech:
+    def speak(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""
         batch = self.batch(1)
         job = batch.add(text, voice, **options)
@@ -233,11 +191,11 @@ class Sopro:
         assert job.speech is not None
         return job.speech
 
-    def synthesize(self, text: str, voice: WhoSpeaks = None, **options: Any) -> np.ndarray:
+    def synthesize(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> np.ndarray:
         """Text -> float32 waveform (samples,) in [-1, 1]."""
         return self.speak(text, voice, **options).wav
 
-    def stream(self, text: str, voice: WhoSpeaks = None, **options: Any) -> Iterator[np.ndarray]:
+    def stream(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Iterator[np.ndarray]:
         """Text -> float32 chunks in [-1, 1], laid end to end what `synthesize` returns (on kernels bit for bit).
 
         The first one comes when the first code of every frame of the first sentence is known; earlier with a finite
@@ -258,7 +216,7 @@ class Sopro:
             raise job.error
 
     def synthesize_many(
-        self, texts: Iterable[str], voice: WhoSpeaks | Sequence[WhoSpeaks] = None, **options: Any
+        self, texts: Iterable[str], voice: WhoSpeaks | Sequence[WhoSpeaks] = None, **options: Unpack[OptionArgs]
     ) -> list[np.ndarray]:
         """Texts -> the waveforms that `synthesize` gives for each, in less time. `voice`: for all, or one for each.
 
@@ -318,6 +276,15 @@ class Sopro:
         for batch in list(self._batches):
             batch.close(ModelError(f"{self.path}: {CLOSED}"))
 
+    def __repr__(self) -> str:
+        threads = "" if self.threads is None else f", threads={self.threads}"
+        return f"Sopro({str(self.path)!r}, ops={self.ops!r}{threads}){' (closed)' if self._parts is None else ''}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path: the other side, or a copy, opens the same file anew and shares its pages."""
+        self._open  # noqa: B018  # or an error
+        return _reopen, (self.path.resolve(), self.threads, self.ops, self._read, self.fingerprints)
+
     def __enter__(self) -> Sopro:
         self._open  # noqa: B018  # or an error
         return self
@@ -327,11 +294,21 @@ class Sopro:
 
 
 def open_model(path: str | Path, threads: int | None = None, ops: str | None = None) -> Sopro:
-    """Open a model file. `threads`: at most that many for large products.
+    """Open a model file. `threads`: at most that many for large products, and never more than the process has cores.
 
     `ops`: "numpy" (or "native"), for everything that this model computes; other models keep theirs.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise UsageError(f"threads = {threads!r} must be a whole number, at least 1")
-    with using(ops or current()):
+    threads = capped(threads)
+    with using(current() if ops is None else ops):
         return Sopro(path, threads)
+
+
+def _reopen(
+    path: Path, threads: int | None, ops: str, read: Callable[[TensorFile], Weights], fingerprints: dict[str, str]
+) -> Sopro:
+    """What a pickled Sopro becomes where it is loaded."""
+    with using(ops):
+        tts = Sopro(path, threads, read)
+    if tts.fingerprints != fingerprints:
+        raise ModelError(f"{path}: not the model that was pickled, it was made from other checkpoints")
+    return tts

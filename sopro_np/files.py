@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import secrets
@@ -14,15 +15,37 @@ import numpy as np
 
 from sopro_np.errors import UsageError
 
+READ_ONLY = "the file is read-only; name another one, or allow writing with chmod u+w"
+
+
+def file_name(path: object, what: str, error: type[Exception] = UsageError) -> Path:
+    """`path` as a path; an error names `what` it is for if nothing can have that name."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise error(f"{what} = {path!r:.80}: give the name of a file, as str or Path")
+    if "\0" in (name := os.fspath(path)) or not name:
+        raise error(f"{what} = {name!r:.80}: not a file name")
+    return Path(name)
+
+
+def read_only(path: str | Path) -> bool:
+    """Has somebody protected that file? Its folder may allow to replace it all the same, and so may root's rights."""
+    try:
+        return not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK)
+    except (OSError, ValueError):  # there is none
+        return False
+
 
 class Replacement:
     """A new file beside `path` that takes its place on `commit` and vanishes on `discard`; whichever comes first.
 
-    What a link points to is replaced, not the link. Errors are the system's: OSError, ValueError for a NUL in the name.
+    What a link points to is replaced, not the link. A read-only file is not replaced. Errors are the system's: OSError,
+    ValueError for a NUL in the name.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.realpath(path))
+        if read_only(self.path):
+            raise PermissionError(errno.EACCES, READ_ONLY, str(path))
         self._part = self.path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
         self.file: BinaryIO = self._part.open("xb")
 
@@ -49,9 +72,7 @@ class Replacement:
 @contextmanager
 def replacing(path: str | Path, error: type[Exception]) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` if all goes well; what the system refuses becomes `error`."""
-    if "\0" in str(path):
-        raise error(f"{str(path)!r}: not a file name")
-    new = None
+    path, new = file_name(path, "path", error), None
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise error(f"{path}: not an ordinary file; name another one")
@@ -59,11 +80,20 @@ def replacing(path: str | Path, error: type[Exception]) -> Iterator[BinaryIO]:
         yield new.file
         new.commit()
     except OSError as problem:
-        place = problem.filename if isinstance(problem.filename, str) else path
-        raise error(f"{path}: cannot be written ({place}: {problem.strerror})") from None
+        raise error(f"{path}: cannot be written: {_reason(problem, path)}") from None
     finally:
         if new is not None:
             new.discard()  # nothing is left to discard after `commit`
+
+
+def _reason(problem: OSError, path: Path) -> str:
+    """What the system says, about what the user has named: the temporary file is none of it."""
+    folder = Path(os.path.realpath(path)).parent
+    if isinstance(problem, FileNotFoundError | NotADirectoryError) and not folder.is_dir():
+        return f"there is no folder {folder}"
+    if isinstance(problem, PermissionError) and problem.strerror != READ_ONLY:
+        return f"no permission to write to the folder {folder}"
+    return problem.strerror or str(problem)
 
 
 def cache_dir() -> Path:

@@ -61,7 +61,8 @@ class SpeechJob:
         self._fade: Fade | None = Fade(script.sample_rate)  # of the first sentence, which is heard while it is made
         self._level = Level(script.hop)
         self._finished = 0
-        self._samples = self._frames = 0
+        self.samples = 0  # that were given out
+        self._frames = 0
         self._heard_first = False
         self._wavs: list[np.ndarray] = []
         self._codes: list[np.ndarray] = []
@@ -75,7 +76,7 @@ class SpeechJob:
     @property
     def silent(self) -> bool:
         """No audio yet?"""
-        return not self._samples
+        return not self.samples
 
     @property
     def wants(self) -> int:
@@ -135,11 +136,11 @@ class SpeechJob:
             self._heard_first = True
             if (rest := self._fade.end()).size:
                 yield self._give(rest)
-            self._fade, start = None, self._samples - len(said.wav)
+            self._fade, start = None, self.samples - len(said.wav)
         else:
             if (pause := self._pause(spoken.piece)).size:
                 yield self._give(pause)
-            start = self._samples
+            start = self.samples
             fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._level.power)
             wav = np.clip(np.concatenate([fade.push(said.wav), fade.end()]) * gain, -1, 1)
             step = self.script.options.chunk_frames * hop
@@ -155,7 +156,7 @@ class SpeechJob:
         if guard is not None and heard is not None:
             seed, tries = derived_seed(guard.seed, guard.position, heard.attempt), len(guard.tries)
             problem = heard.problem
-        span, end = (piece.start, piece.end), self._samples / self.script.sample_rate
+        span, end = (piece.start, piece.end), self.samples / self.script.sample_rate
         self._sentences.append(Sentence(piece.text, span, start, end, seed, tries, said.finish_reason, problem))
         self._frames += len(said.codes)
         if self.keep:
@@ -171,7 +172,7 @@ class SpeechJob:
         return np.zeros(frames * self.script.hop, np.float32)
 
     def _give(self, wav: np.ndarray) -> np.ndarray:
-        self._samples += len(wav)
+        self.samples += len(wav)
         if self.keep:
             self._wavs.append(wav.copy())  # whoever gets it may change it
         return wav

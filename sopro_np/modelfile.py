@@ -12,6 +12,7 @@ from sopro_np.model.build import Model, build_model
 from sopro_np.pace import Pace
 from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
+from sopro_np.voice import FORMAT as VOICE
 from sopro_np.weights import Weights
 
 
@@ -36,11 +37,19 @@ def read_parts(file: TensorFile, weights: Weights) -> Parts:
         raise FormatError(message if str(file.path) in message else f"{file.path}: {message}") from None
 
 
-def _read(file: TensorFile, weights: Weights) -> Parts:
-    if file.metadata.get("format") != "sopro_np":
+def check_kind(file: TensorFile) -> None:
+    """Is it a model at all? FormatError says what it is."""
+    kind = file.metadata.get("format")
+    if kind == VOICE:
+        raise FormatError(f"{file.path}: a voice file, not a model: it is given with --voice (voice=)")
+    if kind != "sopro_np":
         raise FormatError(
             f"{file.path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
         )
+
+
+def _read(file: TensorFile, weights: Weights) -> Parts:
+    check_kind(file)
     if (version := file.metadata.get("format_version")) != "1":
         raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads 1")
     architecture = file.json("architecture")

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypedDict
 
 from sopro_np.errors import UsageError
 
@@ -92,10 +92,11 @@ class Options:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
+        """Of all options, in the order in which the command line shows them."""
         return tuple(f.name for f in fields(cls))
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> Options:
+    def of(cls, given: Mapping[str, Any]) -> Options:
         """Options by name; one that does not exist is an error that lists those that do."""
         if unknown := sorted(set(given) - set(cls.names())):
             raise UsageError(f"unknown options {unknown}; there are {', '.join(cls.names())}")
@@ -104,6 +105,30 @@ class Options:
     def seeded(self) -> Options:
         """The same with a seed: where none was given, one is drawn from the system."""
         return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))
+
+
+class OptionArgs(TypedDict, total=False):
+    """The same fields as keywords (`**options: Unpack[OptionArgs]`): a type checker then finds `sead=1`."""
+
+    temperature: float
+    top_p: float | None
+    top_k: int
+    style_strength: float | None
+    stop_threshold: float | None
+    stop_patience: int | None
+    min_gen_frames: int | None
+    max_frames: int
+    lookahead: int | None
+    chunk_frames: int
+    seed: int | None
+    normalise: bool
+    day_first: bool
+    lexicon: Mapping[str, str] | None
+    lenient: bool
+    pause: float
+    paragraph_pause: float
+    guard: bool
+    retries: int
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float | None:

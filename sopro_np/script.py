@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from sopro_np.errors import SoproWarning
+from sopro_np.guard import Guard, derived_seed
+from sopro_np.mimi.codec import Mimi
 from sopro_np.options import Options
+from sopro_np.pace import Pace
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import check_text
 from sopro_np.text.normalise import normalise
@@ -28,6 +33,33 @@ class Script:
     options: Options
     sample_rate: int
     hop: int
+
+
+def write_script(
+    text: str,
+    options: Options,
+    pace: Pace,
+    encode: Callable[[str], np.ndarray],
+    tokens: int,
+    session: Callable[..., Session],
+    mimi: Mimi,
+) -> Script:
+    """Script of a text for a model that speaks at this pace and takes so many tokens at once.
+
+    session: (sentence, options=, guard=) -> the utterance. UsageError if there is nothing that could be said.
+    """
+    assert options.seed is not None
+    seed, retries = options.seed, options.retries if options.top_k != 1 else 0  # greedy: every try would be the same
+
+    def fits(sentence: str) -> bool:
+        return len(sentence) <= pace.longest and len(encode(sentence)) <= tokens
+
+    def begin(piece: Piece, position: int) -> tuple[Session, AudioStream]:
+        own = replace(options, seed=derived_seed(seed, position, 0))
+        guard = Guard(pace, len(piece.text), seed, position, retries) if options.guard else None
+        return session(piece.text, options=own, guard=guard), AudioStream(mimi, own)
+
+    return Script(sentences(text, options, fits), begin, options, mimi.config.sample_rate, mimi.config.hop)
 
 
 def sentences(text: str, options: Options, fits: Callable[[str], bool]) -> Iterator[Piece]:

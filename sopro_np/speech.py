@@ -9,6 +9,12 @@ import numpy as np
 
 from sopro_np.errors import UsageError
 
+_REMEDIES: dict[type, str] = {
+    bytes: ": decode it, e.g. text.decode('utf-8')",
+    list: ": speak them with synthesize_many, or join them",
+    tuple: ": speak them with synthesize_many, or join them",
+}
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -50,6 +56,7 @@ class Speech:
 def check_text(text: Any) -> None:
     """UsageError for what cannot be said."""
     if not isinstance(text, str):
-        raise UsageError(f"a text must be a str, not {type(text).__name__}")
+        remedy = _REMEDIES.get(type(text), "")
+        raise UsageError(f"a text must be a str, not {type(text).__name__}{remedy}")
     if not text.strip():
         raise UsageError("the text is empty: there is nothing to say")

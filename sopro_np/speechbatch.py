@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from numbers import Integral
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import Job
 from sopro_np.longform import AHEAD, SpeechJob
 from sopro_np.ops.runtime import Runtime
-from sopro_np.options import Options
+from sopro_np.options import OptionArgs, Options
 from sopro_np.script import Script
 from sopro_np.voice import WhoSpeaks
 
@@ -44,10 +44,9 @@ class SpeechBatch:
         text: str,
         voice: WhoSpeaks = None,
         *,
-        seed: int | None = None,
         priority: int = 0,
         keep: bool = True,
-        **options: Any,
+        **options: Unpack[OptionArgs],
     ) -> SpeechJob:
         """A text of any length, spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size`.
 
@@ -57,7 +56,7 @@ class SpeechBatch:
         """
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of({**options, "seed": seed}).seeded()
+        chosen = Options.of(options).seeded()
         self._check_room()  # before any work
         job = SpeechJob(self._write(text, voice, chosen), int(priority), keep)
         first = job.begin(job.priority)

@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 
 from sopro_np.errors import FormatError
+from sopro_np.files import file_name
 
 NUMPY_TYPES = {
     "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "BOOL": "|b1",
@@ -23,12 +24,15 @@ NUMPY_TYPES = {
 }  # fmt: skip
 
 
+RECORDINGS = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3", b".snd", b"caff")  # first bytes
+
+
 def read_header(path: str | Path, any_dtype: bool = False) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
     """Header of a safetensors file -> (name -> {dtype, shape, data_offsets}, metadata, offset of the data).
 
     `any_dtype`: also types that cannot be read here, as somebody else's file may hold beside what is wanted.
     """
-    path = Path(path)
+    path = file_name(path, "path")
     if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise FormatError(f"{path}: no such file")
     try:
@@ -38,12 +42,24 @@ def read_header(path: str | Path, any_dtype: bool = False) -> tuple[dict[str, di
             (size,) = struct.unpack("<Q", f.read(8))
             header = json.loads(f.read(size), object_pairs_hook=_no_duplicates)
     except (safetensors.SafetensorError, ValueError, OSError, RecursionError, struct.error) as error:
+        if _is_recording(path):
+            raise FormatError(
+                f"{path}: a recording, not a model or voice file: it is given with --ref (ref=)"
+            ) from None
         raise FormatError(f"{path}: not a sound safetensors file ({error}); copy or download it again") from None
     metadata = header.pop("__metadata__", {})
     for name, entry in header.items():
         if not any_dtype and entry["dtype"] not in NUMPY_TYPES:
             raise FormatError(f"{path}: tensor {name} has the unsupported dtype {entry['dtype']}")
     return header, metadata, 8 + size
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        with path.open("rb") as f:
+            return f.read(12).startswith(RECORDINGS)
+    except OSError:
+        return False
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -58,7 +74,7 @@ class TensorFile:
     """A safetensors file as a mapping name -> read-only memory-mapped array (BF16 as its uint16 bits)."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = file_name(path, "path")
         self.header, self.metadata, start = read_header(self.path)
         with self.path.open("rb") as f:
             self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)

@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from sopro_np.errors import AudioError, UsageError
-from sopro_np.files import Replacement
+from sopro_np.files import READ_ONLY, Replacement, read_only
+from sopro_np.options import whole
 
 Target = str | Path | BinaryIO
 
@@ -25,11 +26,21 @@ HEADER_BYTES = 44
 def pcm16(wav: np.ndarray) -> bytes:
     """(n,) samples, clipped to [-1, 1] -> 2 n bytes: round(32767 x), half to even, little-endian.
 
-    Raises AudioError if a sample is not finite: there is no sound to write for it.
+    int16 samples are such already and stay as they are. Raises UsageError for what is no samples (n,) (other integers:
+    nobody can tell their full scale), AudioError if one is not finite: there is no sound to write for it.
     """
-    wav = np.asarray(wav, np.float32)
+    try:
+        wav = np.asarray(wav)
+    except ValueError as error:  # rows of different lengths
+        raise UsageError(f"speech is mono: expected samples (n,): {error}") from None
     if wav.ndim != 1:
         raise UsageError(f"speech is mono: expected samples (n,), got shape {wav.shape}")
+    if wav.dtype.kind == "i" and wav.dtype.itemsize == 2:
+        return wav.astype("<i2").tobytes()
+    if wav.dtype.kind != "f":
+        raise UsageError(f"samples are floats in [-1, 1], or int16, not {wav.dtype}: divide them by their full scale")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        wav = wav.astype(np.float32)
     if not np.isfinite(wav).all():
         raise AudioError("the speech has samples that are not numbers (NaN or infinity) and cannot be written")
     return np.rint(np.clip(wav, -1, 1) * np.float32(32767)).astype("<i2").tobytes()
@@ -57,14 +68,16 @@ class WavWriter:
     def __init__(
         self, target: Target, sample_rate: int = 24000, *, raw: bool = False, samples: int | None = None
     ) -> None:
-        self._rate, self._raw = sample_rate, raw
+        if (rate := whole("sample_rate", sample_rate, 1, UNKNOWN // 2)) is None:
+            raise UsageError("sample_rate must be given a number")
+        self._rate, self._raw = rate, raw
         self._bytes = 0
         self._replacement: Replacement | None = None  # None: what is written cannot be taken back
         self._owned = isinstance(target, str | Path) and target != "-"
         self.name = str(target if self._owned else "standard output" if target == "-" else target)
         self._file = self._open(target)
         if not raw:
-            self._put(wav_header(sample_rate, None if samples is None else 2 * samples))
+            self._put(wav_header(rate, None if samples is None else 2 * samples))
 
     def write(self, wav: np.ndarray) -> None:
         """Append samples (n,), any n, and hand them on at once (a player is waiting at the end of a pipe)."""
@@ -150,6 +163,8 @@ def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
     for source in inputs:
         if source and os.path.isfile(target) and os.path.exists(source) and os.path.samefile(target, source):
             raise UsageError(f"{target}: is read by this command; name another output")
+    if target != "-" and os.path.isfile(target) and read_only(target):
+        raise UsageError(f"cannot write {target}: {READ_ONLY}")
     folder = os.path.dirname(os.path.realpath(target))
     if target != "-" and not _is_stream(target) and not os.access(folder, os.W_OK):
         problem = "no permission to write there" if os.path.isdir(folder) else "no such folder"
@@ -157,6 +172,12 @@ def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
 
 
 def write_wav(target: Target, wav: np.ndarray, sample_rate: int = 24000, *, raw: bool = False) -> None:
-    """Write samples (n,) at once: their number is known, so that even a pipe gets a true header."""
-    with WavWriter(target, sample_rate, raw=raw, samples=len(wav)) as writer:
-        writer.write(wav)
+    """Write samples as a mono PCM16 WAV file, complete or not at all; the length is known, so a pipe's header is true.
+
+    `wav`: floats (n,), clipped to [-1, 1], or int16 (n,), written as they are. `target`: file name, "-" for standard
+    output, or a file object. `sample_rate` in Hz. `raw`: s16le without a header. UsageError for other samples or a
+    target that cannot be opened, AudioError for NaN, or if writing fails.
+    """
+    data = pcm16(wav)  # refused before anything is opened
+    with WavWriter(target, sample_rate, raw=raw, samples=len(data) // 2) as writer:
+        writer.write(np.frombuffer(data, "<i2"))

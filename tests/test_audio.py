@@ -1,4 +1,4 @@
-"""Reference recordings are read as by the original or refused with a message; speech is written safely."""
+"""Reference recordings are read as by the original or refused with a message."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
-import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from sopro_np import audio
-from sopro_np.errors import AudioError, UsageError
-from sopro_np.wav import WavWriter, pcm16, wav_header, write_wav
+from sopro_np import audio, hearing
+from sopro_np.errors import AudioError
 
 GOLDEN = Path(os.environ.get("SOPRO_NP_GOLDEN", Path(__file__).parent / "golden")) / "common"
 CASES = json.loads((GOLDEN / "audio.json").read_text())
@@ -49,7 +46,7 @@ def encoded(samples: np.ndarray | None = None, kind: str = "WAV", encoding: str 
 @pytest.mark.parametrize("case", [c for c in CASES if c["fn"] == "trim_silence_energy"], ids=lambda c: c["input"])
 def test_trim_equals_the_original(case: dict) -> None:
     wav = load_file(GOLDEN / "audio.safetensors")[case["input"]]
-    trimmed = audio.trim_silence(wav, case["sr"])
+    trimmed = hearing.trim_silence(wav, case["sr"])
     assert trimmed.shape == (*wav.shape[:-1], case["out_len"])
     assert np.array_equal(trimmed, wav[..., case["start"] : case["start"] + case["out_len"]])
 
@@ -57,7 +54,7 @@ def test_trim_equals_the_original(case: dict) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c["fn"].startswith("center_crop")], ids=str)
 def test_crop_equals_the_original(case: dict) -> None:
     wav = np.arange(case["n"])
-    assert np.array_equal(audio.centre_crop(wav, case["win"]), wav[case["start"] : case["start"] + case["len"]])
+    assert np.array_equal(hearing.centre_crop(wav, case["win"]), wav[case["start"] : case["start"] + case["len"]])
 
 
 @pytest.mark.parametrize(("seconds", "frames"), next(c for c in CASES if "values" in c)["values"])
@@ -68,8 +65,8 @@ def test_the_window_is_a_whole_number_of_frames(seconds: float, frames: int) -> 
 def test_reading_is_mix_trim_resample_crop() -> None:
     edge = np.zeros((16000, 2), np.float32)
     samples = np.concatenate([edge, voice(3.0, 16000, 2) * [1.0, 0.5], edge]).astype(np.float32)
-    mono = audio.trim_silence(samples.mean(axis=1), 16000)
-    expected = audio.centre_crop(audio.resample(mono, 16000, RATE), 1920 * 25)
+    mono = hearing.trim_silence(samples.mean(axis=1), 16000)
+    expected = hearing.centre_crop(hearing.resample(mono, 16000, RATE), 1920 * 25)
     wav = audio.read_reference(encoded(samples, encoding="FLOAT", rate=16000), seconds=2.0)
     assert wav.dtype == np.float32
     assert np.array_equal(wav, expected)
@@ -79,7 +76,11 @@ def test_reading_is_mix_trim_resample_crop() -> None:
 
 ENCODING = {"WAV": "PCM_16", "FLAC": "PCM_16", "OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}
 ACCEPTED = [
-    *(("WAV", s) for s in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")),
+    *(("WAV", s) for s in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")),
+    *(("RF64", s) for s in ("PCM_16", "PCM_24", "FLOAT", "ULAW")),
+    *(("AIFF", s) for s in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")),
+    *(("AU", s) for s in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")),
+    *(("CAF", s) for s in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")),
     *(("FLAC", s) for s in ("PCM_S8", "PCM_16", "PCM_24")),
     *(("WAVEX", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")),
 ]
@@ -185,17 +186,26 @@ BAD: dict[str, Callable[[], bytes]] = {
     "movie.m4a": lambda: b"\0\0\0\x20ftypM4A " + bytes(2000),
     "movie.webm": lambda: b"\x1aE\xdf\xa3" + bytes(2000),
     "speech.amr": lambda: b"#!AMR\n" + bytes(2000),
-    "voice.aiff": lambda: encoded(kind="AIFF"),
-    "voice.au": lambda: encoded(kind="AU"),
-    "voice.caf": lambda: encoded(kind="CAF"),
+    "ima.aiff": lambda: encoded(kind="AIFF", encoding="IMA_ADPCM"),
+    "gsm.aiff": lambda: encoded(kind="AIFF", encoding="GSM610", rate=8000),
+    "8svx.iff": lambda: b"FORM\0\0\x10\08SVX" + bytes(4096),
+    "adpcm.au": lambda: encoded(kind="AU", encoding="G721_32", rate=8000),
+    "alac.caf": lambda: encoded(kind="CAF", encoding="ALAC_16"),
+    "cut.aiff": lambda: encoded(kind="AIFF")[:-1000],
+    "cut.au": lambda: encoded(kind="AU")[:-1000],
+    "cut.caf": lambda: encoded(kind="CAF")[:-5000],
+    "cut.rf64": lambda: encoded(kind="RF64")[:-1000],
+    "header.aiff": lambda: encoded(kind="AIFF")[:50],
+    "header.au": lambda: encoded(kind="AU")[:20],
+    "header.caf": lambda: encoded(kind="CAF")[:70],
+    "silent-long.wav": lambda: encoded(SILENCE_8[:, :1], rate=48000),
+    "bomb.flac": lambda: encoded(SILENCE_8, "FLAC", rate=48000),
+    "offset-only.wav": lambda: encoded(np.full((RATE, 1), 0.5, np.float32)),
     "voice.w64": lambda: encoded(kind="W64"),
-    "voice.rf64": lambda: encoded(kind="RF64"),
     "voice.voc": lambda: encoded(kind="VOC"),
     "ima.wav": lambda: encoded(encoding="IMA_ADPCM"),
     "ms.wav": lambda: encoded(encoding="MS_ADPCM"),
     "gsm.wav": lambda: encoded(encoding="GSM610", rate=8000),
-    "alaw.wav": lambda: encoded(encoding="ALAW"),
-    "ulaw.wav": lambda: encoded(encoding="ULAW"),
     "tagged-ima.wav": lambda: b"ID3\x04\0\0\0\0\0\0" + encoded(encoding="IMA_ADPCM"),
     "two-formats.wav": lambda: wav_bytes(pcm_format(0x11), extra=b"fmt \x10\0\0\0" + pcm_format()),
     "layer2.mp3": lambda: b"\xff\xfd\x90\0" * 500,
@@ -224,13 +234,8 @@ BAD: dict[str, Callable[[], bytes]] = {
     "cancelling.wav": lambda: encoded(OUT_OF_PHASE),
     "short.wav": lambda: encoded(voice(0.07)),
     "one-sample.wav": lambda: encoded(voice(1.0)[:1]),
-    "long.wav": lambda: encoded(voice(61.0, 8000), rate=8000),
-    "long.mp3": lambda: encoded(voice(61.0, 8000), "MP3", "MPEG_LAYER_III", rate=8000),
-    "wide.wav": lambda: encoded(voice(25.0, 48000, 8), rate=48000),
-    "bomb.flac": lambda: encoded(SILENCE_8, "FLAC", rate=48000),
     "forged-length.flac": lambda: flac_with_length(2**36 - 1),
     "longer.flac": lambda: flac_with_length(48000),
-    "unknown-length-bomb.flac": lambda: unknown_length(encoded(SILENCE_8[:, :1], "FLAC", rate=48000)),
 }  # fmt: skip
 
 
@@ -271,19 +276,22 @@ def test_a_file_cut_off_anywhere_is_refused(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ima.wav", "IMA ADPCM"),
+        ("ima.wav", "WAV with IMA ADPCM"),
+        ("ima.aiff", "AIFF with IMA ADPCM"),
+        ("alac.caf", "CAF with Apple Lossless"),
+        ("adpcm.au", "AU with encoding 23"),
         ("movie.m4a", "MPEG-4"),
+        ("cut.aiff", "cut off (1000 of"),
+        ("cut.rf64", "cut off (1000 of"),
+        ("offset-only.wav", "silent"),
         ("nine-channels.wav", "9 channels, more than 8"),
         ("slow.wav", "4000 Hz"),
-        ("long.wav", "longer than 60 s"),
-        ("wide.wav", "longer than 21 s"),
         ("short.wav", "0.070 s, at least 0.08 s"),
         ("silent.wav", "silent"),
         ("cancelling.wav", "silent"),
         ("nan.wav", "NaN"),
         ("empty.wav", "empty"),
         ("header.wav", "cut off (48000 of 48000 bytes are missing)"),
-        ("unknown-length-bomb.flac", "longer than 60 s"),
         ("text.txt", "is not WAV"),
     ],
 )
@@ -301,9 +309,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     assert "not a regular file" in refuse("/dev/zero")
     refuse("nul\0character.wav")
     refuse(str(tmp_path / ("x" * 300)))
-    with (tmp_path / "big.wav").open("wb") as file:
-        file.truncate(audio.MAX_FILE_BYTES + 1)  # sparse
-    assert "larger than" in refuse(tmp_path / "big.wav")
+    for url in ("https://example.org/me.wav", "HTTP://example.org/me.wav", "file:///me.wav", "s3://me/me.wav"):
+        assert "is a URL, which is not fetched" in refuse(url)
 
 
 def test_streams_and_bytes_have_names_too(tmp_path: Path) -> None:
@@ -323,22 +330,25 @@ def test_streams_and_bytes_have_names_too(tmp_path: Path) -> None:
         audio.read_reference(file)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    """61 s of 8 channels of silence: a small file, 94 MB as float32. Measured in a process of its own."""
-    path = tmp_path / "bomb.flac"
-    path.write_bytes(BAD["bomb.flac"]())
-    assert path.stat().st_size < 200_000
+@pytest.mark.parametrize(("kind", "channels"), [("FLAC", 8), ("MP3", 1)])
+def test_a_long_file_needs_no_more_memory_than_a_short_one(kind: str, channels: int, tmp_path: Path) -> None:
+    """Ten minutes: 92 MB as float32 in each channel at 16 kHz, and more. Measured in a process of its own."""
+    path = tmp_path / "long"
+    samples = np.zeros((600 * 16000, channels), np.float32)
+    samples[100 * 16000 : 110 * 16000] = voice(10.0, 16000)
+    path.write_bytes(encoded(samples, kind, ENCODING[kind], rate=16000))
     code = (
         "import resource, sys; from sopro_np import audio; import soundfile, soxr\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: audio.read_reference(sys.argv[1])\n"
-        "except audio.AudioError: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(audio.read_reference(sys.argv[1]).size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 20_000  # kB
+    size, more = map(int, done.stdout.split())
+    assert 10 * RATE <= size <= 12 * RATE
+    assert more < 40_000  # kB: the first minute (4 MB), levels, a block of 8 channels
 
 
-def accepted_or_refused(source: audio.Source) -> bool:
+def accepted_or_refused(source: audio.AudioSource) -> bool:
     name = "<bytes>" if isinstance(source, bytes) else str(source)
     message = None
     try:
@@ -386,7 +396,7 @@ RATES = st.sampled_from([8000, 11025, 16000, 22050, 24000, 44100, 48000, 96000])
 
 @given(st.integers(0, 5000), st.integers(-3, 5000))
 def test_a_crop_is_the_middle(n: int, window: int) -> None:
-    cropped = audio.centre_crop(np.arange(n), window)
+    cropped = hearing.centre_crop(np.arange(n), window)
     assert cropped.size == (min(n, window) if window > 0 else n)
     if cropped.size:
         left, right = cropped[0], n - 1 - cropped[-1]
@@ -404,7 +414,7 @@ def test_trimming_keeps_the_voice_and_little_else(
     wav = np.zeros((channels, sum(lengths)), np.float32)
     start, end = lengths[0], lengths[0] + lengths[1]
     wav[:, start:end] = voice(lengths[1] / rate, rate)[: lengths[1], 0]
-    trimmed = audio.trim_silence(wav, rate)
+    trimmed = hearing.trim_silence(wav, rate)
     assert trimmed.base is wav or trimmed is wav
     first = (trimmed.__array_interface__["data"][0] - wav.__array_interface__["data"][0]) // 4
     last = first + trimmed.shape[1]
@@ -413,20 +423,20 @@ def test_trimming_keeps_the_voice_and_little_else(
     if during >= 2:  # otherwise what remains may be under half a second, and nothing is cut
         assert start - first <= 0.066 * rate
         assert last - end <= 0.066 * rate
-    assert np.array_equal(audio.trim_silence(wav.mean(axis=0), rate), trimmed.mean(axis=0))
+    assert np.array_equal(hearing.trim_silence(wav.mean(axis=0), rate), trimmed.mean(axis=0))
 
 
 @given(RATES, st.integers(200, 40000))
 @settings(max_examples=60, deadline=None)
 def test_resampling_keeps_the_duration(rate: int, n: int) -> None:
-    wav = audio.resample(voice(n / rate, rate)[:, 0], rate, RATE)
+    wav = hearing.resample(voice(n / rate, rate)[:, 0], rate, RATE)
     assert abs(wav.size - n * RATE / rate) <= 1
     assert wav.dtype == np.float32
 
 
 def test_resampling_keeps_a_tone() -> None:
     t = np.arange(44100) / 44100
-    wav = audio.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32), 44100, RATE)
+    wav = hearing.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32), 44100, RATE)
     expected = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
     assert np.abs(wav - expected)[1000:-1000].max() < 1e-4
 
@@ -435,147 +445,6 @@ def test_resampling_keeps_a_tone() -> None:
 @settings(max_examples=30, deadline=None)
 def test_mono_is_the_mean_of_the_channels(channels: int, seed: int) -> None:
     samples = np.random.default_rng(seed).uniform(-1, 1, (9600, channels)).astype(np.float32)
+    samples -= samples.mean()  # which would be an offset
     wav = audio.read_reference(encoded(samples, encoding="FLOAT"))
     assert np.allclose(wav, samples.mean(axis=1, dtype=np.float64), atol=1e-6)
-
-
-# --- writing ------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(-32767, 32767)))
-def test_pcm16_round_trip(values: list[int]) -> None:
-    wav = np.array(values, np.float64) / 32767
-    assert np.frombuffer(pcm16(wav.astype(np.float32)), "<i2").tolist() == values
-
-
-def test_pcm16_clips_and_rounds_half_to_even() -> None:
-    wav = np.array([-9, -1, -0.5, 0, 0.5, 1, 9], np.float32)
-    # Half of 32767 is 16383.5, which goes to the even 16384.
-    assert np.frombuffer(pcm16(wav), "<i2").tolist() == [-32767, -32767, -16384, 0, 16384, 32767, 32767]
-    assert pcm16(np.zeros(0)) == b""
-    with pytest.raises(AudioError, match="NaN"):
-        pcm16(np.array([0.0, np.nan]))
-    with pytest.raises(UsageError, match="mono"):
-        pcm16(np.zeros((2, 3)))
-
-
-def chunks() -> list[np.ndarray]:
-    return np.split(voice()[:, 0], [100, 100, 5000])
-
-
-def read_wav(path: Path | io.BytesIO) -> np.ndarray:
-    with wave.open(path if isinstance(path, io.BytesIO) else str(path)) as file:
-        assert file.getparams()[:3] == (1, 2, RATE)
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
-
-
-EXPECTED = np.frombuffer(pcm16(voice()[:, 0]), "<i2")
-
-
-def test_chunks_and_whole_give_the_same_file(tmp_path: Path) -> None:
-    write_wav(tmp_path / "whole.wav", voice()[:, 0])
-    with WavWriter(str(tmp_path / "chunks.wav")) as writer:
-        for chunk in chunks():
-            writer.write(chunk)
-            assert not (tmp_path / "chunks.wav").exists()
-    assert (tmp_path / "whole.wav").read_bytes() == (tmp_path / "chunks.wav").read_bytes()
-    assert np.array_equal(read_wav(tmp_path / "whole.wav"), EXPECTED)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["chunks.wav", "whole.wav"]
-    assert (tmp_path / "whole.wav").stat().st_mode & 0o777 == 0o666 & ~current_umask()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def test_raw_is_samples_only(tmp_path: Path) -> None:
-    write_wav(tmp_path / "speech.raw", voice()[:, 0], raw=True)
-    assert (tmp_path / "speech.raw").read_bytes() == EXPECTED.tobytes()
-
-
-def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "speech.wav"
-    path.write_bytes(b"old")
-    writer = WavWriter(path)
-    with pytest.raises(AudioError, match="NaN"), writer:
-        writer.write(np.append(voice()[:, 0], np.float32(np.nan)))
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_link_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "real.wav").write_bytes(b"old")
-    (tmp_path / "link.wav").symlink_to("real.wav")
-    write_wav(tmp_path / "link.wav", voice()[:, 0])
-    assert (tmp_path / "link.wav").is_symlink()
-    assert np.array_equal(read_wav(tmp_path / "real.wav"), EXPECTED)
-
-
-def test_a_stream_is_written_in_order() -> None:
-    """A file object is never sought: a WAV of unknown length, which our own reader and others understand."""
-
-    class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-        def seek(self, *_: int) -> int:
-            raise io.UnsupportedOperation("seek")
-
-    pipe = Pipe()
-    with WavWriter(pipe) as writer:
-        for chunk in chunks():
-            writer.write(chunk)
-    data = pipe.getvalue()
-    assert data[:44] == wav_header(RATE, None)
-    assert data[40:44] == data[4:8] == b"\xff" * 4
-    assert data[44:] == EXPECTED.tobytes()
-    assert audio.read_reference(data).size == RATE
-    assert len(soundfile.read(io.BytesIO(data))[0]) == RATE
-
-    known = io.BytesIO()
-    write_wav(known, voice()[:, 0])
-    assert np.array_equal(read_wav(io.BytesIO(known.getvalue())), EXPECTED)
-
-
-def test_standard_output_and_its_loss() -> None:
-    code = "import numpy as np; from sopro_np.wav import write_wav; write_wav('-', np.full({n}, 0.5), raw=True)"
-    command = [sys.executable, "-u", "-c"]
-    done = subprocess.run([*command, code.format(n=100_000)], capture_output=True, check=True)
-    assert done.stdout == b"\x00\x40" * 100_000
-    assert done.stderr == b""
-    process = subprocess.Popen([*command, code.format(n=10**6)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert b"BrokenPipeError" in process.stderr.read()
-    assert process.wait() != 0
-    process.stderr.close()
-
-
-def test_a_named_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    received: list[bytes] = []
-    reader = threading.Thread(target=lambda: received.append(path.read_bytes()))
-    reader.start()
-    write_wav(path, voice()[:, 0])
-    reader.join(timeout=10)
-    assert path.is_fifo()
-    assert np.array_equal(read_wav(io.BytesIO(received[0])), EXPECTED)
-
-
-def test_bad_targets_are_refused(tmp_path: Path) -> None:
-    for target in (tmp_path, tmp_path / "missing" / "speech.wav", "nul\0.wav"):
-        with pytest.raises(UsageError, match="cannot write"):
-            write_wav(target, voice()[:, 0])
-    if Path("/dev/full").exists():
-        with pytest.raises(AudioError, match=r"cannot write /dev/full: No space left"):
-            write_wav("/dev/full", voice()[:, 0])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_reading_and_writing_load_nothing_big() -> None:
-    """A voice that was saved needs no decoder, so importing must not load one."""
-    code = "import sys, sopro_np.audio, sopro_np.wav; print({'soundfile', 'soxr'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -383,7 +383,7 @@ def test_requests_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="file name"):
         download("v1", recipe=str(recipe), cache=tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(DownloadError, match=r"pip install 'sopro_np\[hub\]'"):
+    with pytest.raises(DownloadError, match=r"pip install 'huggingface_hub>="):
         download("v1", cache=tmp_path)
 
 

@@ -13,10 +13,10 @@ import tiny
 import sopro_np
 from sopro_np import locate
 from sopro_np.cli.main import main
-from sopro_np.errors import UsageError
+from sopro_np.errors import SoproWarning, UsageError
 from sopro_np.wav import write_wav
 
-Log = pytest.LogCaptureFixture
+Warned = pytest.WarningsRecorder
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_two_words_are_enough(embedded: Path, caplog: Log) -> None:
+def test_two_words_are_enough(embedded: Path, recwarn: Warned) -> None:
     first = sopro_np.synthesize("Hello.", seed=1, max_frames=4)
     assert first.size and np.isfinite(first).all()
     assert np.array_equal(first, sopro_np.synthesize("Hello.", voice=locate.EMBEDDED_VOICE, seed=1, max_frames=4))
-    assert sum("embedded" in r.message for r in caplog.records) == 1
+    assert sum(issubclass(w.category, SoproWarning) for w in recwarn) == 1
 
 
 def test_say_without_model_and_voice(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,12 +70,12 @@ def test_an_evaluation_needs_no_voice_either(embedded: Path, capsys: pytest.Capt
 
 
 def test_other_models_go_before_it_and_have_no_voice_of_their_own(
-    embedded: Path, monkeypatch: pytest.MonkeyPatch, caplog: Log, capsys: pytest.CaptureFixture[str]
+    embedded: Path, monkeypatch: pytest.MonkeyPatch, recwarn: Warned, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The embedded voices belong to the embedded model: with another one they are refused by their fingerprints."""
     monkeypatch.setenv("SOPRO_NP_MODEL", str(tiny.model_file("v1")))
     assert locate.find_model(None) == tiny.model_file("v1")
-    assert not caplog.records
+    assert not list(recwarn)
     assert main(["say", "Hello."]) == 2
     assert "--voice" in capsys.readouterr().err
     assert main(["say", "Hello.", "--voice", locate.EMBEDDED_VOICE]) == 1

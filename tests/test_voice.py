@@ -101,7 +101,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(VoiceError, match=path.name):
             tts.load_voice(path)
     tiny.voice("v1").save(tmp_path / "v")
-    with pytest.raises(FormatError, match="not one made by"):
+    with pytest.raises(FormatError, match="a voice file, not a model: it is given with --voice"):
         open_model(tmp_path / "v")
 
 

@@ -10,6 +10,7 @@ Needs numba, llvm-objdump and llvm-mca (16 or later for the Raspberry Pi 5).
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sopro_np.kernels.build import compiled
+from sopro_np.kernels.build import BuildError, compiled
+from sopro_np.ops.native.jit import PIP
 
 GMAC_PER_SECOND = 3.4  # int8 products of one second of audio at the published sizes
 ROUNDS = 100
@@ -94,11 +96,17 @@ def cycles(loop: list[str], model: str) -> float:
 
 
 def main() -> int:
+    for name in ("numba", "llvmlite"):
+        if importlib.util.find_spec(name) is None:
+            sys.exit(f"the kernels cannot be compiled: {name} is not installed: {PIP}")
     best: dict[str, list[str]] = {}
     for target in sorted({board.target for board in BOARDS}):
         with tempfile.TemporaryDirectory() as folder:
             code = Path(folder) / "code.o"
-            code.write_bytes(compiled(f"aarch64/{target}", Path(folder)))
+            try:
+                code.write_bytes(compiled(f"aarch64/{target}", Path(folder)))
+            except BuildError as error:
+                sys.exit(str(error))
             entry = disassembly(code, "gemm_int8")
             inner = re.search(r"\bbl\b.*<(\w+)>", entry)  # Numba's wrapper calls the kernel proper
             best[target] = max(loops(disassembly(code, inner[1])), key=reuse)

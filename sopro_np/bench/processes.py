@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -31,6 +30,9 @@ from sopro_np.ops.native import arena
 
 STREAM_MARKS = (1, 8, 16, 32)  # seconds of audio after which a stream's memory is looked at
 EVENTS = ("cycles", "instructions", "cache-references", "cache-misses")
+# Modules come from where they come from here, in the same order: PYTHONPATH would put this package's folder, which
+# may be that of all installed packages, before the standard library.
+PATH = "import json, sys; sys.path[:] = json.loads(sys.argv.pop())\n"
 CHILD = "import json, sys; from sopro_np.bench import processes as p; p.{}(*json.loads(sys.argv[1]))"
 COLD = """
 import json, sys, sopro_np
@@ -44,14 +46,10 @@ print(json.dumps(sorted(sys.modules)))
 
 def _spawn(code: str, arguments: object, before: Sequence[str] = ()) -> tuple[float, str]:
     """Run Python code in a new process -> seconds until its first line was there, all that it wrote after it."""
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    command = [*before, sys.executable, "-c", code, json.dumps(arguments)]
+    command = [*before, sys.executable, "-c", PATH + code, json.dumps(arguments), json.dumps(sys.path)]
     with tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
-        with subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as child:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
             assert child.stdout is not None
             child.stdout.readline()
             seconds = time.perf_counter() - start

@@ -8,10 +8,12 @@ import os
 import platform
 import sys
 import sysconfig
+from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from sopro_np import ops
+from sopro_np import cores, ops
 from sopro_np.errors import SoproError
 from sopro_np.files import cache_dir, voices_dir
 from sopro_np.locate import find_model
@@ -55,14 +57,17 @@ def examine() -> dict[str, Any]:
         computing = "none"
         problems.append(str(error))
     try:
-        model = str(find_model(None))
+        model = str(find_model(None, tell=False))
     except SoproError as error:
         model = f"none ({error})"
+        if os.environ.get("SOPRO_NP_MODEL"):
+            problems.append(str(error))
     brand, features = _cpu()
     return {
         "sopro_np": __version__,
         "python": f"{platform.python_version()} on {sysconfig.get_platform()}",
         "cpu": f"{brand}, {os.cpu_count()} cores",
+        "usable cores": cores.why(),
         "features": features,
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f} MiB",
         "ops": computing,
@@ -73,10 +78,17 @@ def examine() -> dict[str, Any]:
         "blas": _blas(),
         "packages": packages,
         "model": model,
-        "models in": str(cache_dir()),
-        "voices in": str(voices_dir()),
+        "models in": _folder(cache_dir),
+        "voices in": _folder(voices_dir),
         "problems": problems,
     }
+
+
+def _folder(which: Callable[[], Path]) -> str:
+    try:
+        return str(which())
+    except SoproError as error:  # nowhere to keep anything: no obstacle to speaking
+        return f"none ({error})"
 
 
 def _kernels() -> dict[str, str]:

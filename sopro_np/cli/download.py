@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from sopro_np.cli import process
 from sopro_np.hub import download
 
 
@@ -23,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
         **conversion,
         progress=lambda line: print(line, file=sys.stderr),
     )
-    print(path)
+    process.tell(str(path))
     return 0

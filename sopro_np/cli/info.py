@@ -12,8 +12,8 @@ from typing import Any
 
 from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.engine import open_model
-from sopro_np.errors import FormatError, SoproError
-from sopro_np.locate import find_model
+from sopro_np.errors import FormatError, SoproError, UsageError
+from sopro_np.locate import EMBEDDED, find_model, find_voice
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import FORMAT as VOICE_FORMAT
 
@@ -26,7 +26,7 @@ PARTS = {
 
 def info(args: argparse.Namespace) -> int:
     """Print it for people, or as JSON."""
-    path = find_model(args.file)
+    path = _find(args.file)
     file = TensorFile(path)
     if file.metadata.get("format") == VOICE_FORMAT:
         facts = _voice_facts(file)
@@ -40,6 +40,19 @@ def info(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(facts)))
     return 0
+
+
+def _find(name: str | None) -> Path:
+    """A file, or the name of a model or of a voice."""
+    try:
+        return find_model(name, tell=False)
+    except UsageError as no_model:
+        if not name:
+            raise
+        try:
+            return find_voice(name, EMBEDDED)
+        except UsageError as no_voice:
+            raise UsageError(f"{no_model}; {no_voice}") from None
 
 
 def _voice_facts(file: TensorFile) -> dict[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from sopro_np.errors import SoproError
+from sopro_np.cli import process
 from sopro_np.options import Options
 from sopro_np.version import __version__
 
@@ -36,6 +33,13 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("--stream", action="store_true", help="write audio while it is generated")
     say.add_argument("--quiet", "-q", action="store_true", help="no progress")
     _add_options(say)
+
+    text = commands.add_parser("text", help="show what will be said instead of a text, and by which rules")
+    text.add_argument("text", metavar="TEXT|-", help="what to say; - reads standard input")
+    text.add_argument("--day-first", action="store_true", help="1/2/2026 is the first of February")
+    text.add_argument("--lexicon", metavar="FILE", help="a word and its respelling a line, with a tab or = between")
+    text.add_argument("--lenient", action="store_true", help="leave out what cannot be said")
+    text.add_argument("--json", action="store_true", help="with the spans in the text given")
 
     voice = commands.add_parser("voice", help="make a voice file from a recording")
     voice.add_argument("ref", metavar="REF")
@@ -152,37 +156,22 @@ def normalise(argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 (failed) or 2 (usage)."""
-    args = build_parser().parse_args(normalise(sys.argv[1:] if argv is None else argv))
-    with suppress(ValueError):  # not in the main thread: somebody else looks after signals
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that temporary files go
-    try:
-        code = _run(args)
-        sys.stdout.flush()  # a closed pipe is noticed here, not when Python exits
-        return code
-    except SoproError as error:
-        print(f"sopro-np: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader has heard enough. Nothing may be flushed into the closed pipe when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"sopro-np: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("sopro-np: interrupted", file=sys.stderr)
-        return 130
-    except MemoryError:
-        print("sopro-np: out of memory; try a smaller recipe (int8) or fewer frames", file=sys.stderr)
-        return 1
+    words = normalise(sys.argv[1:] if argv is None else argv)
+    return process.run(lambda: _run(build_parser().parse_args(words)))
 
 
 def _run(args: argparse.Namespace) -> int:
     """Commands are imported when they are called: each needs other parts."""
+    if getattr(args, "quiet", False):
+        process.hush()
+    if args.command == "say" and args.out == "-":
+        process.check_stdout()
     if args.command == "say":
         from sopro_np.cli.say import say as command
     elif args.command == "voice":
         from sopro_np.cli.say import make_voice as command
+    elif args.command == "text":
+        from sopro_np.cli.text import text as command
     elif args.command == "info":
         from sopro_np.cli.info import info as command
     elif args.command == "doctor":

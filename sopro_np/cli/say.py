@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from sopro_np.engine import open_model
-from sopro_np.errors import UsageError
+from sopro_np.errors import SoproWarning, UsageError
 from sopro_np.locate import find_model, find_voice
+from sopro_np.modelfile import check_kind
 from sopro_np.options import DEFAULTS, Options
+from sopro_np.tensorfile import TensorFile
 from sopro_np.wav import WavWriter, check_target
 
 MAX_TEXT_BYTES = 1 << 20
@@ -25,15 +29,16 @@ def say(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
+    check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
     check_target(args.out, (model, args.ref, saved))
     tts = open_model(model, args.threads, args.ops)
     batch = tts.batch(1)
-    job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), **given)
+    job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), keep=False, **given)
     started = time.perf_counter()
     chunks = _with_progress(tts.chunks(batch, job), tts.sample_rate, args.quiet)
     length = None
-    if not args.stream:
+    if not args.stream and not os.path.isfile(args.out) and (args.out == "-" or os.path.exists(args.out)):
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
     with WavWriter(args.out, tts.sample_rate, raw=args.raw, samples=length) as writer:
@@ -41,18 +46,19 @@ def say(args: argparse.Namespace) -> int:
             writer.write(chunk)
     speech = job.speech
     assert speech is not None
-    seconds, took = len(speech.wav) / tts.sample_rate, time.perf_counter() - started
+    seconds, took = job.samples / tts.sample_rate, time.perf_counter() - started
     if not args.quiet:
         where = "stdout" if args.out == "-" else args.out
         print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s, seed {speech.seed}", file=sys.stderr)
     if speech.finish_reason == "length":
         most = given.get("max_frames", DEFAULTS.max_frames)
-        print(
-            f"note: the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
-            file=sys.stderr,
+        warnings.warn(
+            f"the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
+            SoproWarning,
+            stacklevel=1,
         )
     if not speech.frames:
-        print("note: the model ended at once and said nothing; try another --seed", file=sys.stderr)
+        warnings.warn("the model ended at once and said nothing; try another --seed", SoproWarning, stacklevel=1)
     return 0
 
 

@@ -173,7 +173,7 @@ class PickleSource(Source):
             import torch
         except ImportError:
             raise ConvertError(
-                f"{path}: reading a pickle needs torch (pip install 'sopro_np[convert]'), or a .safetensors file"
+                f"{path}: reading a pickle needs torch (pip install torch==2.13.0), or a .safetensors file"
             ) from None
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,9 +8,22 @@ from types import ModuleType
 
 from sopro_np.errors import SoproError
 
+PACKAGES = {  # module -> what pip is told; pyworld and webrtcvad import pkg_resources, which setuptools 81 dropped
+    "pyworld": "'pyworld>=0.3.5' 'setuptools>=77,<81'",
+    "jiwer": "'jiwer>=4.0'",
+    "pocketsphinx": "'pocketsphinx>=5.0'",
+    "num2words": "'num2words>=0.5.14'",
+    "resemblyzer": "'resemblyzer>=0.1.4' 'setuptools>=77,<81'",
+}
+
 
 class MissingLibrary(SoproError):
     """A measure cannot be taken on this installation."""
+
+
+def remedy(name: str) -> str:
+    """How the library of that module is installed: from its own name, for no index has this package's extras."""
+    return f"pip install {PACKAGES.get(name, name)}"
 
 
 def library(name: str, what: str) -> ModuleType:
@@ -21,4 +34,4 @@ def library(name: str, what: str) -> ModuleType:
             return importlib.import_module(name)
     except ImportError as error:
         reason = "is not installed" if getattr(error, "name", None) == name else f"cannot be loaded ({error})"
-        raise MissingLibrary(f"{what} needs {name}, which {reason}: pip install 'sopro_np[eval]'") from None
+        raise MissingLibrary(f"{what} needs {name}, which {reason}: {remedy(name)}") from None

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.audio import resample
 from sopro_np.engine import Sopro
 from sopro_np.evaluate import failures, pitch, recogniser, speaker, words, world
 from sopro_np.evaluate.bootstrap import interval
 from sopro_np.evaluate.cepstra import definition
 from sopro_np.evaluate.libraries import MissingLibrary, library
 from sopro_np.evaluate.texts import Text
+from sopro_np.hearing import resample
 from sopro_np.voice import Voice
 
 MEASURES = {  # name -> (unit, what it says); in the order of tables

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sopro_np.audio import resample
 from sopro_np.evaluate.libraries import library
+from sopro_np.hearing import resample
 from sopro_np.wav import pcm16
 
 RATE = 16000

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.audio import resample
 from sopro_np.evaluate.libraries import library
+from sopro_np.hearing import resample
 
 RATE = 16000
 NAME = "Resemblyzer's voice encoder (GE2E), cosine"

@@ -47,7 +47,7 @@ def library() -> Any:
     try:
         import huggingface_hub.constants
     except ImportError:
-        raise DownloadError("downloading needs huggingface_hub: pip install 'sopro_np[hub]'") from None
+        raise DownloadError("downloading needs huggingface_hub: pip install 'huggingface_hub>=0.34,<1.0'") from None
     return huggingface_hub
 
 

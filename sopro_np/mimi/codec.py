@@ -87,6 +87,11 @@ class Mimi:
 
     # ------------------------------------------------------------ encoding
 
+    @property
+    def most_frames(self) -> int:
+        """Of a recording, in one piece: there are so many positions."""
+        return len(self.encoder_transformer.rope.cos) // self.config.frame_stride
+
     def encode(self, wav: np.ndarray) -> np.ndarray:
         """wav (n,) at `sample_rate` -> codes (ceil(n / hop), Q)."""
         if wav.ndim != 1 or len(wav) == 0:

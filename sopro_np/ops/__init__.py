@@ -7,13 +7,13 @@ that packed it, which its Runtime knows (runtime.py), so models of several can l
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sopro_np.errors import OpsError
+from sopro_np.errors import OpsError, SoproWarning
 from sopro_np.ops import activations, native, reference, sampling
 
 NAMES = (
@@ -55,7 +55,7 @@ def current() -> str:
 
 
 def _best() -> str:
-    """Native kernels where there are some for this machine; where not, NumPy, and the log (stderr) says why.
+    """Native kernels where there are some for this machine; where not, NumPy, and a warning says why.
 
     If the environment asks for certain kernels and they are not to be had, that is an error.
     """
@@ -64,13 +64,13 @@ def _best() -> str:
     except OpsError as error:
         if native.asked_for():
             raise
-        logging.getLogger("sopro_np").warning("sopro_np: computing with NumPy, which is slow: %s", error)
+        warnings.warn(f"computing with NumPy, which is slow: {error}", SoproWarning, stacklevel=2)
         return "numpy"
     return "native"
 
 
 def _checked(implementation: str) -> str:
-    if implementation not in TABLES:
+    if not isinstance(implementation, str) or implementation not in TABLES:
         have = ", ".join(sorted(TABLES))
         raise OpsError(f"ops {implementation!r} are not available in this installation (available: {have})")
     if implementation == "native":

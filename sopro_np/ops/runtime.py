@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sopro_np.cores import usable
 from sopro_np.errors import ModelError
 from sopro_np.ops import using
 from sopro_np.ops.blas import blas_threads
 from sopro_np.ops.native.capture import Graphs, capturing
-from sopro_np.ops.native.threads import cores, on_threads
+from sopro_np.ops.native.threads import on_threads
 
 Result = TypeVar("Result")
 CLOSED = "this model was closed; load it again"
@@ -48,7 +49,7 @@ class Runtime:
     @property
     def width(self) -> int:
         """How many pieces of work `side_by_side` does at once: one with NumPy, whose BLAS has threads of its own."""
-        return (self.threads or cores()) if self.ops == "native" else 1
+        return (self.threads or usable()) if self.ops == "native" else 1
 
     def side_by_side(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         """Independent pieces of work, each on a thread of its own; one that is left over has all threads.

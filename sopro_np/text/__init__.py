@@ -1,1 +1,1 @@
-"""Written text -> what is said, sentence by sentence."""
+"""Text normalisation: English as it is written -> English as it is spoken."""

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.audio import resample
 from sopro_np.evaluate.recogniser import RATE, Recogniser
 from sopro_np.evaluate.words import errors
+from sopro_np.hearing import resample
 
 
 class Whisper:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import nn
+
+from sopro_np.files import Replacement
 
 
 class Checkpoints:
@@ -36,9 +37,12 @@ class Checkpoints:
     def save(self, step: int) -> None:
         """Write and replace; an interruption leaves the old file."""
         state = {"step": step, "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict()}
-        fresh = self.path.with_suffix(".new")
-        torch.save(state, fresh)
-        os.replace(fresh, self.path)
+        new = Replacement(self.path)
+        try:
+            torch.save(state, new.file)
+            new.commit()
+        finally:
+            new.discard()  # nothing is left to discard after `commit`
         self.saved = time.time()
 
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import logging
 import os
 import stat
 import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sopro_np.errors import OpsError, UsageError
+from sopro_np.errors import OpsError, SoproWarning, UsageError
 from sopro_np.files import cache_dir
 from sopro_np.ops.native.cpu import machine
 from sopro_np.ops.native.packs import MOST, Kernels, sealed, source_hash, unsealed
 
-_log = logging.getLogger("sopro_np")
+PIP = "pip install 'numba>=0.68.1,<0.69'"
 _compiling = threading.Lock()
 
 
@@ -46,7 +46,7 @@ def object_name(target: str) -> str:
     try:
         versions = [f"{name}{metadata.version(name)}" for name in ("numba", "llvmlite")]
     except metadata.PackageNotFoundError as error:
-        raise OpsError(f"kernels cannot be compiled here: no {error.name}: pip install 'sopro_np[jit]'") from None
+        raise OpsError(f"kernels cannot be compiled here: no {error.name}: {PIP}") from None
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     return "-".join([machine(), target, source_hash(), *versions, python])
 
@@ -75,7 +75,7 @@ def stored(target: str) -> tuple[bytes, Path | None]:
                     _write(directory, name, code)
         return code, path
     except OSError as error:
-        _log.warning("sopro_np: %s: the kernels could not be kept (%s)", path, error.strerror)
+        _tell(f"{path}: the kernels could not be kept ({error.strerror})")
         return code or _compiled(target, "for this process only"), None
     finally:
         os.close(directory)
@@ -110,7 +110,7 @@ def _read(directory: int, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        _log.warning("sopro_np: %s.o in the cache is not used: %s", name, error)
+        _tell(f"{name}.o in the cache is not used: {error}")
         return None
     finally:
         if file >= 0:
@@ -141,7 +141,7 @@ def _alone(directory: int, name: str) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _log.warning("sopro_np: another process is compiling the kernels: waiting for it")
+                _tell("another process is compiling the kernels: waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
@@ -152,7 +152,7 @@ def _alone(directory: int, name: str) -> Iterator[None]:
 def _compiled(target: str, how: str) -> bytes:
     from sopro_np.kernels.build import BuildError, compiled
 
-    _log.warning("sopro_np: compiling the kernels for %s %s, about 20 s, %s", machine(), target, how)
+    _tell(f"compiling the kernels for {machine()} {target}, about 20 s, {how}")
     start = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="sopro_np-") as scratch:
@@ -160,7 +160,7 @@ def _compiled(target: str, how: str) -> bytes:
     except (BuildError, OSError) as error:
         first, *_, last = [line for line in str(error).splitlines() if line.strip()] * 2
         raise OpsError(f"the kernels could not be compiled: {first} {last if last != first else ''}".rstrip()) from None
-    _log.warning("sopro_np: the kernels are compiled (%.0f s)", time.monotonic() - start)
+    _tell(f"the kernels are compiled ({time.monotonic() - start:.0f} s)")
     return code
 
 
@@ -176,3 +176,7 @@ def _loaded(code: bytes) -> tuple[Callable[[str], int], Any]:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine.get_function_address, engine
+
+
+def _tell(line: str) -> None:
+    warnings.warn(line, SoproWarning, stacklevel=2)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
+import warnings
 from functools import cache
 
-from sopro_np.errors import OpsError
+from sopro_np.errors import OpsError, SoproWarning
 from sopro_np.ops.native import cpu, packs
 from sopro_np.ops.native.packs import Kernels
 
@@ -43,7 +43,7 @@ def kernels() -> Kernels:
         why = f"no kernel pack {packs.source_hash()} for {cpu.machine()} {' or '.join(names)}{made}"
         if source == "pack" or importlib.util.find_spec("numba") is None:
             raise OpsError(f"{why}: {packs.remedy()}")
-        logging.getLogger("sopro_np").warning("sopro_np: %s: the JIT's kernels instead", why)
+        warnings.warn(f"{why}: the JIT's kernels instead", SoproWarning, stacklevel=2)
     from sopro_np.ops.native import jit
 
     return jit.load(names[0])

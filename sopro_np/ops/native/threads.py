@@ -7,7 +7,6 @@ Python and sleeps, so an idle program costs nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from sopro_np.cores import usable
 from sopro_np.ops.native.packs import Kernels
 
 MOST_CALLS = 1024  # of one list
@@ -32,13 +32,9 @@ def on_threads(threads: int | None) -> Iterator[None]:
         _threads.reset(token)
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads() -> int:
     """How many threads compute here."""
-    return _threads.get() or cores()
+    return _threads.get() or usable()
 
 
 class ThreadPool:

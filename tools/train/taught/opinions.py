@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from sopro_np.audio import resample
+from sopro_np.hearing import resample
 
 RATE = 16000
 SECONDS = 9.01  # that DNSMOS hears; what is shorter is repeated

@@ -1,0 +1,112 @@
+"""Abbreviations, in the word they stand for; their full stop stays only where it ends the sentence."""
+
+from __future__ import annotations
+
+import re
+
+from sopro_np.text.rule import Rule, rule, stop_after
+
+# before a name, with or without a full stop
+TITLES = {
+    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Mx": "Mix", "Dr": "Doctor", "Prof": "Professor", "Rev": "Reverend",
+    "Gen": "General", "Sen": "Senator", "Rep": "Representative", "Gov": "Governor", "Sgt": "Sergeant",
+    "Capt": "Captain", "Lt": "Lieutenant", "Col": "Colonel", "Cpl": "Corporal", "Pvt": "Private", "Maj": "Major",
+    "Cmdr": "Commander", "Adm": "Admiral", "Hon": "Honorable", "Fr": "Father", "Pres": "President", "Supt": "Superintendent",
+    "Mt": "Mount", "Ft": "Fort", "Messrs": "Messers", "Amb": "Ambassador",
+}  # fmt: skip
+# with a full stop, anywhere
+DOTTED = {
+    "vs": "versus", "etc": "et cetera", "approx": "approximately", "dept": "department", "est": "estimated",
+    "min": "minutes", "max": "maximum", "vol": "volume", "fig": "figure", "figs": "figures", "eq": "equation",
+    "ch": "chapter", "pp": "pages", "jr": "junior", "sr": "senior", "inc": "incorporated", "ltd": "limited",
+    "corp": "corporation", "co": "company", "bros": "brothers", "ave": "avenue", "blvd": "boulevard", "rd": "road",
+    "ln": "lane", "hwy": "highway", "apt": "apartment", "ste": "suite", "bldg": "building", "govt": "government",
+    "univ": "university", "assn": "association", "intl": "international", "tel": "telephone", "ext": "extension",
+    "incl": "including", "misc": "miscellaneous", "temp": "temperature", "avg": "average", "tbsp": "tablespoon",
+    "tsp": "teaspoon", "ca": "circa", "cf": "compare", "al": "al", "ed": "edition", "esp": "especially",
+    "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years", "lbs": "pounds", "oz": "ounces",
+    "ft": "feet", "km": "kilometers", "kg": "kilograms", "cm": "centimeters", "attn": "attention", "encl": "enclosed",
+    "sq": "square", "dist": "district", "gov": "governor", "messrs": "messers",
+}  # fmt: skip
+SHARED = {"ed", "al", "co", "min", "ca", "ch", "fig", "ext", "est", "temp", "eq", "max", "gov"}  # words or names, too
+LETTERED = {
+    "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "p.s": "P S", "n.b": "N B", "a.m": "A M",
+    "p.m": "P M", "ph.d": "P H D", "m.d": "M D", "b.a": "B A", "m.a": "M A", "b.sc": "B S C", "m.sc": "M S C",
+    "d.c": "D C", "r.i.p": "R I P", "q.e.d": "Q E D", "b.c": "B C", "a.d": "A D",
+}  # fmt: skip
+CHAT = {
+    "btw": "by the way", "imo": "in my opinion", "imho": "in my humble opinion", "idk": "I don't know", "thx": "thanks",
+    "pls": "please", "plz": "please", "tbh": "to be honest", "omw": "on my way", "brb": "be right back", "afaik": "as far as I know",
+    "iirc": "if I recall correctly", "asap": "as soon as possible", "w/o": "without", "w/": "with", "b/c": "because", "eg": "for example",
+    "aka": "also known as", "vs": "versus", "ttyl": "talk to you later", "ppl": "people", "and/or": "and or", "he/she": "he or she",
+    "his/her": "his or her", "s/he": "he or she", "n/a": "not applicable",
+}  # fmt: skip
+SAINTS = frozenset(
+    (
+        "Louis Paul Petersburg Peter John James Mary Nicholas Patrick Andrew Andrews George Francis Joseph "
+        "Thomas Lucia Moritz Helena Augustine Valentine Bernard Kitts Tropez Albans Lawrence Martin Mark Luke "
+        "Michael Vincent Anne Catherine Clair Charles Cloud Johns Stephen Croix Helens Ives Pancras Gallen"
+    ).split()
+)
+
+
+def _title(m: re.Match[str]) -> str:
+    return TITLES[m[1]]
+
+
+def _dotted(m: re.Match[str]) -> str | None:
+    low = m[1].lower()
+    if low not in DOTTED or (low in SHARED and m[0].islower() is False and low in ("al", "ed")):
+        return None
+    if low in SHARED and stop_after(m):
+        return None  # an ordinary word that ends a sentence: Call me, Ed.
+    return (DOTTED[low].capitalize() if m[1][0].isupper() else DOTTED[low]) + stop_after(m)
+
+
+def _lettered(m: re.Match[str]) -> str | None:
+    spoken = LETTERED.get(m[1].lower().rstrip("."))
+    if spoken is None:
+        return None
+    if spoken in ("for example", "that is") and m.string[m.end() : m.end() + 1] not in ",:":
+        spoken += ","
+    return spoken + (stop_after(m) if "," not in spoken else "")
+
+
+def _saint(m: re.Match[str]) -> str:
+    before, after = m[1] or "", m[3] or ""
+    if after and (after in SAINTS or not before or not before[0].isupper() or m.start() == 0 or before in PLACES):
+        return f"{before + m[2] if before else ''}Saint"
+    return f"{before + m[2] if before else ''}Street" + ("." if m[0].rstrip().endswith(".") and stop_after(m) else "")
+
+
+PLACES = frozenset(("In At On From To Near Visit The And Of For Old Fort Mount Lake Port").split())
+
+
+def _drive(m: re.Match[str]) -> str:
+    return f"{m[1]} Drive" + stop_after(m)
+
+
+def _chat(m: re.Match[str]) -> str | None:
+    spoken = CHAT.get(m[0].lower())
+    if spoken is None or (m[0].isupper() and m[0].isalpha() and m[0] != "ASAP"):
+        return None
+    return spoken.capitalize() if m[0][0].isupper() else spoken
+
+
+RULES: tuple[Rule, ...] = (
+    rule("Saint or Street", r"(?:\b([A-Za-z]{1,20})( ))?\bSt\b\.?(?= ([A-Z][a-z]{1,20})|[ ,;:!?)\n]|$)", _saint,
+         ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today")),
+    rule("Drive", r"\b(?!The )([A-Z][a-z]{2,20}) Dr\.(?! [A-Z][a-z])(?=\s|[,;:!?)]|$)", _drive, ("on Mulholland Dr. today", "on Mulholland Drive today")),
+    rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
+    rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
+    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
+         lambda m: {"no": "number ", "nos": "numbers ", "p": "page ", "pp": "pages ", "vol": "volume ", "fig": "figure ",
+                    "sec": "section ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
+         ("No. 5", "number five"), ("see p. 12", "see page twelve"), ("Fig. 3", "figure three")),
+    rule("abbreviation of letters", r"(?<![\w.])((?:[A-Za-z]{1,2}\.){1,3}[A-Za-z]{1,2})\b\.?", _lettered,
+         ("fruit, e.g. apples", "fruit, for example, apples"), ("the best, i.e., mine", "the best, that is, mine"), ("She has a Ph.D.", "She has a P H D.")),
+    rule("abbreviation", r"(?<![\w.'])([A-Za-z]{2,6})\.(?![\w])", _dotted,
+         ("cats vs. dogs", "cats versus dogs"), ("eggs, milk, etc.", "eggs, milk, et cetera."), ("Acme Inc. grows", "Acme Incorporated grows")),
+    rule("short forms of chat", r"(?<![\w/])(?:[A-Za-z]{1,5}/(?:[A-Za-z]{1,3})?|[A-Za-z]{2,5})(?![\w/])", _chat,
+         ("btw it works", "by the way it works"), ("coffee w/o milk", "coffee without milk")),
+)  # fmt: skip

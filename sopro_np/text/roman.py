@@ -1,0 +1,67 @@
+"""Roman numerals: after names, after words that are counted, and alone where nothing else is meant."""
+
+from __future__ import annotations
+
+import re
+
+from sopro_np.text.rule import Rule, rule
+from sopro_np.text.spell import cardinal, ordinal, year
+
+FORM = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})$")
+VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+COUNTED = (
+    "Chapter Part Volume Act Scene Section Book War Class Type Phase Title Article Appendix Level Stage "
+    "Episode Bowl Rocky Fantasy Apollo Mark Figure Table Unit Lesson Day Week Grade Category Factor "
+    "Schedule Annex Canto Corps Series Saturn Windows Vatican Civilization Terminator Godfather Step "
+    "Group"
+).split()
+# after these, and after any name if it has two signs and more: Henry VIII, Elizabeth II
+RULERS = frozenset(
+    (
+        "Henry Louis Elizabeth George Charles Edward William Richard James John Paul Pius Benedict Gregory "
+        "Leo Innocent Philip Ferdinand Frederick Wilhelm Nicholas Alexander Ivan Catherine Peter Napoleon "
+        "Ramses Ptolemy Mary Francis Victor Alfonso Carlos Felipe Juan Umberto Otto Leopold Albert Gustav "
+        "Harald Olav Christian Haakon Margrethe Clement Urban Boniface Julius Sixtus Xavier Darius Xerxes "
+        "Cyrus Harold Thutmose Amenhotep"
+    ).split()
+)
+OTHERWISE = frozenset(
+    ("MIX DIM MILD CIVIL LIVID VIVID MID DID LID CD DC MD MM CV DVD XL XXL XX CC CM ML MC DI LI XI MI DC ID").split()
+)
+
+
+def value(text: str) -> int:
+    """'XIV' -> 14; 0: no roman numeral."""
+    if not text or not FORM.match(text):
+        return 0
+    numbers = [VALUES[c] for c in text]
+    return sum(-a if a < b else a for a, b in zip(numbers, [*numbers[1:], 0], strict=True))
+
+
+def _counted(m: re.Match[str]) -> str | None:
+    n = value(m[2].upper())
+    return f"{m[1]} {cardinal(n)}" if n else None
+
+
+def _ruler(m: re.Match[str]) -> str | None:
+    n = value(m[2])
+    if not n or n > 40 or (m[1] not in RULERS and (len(m[2]) < 2 or m[2] in OTHERWISE)):
+        return None
+    if m[2] == "I" and re.match(r" [a-z']", m.string[m.end() : m.end() + 2]):
+        return None  # Said Henry I would go
+    return f"{m[1]} the {ordinal(n)}"
+
+
+def _alone(m: re.Match[str]) -> str | None:
+    n = value(m[0])
+    if not n or m[0] in OTHERWISE or (len(m[0]) > 3 and set(m[0]) & set("LCDM") and n < 1000):
+        return None
+    return year(n) if n >= 1100 else cardinal(n)
+
+
+RULES: tuple[Rule, ...] = (
+    rule("roman numeral, counted", r"\b((?:" + "|".join(COUNTED) + r")s?) ([IVXLC]{1,7})\b(?!')", _counted,
+         ("Chapter IV begins", "Chapter four begins"), ("World War II", "World War two")),
+    rule("roman numeral of a ruler", r"\b([A-Z][a-z]{2,14}) ([IVX]{1,6})\b(?!'|\.[A-Z])", _ruler, ("Henry VIII", "Henry the eighth"), ("Pope John Paul II", "Pope John Paul the second")),
+    rule("roman numeral alone", r"(?<![\w.'-])(?:[IVX]{3,7}|[MDCLXVI]{4,12}|II|IV|IX|VI)(?![\w'])", _alone, ("page XIV", "page fourteen"), ("MMXXVI", "twenty twenty six")),
+)  # fmt: skip

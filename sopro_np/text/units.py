@@ -1,0 +1,106 @@
+"""Quantities: percent, temperatures, units of measure and what is per what."""
+
+from __future__ import annotations
+
+import re
+
+from sopro_np.text.rule import ALONE, NUMBER, SIGN, Rule, rule, stop_after
+from sopro_np.text.spell import is_one, number
+
+# symbol -> (one, many). A symbol counts only after a number.
+UNITS = {
+    "mm": ("millimeter", "millimeters"), "cm": ("centimeter", "centimeters"), "m": ("meter", "meters"),
+    "km": ("kilometer", "kilometers"), "nm": ("nanometer", "nanometers"), "μm": ("micrometer", "micrometers"),
+    "um": ("micrometer", "micrometers"), "mi": ("mile", "miles"), "ft": ("foot", "feet"), "yd": ("yard", "yards"),
+    "yds": ("yard", "yards"), "kg": ("kilogram", "kilograms"), "g": ("gram", "grams"), "mg": ("milligram", "milligrams"),
+    "μg": ("microgram", "micrograms"), "t": ("ton", "tons"), "lb": ("pound", "pounds"), "lbs": ("pound", "pounds"),
+    "oz": ("ounce", "ounces"), "l": ("liter", "liters"), "L": ("liter", "liters"), "ml": ("milliliter", "milliliters"),
+    "mL": ("milliliter", "milliliters"), "cl": ("centiliter", "centiliters"), "dl": ("deciliter", "deciliters"),
+    "gal": ("gallon", "gallons"), "qt": ("quart", "quarts"), "pt": ("pint", "pints"), "tsp": ("teaspoon", "teaspoons"),
+    "tbsp": ("tablespoon", "tablespoons"), "Tbsp": ("tablespoon", "tablespoons"), "s": ("second", "seconds"),
+    "sec": ("second", "seconds"), "secs": ("second", "seconds"), "ms": ("millisecond", "milliseconds"),
+    "μs": ("microsecond", "microseconds"), "us": ("microsecond", "microseconds"), "ns": ("nanosecond", "nanoseconds"),
+    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "h": ("hour", "hours"), "hr": ("hour", "hours"),
+    "hrs": ("hour", "hours"), "wk": ("week", "weeks"), "wks": ("week", "weeks"), "yr": ("year", "years"),
+    "yrs": ("year", "years"), "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"),
+    "MHz": ("megahertz", "megahertz"), "GHz": ("gigahertz", "gigahertz"), "B": ("byte", "bytes"),
+    "KB": ("kilobyte", "kilobytes"), "kB": ("kilobyte", "kilobytes"), "MB": ("megabyte", "megabytes"),
+    "GB": ("gigabyte", "gigabytes"), "TB": ("terabyte", "terabytes"), "PB": ("petabyte", "petabytes"),
+    "KiB": ("kibibyte", "kibibytes"), "MiB": ("mebibyte", "mebibytes"), "GiB": ("gibibyte", "gibibytes"),
+    "kb": ("kilobit", "kilobits"), "Mb": ("megabit", "megabits"), "Gb": ("gigabit", "gigabits"),
+    "kbps": ("kilobit per second", "kilobits per second"), "Mbps": ("megabit per second", "megabits per second"),
+    "Gbps": ("gigabit per second", "gigabits per second"), "W": ("watt", "watts"), "kW": ("kilowatt", "kilowatts"),
+    "MW": ("megawatt", "megawatts"), "GW": ("gigawatt", "gigawatts"), "kWh": ("kilowatt hour", "kilowatt hours"),
+    "Wh": ("watt hour", "watt hours"), "mAh": ("milliampere hour", "milliampere hours"), "V": ("volt", "volts"),
+    "kV": ("kilovolt", "kilovolts"), "mV": ("millivolt", "millivolts"), "mA": ("milliampere", "milliamperes"),
+    "J": ("joule", "joules"), "kJ": ("kilojoule", "kilojoules"), "cal": ("calorie", "calories"),
+    "kcal": ("kilocalorie", "kilocalories"), "N": ("newton", "newtons"), "Pa": ("pascal", "pascals"),
+    "hPa": ("hectopascal", "hectopascals"), "kPa": ("kilopascal", "kilopascals"), "dB": ("decibel", "decibels"),
+    "px": ("pixel", "pixels"), "fps": ("frame per second", "frames per second"), "rpm": ("R P M", "R P M"),
+    "mph": ("mile per hour", "miles per hour"), "kmh": ("kilometer per hour", "kilometers per hour"),
+    "kph": ("kilometer per hour", "kilometers per hour"), "ha": ("hectare", "hectares"), "dpi": ("D P I", "D P I"),
+    "sq ft": ("square foot", "square feet"), "Ω": ("ohm", "ohms"), "ppm": ("part per million", "parts per million"),
+    "mmHg": ("millimeter of mercury", "millimeters of mercury"), "mol": ("mole", "moles"), "psi": ("P S I", "P S I"),
+}  # fmt: skip
+POWERS = {"2": "square", "3": "cubic"}
+POWERS_AFTER = {"2": "squared", "3": "cubed"}
+PER = {"sec": "second", "s": "second", "min": "minute", "h": "hour", "hr": "hour", "day": "day", "d": "day", "week": "week",
+       "month": "month", "mo": "month", "year": "year", "yr": "year", "night": "night", "person": "person", "hour": "hour",
+       "second": "second", "minute": "minute", "word": "word", "page": "page", "unit": "unit"}  # fmt: skip
+WORDS = r"( (?:hundred|thousand|million|billion|trillion))?"
+DEGREES = {"C": "Celsius", "F": "Fahrenheit", "K": "Kelvin"}
+
+
+def _unit(m: re.Match[str]) -> str | None:
+    amount, scale, between, symbol, power, per = m[1], m[2] or "", m[3], m[4], m[5], m[6]
+    if symbol not in UNITS or (
+        len(symbol) == 1
+        and symbol in "BNJW"
+        and between == " "
+        and re.match(r" [A-Za-z]", m.string[m.end() : m.end() + 2])
+    ):
+        return None
+    attribute = between == "-" or m.string[m.end() : m.end() + 1] == "-"  # a 5-km run
+    name = UNITS[symbol][0 if (is_one(amount) and not scale) or attribute else 1]
+    if power:
+        name = f"{POWERS[power]} {name}"
+    if per:
+        below = per[1:]
+        below = below.rstrip("23^")
+        single = UNITS[below][0] if below in UNITS and below not in PER else PER.get(below)
+        if single is None:
+            return None
+        name += f" per {single}" + (f" {POWERS_AFTER[per[-1]]}" if per[-1] in POWERS_AFTER else "")
+    return f"{number(amount)}{scale} {name}"
+
+
+def _degrees(m: re.Match[str]) -> str:
+    one = is_one(m[1]) and not m[2]
+    return f"{number(m[1])} degree{'' if one else 's'}" + (f" {DEGREES[m[2]]}" if m[2] else "")
+
+
+def _feet(m: re.Match[str]) -> str:
+    feet = f"{number(m[1])} {'foot' if is_one(m[1]) else 'feet'}"
+    return f"{feet} {number(m[2])} inch{'' if is_one(m[2]) else 'es'}"
+
+
+def _inches(m: re.Match[str]) -> str | None:
+    if m.string.rfind('"', max(0, m.start() - 60), m.start()) >= 0:
+        return None  # the end of a quotation
+    return f"{number(m[1])} inch" + ("" if is_one(m[1]) else "es")
+
+
+RULES: tuple[Rule, ...] = (
+    rule("percent", rf"({SIGN}{ALONE}{NUMBER}) ?%", lambda m: f"{number(m[1])} percent", ("It grew 2.5%.", "It grew two point five percent."), ("-3 %", "minus three percent")),
+    rule("temperature", rf"({SIGN}{ALONE}{NUMBER}) ?° ?(?:([CFK])\b)?", _degrees,
+         ("5°C", "five degrees Celsius"), ("It is -10 °F.", "It is minus ten degrees Fahrenheit."), ("turn 90°", "turn ninety degrees")),
+    rule("feet and inches", r"(?<![\w.])(\d{1,2})' ?(\d{1,2})(?:\"|'')", _feet, ("She is 5'9\".", "She is five feet nine inches.")),
+    rule("inches with a full stop", rf"{ALONE}({NUMBER}) ?in\.(?!\w)", lambda m: f"{number(m[1])} inch{'' if is_one(m[1]) else 'es'}{stop_after(m)}", ("0.5 in. more", "zero point five inches more")),
+    rule("inches", rf"(?<![\w.\"])({NUMBER})\"(?=[\s.,;!?)]|$)", _inches, ("a 27\" screen", "a twenty seven inches screen")),
+    rule("unit", rf"({SIGN}{ALONE}{NUMBER}){WORDS}([ -]?)(sq ft|[A-Za-zμΩ]{{1,5}})(?:\^?([23]))?(/(?:[a-z]{{1,7}}|L)(?:\^?[23])?)?(?![\w^/])", _unit,
+         ("We ran 10km.", "We ran ten kilometers."), ("1 kg", "one kilogram"), ("80 km/h", "eighty kilometers per hour"),
+         ("50 m²", "fifty square meters"), ("a 5-km run", "a five kilometer run"), ("8 GB", "eight gigabytes"),
+         ("250 ml", "two hundred fifty milliliters"), ("9.8 m/s²", "nine point eight meters per second squared")),
+    rule("rate", r"(?<=[A-Za-z0-9])/(second|minute|hour|day|week|month|year|night|person|word|page|unit|hr|min|sec|mo|yr)\b", lambda m: f" per {PER[m[1]]}",
+         ("$5/month", "five dollars per month")),
+)  # fmt: skip

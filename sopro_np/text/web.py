@@ -1,0 +1,175 @@
+"""What the web brought into texts: addresses, tags, file names, versions, identifiers of programs."""
+
+from __future__ import annotations
+
+import re
+
+from sopro_np.text.rule import Rule, rule
+from sopro_np.text.spell import digits
+
+SCHEMES = r"(?:https?|ftps?|wss?|file|ssh|git)://"
+ENDINGS = frozenset(
+    (
+        "com org net edu gov mil int info biz io ai dev app co uk us de fr ca au eu ch at nl jp ru br in it "
+        "es se no fi dk pl tv me ly gg xyz"
+    ).split()
+)
+SAID = frozenset(("com org net gov info biz dev app co mil int gg ly me").split())  # others are spelled
+FILES = {
+    "py": "P Y", "txt": "T X T", "pdf": "P D F", "png": "P N G", "jpg": "J P G", "jpeg": "jpeg", "gif": "gif",
+    "doc": "doc", "docx": "doc X", "xls": "X L S", "xlsx": "X L S X", "csv": "C S V", "json": "jason", "md": "M D",
+    "html": "H T M L", "css": "C S S", "js": "J S", "ts": "T S", "c": "C", "h": "H", "cpp": "C P P", "rs": "R S",
+    "go": "go", "sh": "S H", "zip": "zip", "gz": "G Z", "tar": "tar", "exe": "exe", "wav": "wave", "mp3": "M P three",
+    "mp4": "M P four", "yml": "yammel", "yaml": "yammel", "toml": "tommel", "xml": "X M L", "log": "log", "ini": "ini",
+    "so": "S O", "dll": "D L L", "java": "java", "rb": "R B", "ppt": "P P T", "pptx": "P P T X", "cfg": "C F G",
+}  # fmt: skip
+
+
+def _label(text: str) -> str:
+    """A part of an address: letters stay, digits one by one, other signs by name."""
+    text = re.sub(r"\d+", lambda m: f" {digits(m[0])} ", text)
+    for sign, name in (("-", "dash"), ("_", "underscore"), ("+", "plus"), ("%", "percent"), (".", "dot")):
+        text = text.replace(sign, f" {name} ")
+    return " ".join(re.sub(r"[^A-Za-z ]", " ", text).split())
+
+
+def _host(text: str) -> str:
+    labels = text.lower().split(".")
+    spoken = [_label(label) for label in labels]
+    for i, label in enumerate(labels):
+        if i == 0 and label == "www":
+            spoken[i] = "W W W"
+        elif (i and i == len(labels) - 1 and label not in SAID) or (
+            0 < len(label) < 3 and label not in SAID | {"my", "go"}
+        ):
+            spoken[i] = " ".join(label.upper()) if label.isalpha() else spoken[i]
+    return " dot ".join(filter(None, spoken))
+
+
+def _url(match: re.Match[str]) -> str | None:
+    """The host, and the path if it is short."""
+    scheme, rest = match[1], match[2]
+    stripped = rest.rstrip(".,;:!?)'\"]>*")
+    tail = rest[len(stripped) :]
+    host, _slash, path = stripped.partition("/")
+    host, _, _port = host.rpartition("@")[2].partition(":")
+    if not scheme and not (host.startswith("www.") or host.rpartition(".")[2].lower() in ENDINGS):
+        return None
+    path = re.split(r"[?#]", path)[0].strip("/")
+    host = re.sub(r"(?i)^www\.", "", host)
+    spoken = _host(host) or "a link"
+    parts = [part for part in map(_label, path.split("/")) if part] if len(path) <= 24 else []
+    return " slash ".join([spoken, *parts]) + tail
+
+
+def _mail(match: re.Match[str]) -> str:
+    return f"{_label(match[1])} at {_host(match[2])}"
+
+
+def _words(name: str) -> str:
+    """snake_case and camelCase apart."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name.replace("_", " "))
+    return " ".join(re.sub(r"(?<=[A-Za-z])(?=\d)", " ", name).split())
+
+
+def _file(match: re.Match[str]) -> str | None:
+    ending = FILES.get(match[2].lower())
+    if not ending or match[1].isdigit():
+        return None
+    path = [_words(part).replace("-", " ").replace(".", " dot ") for part in match[1].split("/")]
+    return f"{' slash '.join(path).strip()} dot {ending}"
+
+
+def _version(match: re.Match[str]) -> str:
+    word = "" if match[1][0] not in "vV" or len(match[1].strip()) > 2 else "version "
+    word = word or match[1].rstrip(" ") + " "
+    return word + " point ".join(_whole(part) for part in match[2].split(".")) + (f" {match[3]}" if match[3] else "")
+
+
+def _whole(text: str) -> str:
+    from sopro_np.text.spell import number
+
+    return digits(text) if len(text) > 1 and text[0] == "0" else number(text)
+
+
+def _dotted(match: re.Match[str]) -> str:
+    say = _whole if match[0].count(".") == 2 else digits
+    return (" point " if match[0].count(".") == 2 else " dot ").join(say(part) for part in match[0].split("."))
+
+
+RULES: tuple[Rule, ...] = (
+    rule(
+        "e-mail address",
+        r"(?<![\w.+%-])([A-Za-z0-9._+%-]{1,64})@((?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24})(?!\w)",
+        _mail,
+        ("Mail jo.doe@example.com.", "Mail jo dot doe at example dot com."),
+        ("a_b1@x-y.de", "a underscore b one at x dash y dot D E"),
+    ),
+    rule(
+        "web address",
+        rf"(?i)(?<![\w@./])({SCHEMES}|(?=www\.))([^\s<>\"]{{1,2000}})",
+        _url,
+        ("See https://www.example.com/docs?id=3.", "See example dot com slash docs."),
+        ("https://a.example.org/very/long/path/of/a/page/index.html", "A dot example dot org"),
+        ("www.nasa.gov", "nasa dot gov"),
+    ),
+    rule(
+        "host name",
+        r"(?<![\w@./-])()((?:[a-z0-9][a-z0-9-]{0,62}\.){1,4}[a-z]{2,4}(?:/[^\s<>\"]{0,200})?)(?![\w-])",
+        _url,
+        ("Try example.com today.", "Try example dot com today."),
+        ("bbc.co.uk/news", "bbc dot co dot U K slash news"),
+    ),
+    rule(
+        "file name",
+        r"(?<![\w@])([A-Za-z0-9_./-]{1,100})\.([A-Za-z][A-Za-z0-9]{0,4})(?!\w)",
+        _file,
+        ("Open main.py now.", "Open main dot P Y now."),
+        ("src/read_me.md", "src slash read me dot M D"),
+    ),
+    rule(
+        "network address",
+        r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)",
+        _dotted,
+        ("Ping 10.0.0.1 first.", "Ping one zero dot zero dot zero dot one first."),
+    ),
+    rule(
+        "version",
+        r"(?<![\w.])([vV] ?|[Vv]ersion |[Rr]elease )(\d{1,4}(?:\.\d{1,4}){0,4})(?:[-.]?(alpha|beta|rc|dev))?(?![\w])",
+        _version,
+        ("It is v1.5 now.", "It is version one point five now."),
+        ("version 2.0.1", "version two point zero point one"),
+    ),
+    rule(
+        "dotted version",
+        r"(?<![\w.])\d{1,4}\.\d{1,4}\.\d{1,3}(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
+        _dotted,
+        ("Python 3.11.7 works.", "Python three point eleven point seven works."),
+    ),
+    rule("number sign", r"(?<![\w&#])#(\d{1,9})(?!\w)", r"number \1", ("We are #1!", "We are number one!")),
+    rule(
+        "hashtag",
+        r"(?<![\w&#])#([A-Za-z_]\w{0,60})",
+        lambda m: f"hashtag {_words(m[1])}",
+        ("I love #BigDogs.", "I love hashtag Big Dogs."),
+    ),
+    rule(
+        "handle",
+        r"(?<![\w@.])@([A-Za-z_]\w{0,60})",
+        lambda m: f"at {_words(m[1])}",
+        ("Thanks @jo_doe!", "Thanks at jo doe!"),
+    ),
+    rule(
+        "call",
+        r"\b([A-Za-z_]\w{0,60})\(\)",
+        lambda m: _words(m[1]),
+        ("Call readFile() first.", "Call read File first."),
+    ),
+    rule(
+        "identifier",
+        r"(?<![\w'])[A-Za-z0-9]{0,40}(?:_[A-Za-z0-9]{1,40}){1,12}_{0,2}(?!\w)|\b[a-z]{2,30}(?:[A-Z][a-z]{1,30}){1,6}\b",
+        lambda m: _words(m[0]),
+        ("max_frames is fine", "max frames is fine"),
+        ("the userName here", "the user Name here"),
+    ),
+)
