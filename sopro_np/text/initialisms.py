@@ -72,8 +72,20 @@ def _dotted(m: re.Match[str]) -> str:
     return letters + stop_after(m)
 
 
-def _initial(m: re.Match[str]) -> str:
-    return m[1]
+OPENERS = frozenset(
+    (
+        "A An And As At But By For From He Her Here His How I If In It Its My No Not Now On Or Our She So That The Then "
+        "There These They This Those To Was We What When Where Which Who Why Will With Yes You Your"
+    ).split()
+)
+
+
+def _initial(m: re.Match[str]) -> str | None:
+    """Not the end of a sentence: a name stands before it, or nothing does, and no usual first word follows."""
+    before, after = m.string[: m.start()].split(" ")[-2:], m.string[m.end() :].split(" ", 2)[1]
+    word = before[-2] if len(before) > 1 else ""
+    named = not word or word.endswith((".", "\n")) or (len(word) > 1 and word[0].isupper())
+    return m[1] if named and after.strip(",.!?'") not in OPENERS else None
 
 
 def _mixed(m: re.Match[str]) -> str:
@@ -94,7 +106,7 @@ MIXED: tuple[Rule, ...] = (
 LETTERS: tuple[Rule, ...] = (
     rule("letters with full stops", r"(?<![\w.])[A-Z]\.(?: ?[A-Z]\.){1,7}(?!\w)|(?<![\w.])(?:[A-Za-z]\.){2,7}(?!\w)", _dotted,
          ("the U.S. army", "the U S army"), ("J. R. R. Tolkien", "J R R Tolkien"), ("born in the U.S.A.", "born in the U S A.")),
-    rule("initial of a name", r"(?<![\w.'])([A-HJ-Z])\.(?= [A-Z][a-z])", _initial, ("Mary J. Blige", "Mary J Blige")),
+    rule("initial of a name", r"(?<![\w.'])([A-HJ-Z])\.(?= [A-Z][a-z])", _initial, ("Mary J. Blige", "Mary J Blige"), ("It is plan B. We go.", "It is plan B. We go.")),
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
     rule("initialism", r"(?<![\w'])([A-Z]{2,5})('?s)?(?![\w'])", _capitals,
