@@ -24,7 +24,7 @@ from sopro_np.version import __version__
 if TYPE_CHECKING:
     from sopro_np.api import load, synthesize
     from sopro_np.engine import Sopro
-    from sopro_np.longform import SpeechJob as Job
+    from sopro_np.longform import Job
     from sopro_np.options import OptionArgs, Options
     from sopro_np.speech import Speech
     from sopro_np.speechbatch import SpeechBatch
@@ -51,7 +51,7 @@ if not TYPE_CHECKING:  # else a type checker would believe in any name
             raise AttributeError(f"module 'sopro_np' has no attribute {name!r}")
         import importlib
 
-        return getattr(importlib.import_module(f"sopro_np.{_LATER[name]}"), "SpeechJob" if name == "Job" else name)
+        return getattr(importlib.import_module(f"sopro_np.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sopro_np.errors import Full, ModelError, UsageError
-from sopro_np.job import Job, failing
+from sopro_np.job import SentenceJob, failing
 from sopro_np.mimi.codec import TRANSFORMER_FRAMES, DecoderState
 from sopro_np.ops.runtime import Runtime
 from sopro_np.session import AudioStream, Block, Session
@@ -25,11 +25,11 @@ MOST_HELD = 100  # steps in a row in which jobs of lower priority may be left ou
 
 
 class Batch:
-    """Up to `size` jobs of one model. One thread steps it; `add`, `remove` and `Job.cancel` may come from others."""
+    """Up to `size` jobs of one model. One thread steps it; `add` and `remove` may come from others."""
 
     def __init__(self, runtime: Runtime, size: int = 16) -> None:
         self.runtime, self.size = runtime, size
-        self._jobs: list[Job] = []
+        self._jobs: list[SentenceJob] = []
         self._lock = threading.Lock()  # of the list of jobs
         self._turns = self._held = 0
 
@@ -41,22 +41,22 @@ class Batch:
         if len(self) >= self.size:
             raise Full(f"the batch is full: {self.size} jobs; step it until one is done, or make a larger one")
 
-    def add(self, job: Job) -> None:
+    def add(self, job: SentenceJob) -> None:
         """It takes part from the next step on."""
         with self._lock:
             self.check_room()
             job.turn = self._turns
             self._jobs.append(job)
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: SentenceJob) -> None:
         """Cancelled at once, whatever it was doing; one that is done is left as it is."""
-        if not isinstance(job, Job):
+        if not isinstance(job, SentenceJob):
             raise UsageError(f"{job!r} is no job: remove takes what add gave")
         if not self._drop(job) and not job.done:
             raise UsageError("this job is not in this batch: remove it from the one it was added to")
         job.end()
 
-    def _drop(self, job: Job) -> bool:
+    def _drop(self, job: SentenceJob) -> bool:
         """Is it out now, and was it in before?"""
         with self._lock:
             before, self._jobs = len(self._jobs), [other for other in self._jobs if other is not job]
@@ -69,7 +69,7 @@ class Batch:
         for job in jobs:
             job.fail(error)
 
-    def step(self) -> list[tuple[Job, np.ndarray]]:
+    def step(self) -> list[tuple[SentenceJob, np.ndarray]]:
         """The next code of every job, and some NAR and codec work -> audio that became ready, in order for each job."""
         for job in [job for job in self._jobs if job.cancelled]:
             self._drop(job)
@@ -87,7 +87,7 @@ class Batch:
                 if job.done:
                     self._drop(job)
 
-    def _whose_turn(self) -> list[Job]:
+    def _whose_turn(self) -> list[SentenceJob]:
         """All jobs; but for some steps only those of the highest priority that has no audio yet, and higher ones."""
         jobs = list(self._jobs)
         most = max((job.priority for job in jobs if job.silent), default=None)
@@ -99,10 +99,10 @@ class Batch:
 
     # ------------------------------------------------------------ codebook 0
 
-    def _advance(self, jobs: Sequence[Job]) -> None:
+    def _advance(self, jobs: Sequence[SentenceJob]) -> None:
         """The next code of every job that still speaks; those whose state is exact take the step together."""
         speaking = [(job, s) for job in jobs if (s := job.session) is not None and s.finish_reason is None]
-        together: list[tuple[Job, Session, np.ndarray]] = []
+        together: list[tuple[SentenceJob, Session, np.ndarray]] = []
         for job, session in speaking:
             with failing(job):
                 if len(speaking) > 1 and session.model.ar.exact(session.state):
@@ -116,7 +116,7 @@ class Batch:
         elif together:
             self._advance_together(together)
 
-    def _advance_together(self, rows: Sequence[tuple[Job, Session, np.ndarray]]) -> None:
+    def _advance_together(self, rows: Sequence[tuple[SentenceJob, Session, np.ndarray]]) -> None:
         sessions = [session for _, session, _ in rows]
         conditions = np.stack([row for _, _, row in rows])
         try:
@@ -136,10 +136,10 @@ class Batch:
 
     # ------------------------------------------------------------ the rest
 
-    def _work(self, jobs: list[Job]) -> list[tuple[Job, np.ndarray]]:
+    def _work(self, jobs: list[SentenceJob]) -> list[tuple[SentenceJob, np.ndarray]]:
         """A bounded piece of NAR and codec work for some jobs, by turns: who waits longest goes first."""
         jobs.sort(key=lambda job: job.turn)
-        chosen: list[Job] = []
+        chosen: list[SentenceJob] = []
         frames = 0
         for job in jobs:
             frames += job.chunk_frames
@@ -156,9 +156,9 @@ class Batch:
             job.finish()
         return [(job, wav) for job, wav in wavs if job.speech is not None or not job.done]
 
-    def _refine(self, jobs: Sequence[Job]) -> None:
+    def _refine(self, jobs: Sequence[SentenceJob]) -> None:
         """The next block of each; equal ones together."""
-        groups: dict[tuple[int, int], list[tuple[Job, Session, Block]]] = {}
+        groups: dict[tuple[int, int], list[tuple[SentenceJob, Session, Block]]] = {}
         for job in jobs:
             with failing(job):
                 if (session := job.session) is None or not session.due:
@@ -184,18 +184,18 @@ class Batch:
             for (job, session, _), own in zip(group, rows, strict=True):
                 job.add_rows(session.refined(own))
 
-    def _decode(self, jobs: Sequence[Job]) -> list[tuple[Job, np.ndarray]]:
+    def _decode(self, jobs: Sequence[SentenceJob]) -> list[tuple[SentenceJob, np.ndarray]]:
         """The next chunk of each: the codec's transformer for equal ones together, then its SEANet side by side.
 
         A long chunk is decoded alone, in the codec's own pieces.
         """
-        groups: dict[tuple[int, int], list[tuple[Job, AudioStream, np.ndarray, DecoderState]]] = {}
+        groups: dict[tuple[int, int], list[tuple[SentenceJob, AudioStream, np.ndarray, DecoderState]]] = {}
         for job in jobs:
             with failing(job):
                 if (audio := job.audio) is not None:
                     codes, state = audio.next_chunk()
                     groups.setdefault((len(codes), codes.shape[1]), []).append((job, audio, codes, state))
-        tasks: list[Callable[[], tuple[Job, np.ndarray] | None]] = []
+        tasks: list[Callable[[], tuple[SentenceJob, np.ndarray] | None]] = []
         for (frames, _), group in groups.items():
             if frames > TRANSFORMER_FRAMES:
                 tasks += [functools.partial(self._heard, job, audio.pull) for job, audio, _, _ in group]
@@ -213,7 +213,7 @@ class Batch:
         return [found for found in self.runtime.side_by_side(tasks) if found is not None]
 
     @staticmethod
-    def _heard(job: Job, pull: Callable[[], np.ndarray]) -> tuple[Job, np.ndarray] | None:
+    def _heard(job: SentenceJob, pull: Callable[[], np.ndarray]) -> tuple[SentenceJob, np.ndarray] | None:
         with failing(job):
             wav = pull()
             job.add_wav(wav)

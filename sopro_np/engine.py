@@ -17,7 +17,7 @@ from sopro_np.cores import capped
 from sopro_np.errors import ModelError, UsageError
 from sopro_np.guard import Guard
 from sopro_np.locate import find_voice
-from sopro_np.longform import SpeechJob
+from sopro_np.longform import Job
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
 from sopro_np.modelfile import Parts, read_parts
@@ -205,7 +205,7 @@ class Sopro:
         job = batch.add(text, voice, keep=False, **options)
         return self.chunks(batch, job)
 
-    def chunks(self, batch: SpeechBatch, job: SpeechJob) -> Iterator[np.ndarray]:
+    def chunks(self, batch: SpeechBatch, job: Job) -> Iterator[np.ndarray]:
         """The audio of a job that is alone in its batch; whoever stops listening removes it."""
         try:
             while not job.done:
@@ -234,7 +234,7 @@ class Sopro:
             self._voice(who)
         Options.of(options)
         batch, waiting = self.batch(TOGETHER), list(zip(texts, voices, strict=True))
-        jobs: list[SpeechJob] = []
+        jobs: list[Job] = []
         while waiting or len(batch):
             while waiting and len(batch) < TOGETHER:
                 jobs.append(batch.add(*waiting.pop(0), **options))

@@ -13,7 +13,7 @@ from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
 
 
-class Job:
+class SentenceJob:
     """One utterance in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
 
     `priority`: larger goes first, as long as it has no audio yet.
@@ -96,7 +96,7 @@ def give_error(error: Exception) -> Exception:
 
 
 @contextmanager
-def failing(*jobs: Job) -> Iterator[None]:
+def failing(*jobs: SentenceJob) -> Iterator[None]:
     """What goes wrong inside is the end of these jobs, and of no others."""
     try:
         yield

@@ -36,7 +36,7 @@ class Fade:
         self._at += len(wav)
         ready = np.concatenate([self._held, wav])
         cut = max(0, len(ready) - n)
-        self._held = ready[cut:]
+        self._held = ready[cut:].copy()  # not the rest with it
         return ready[:cut]
 
     def end(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Level:
         """Samples (n,) in [-1, 1] that follow."""
         whole = np.concatenate([self._rest, np.rint(wav * np.float32(32767)).astype(np.int64)])
         frames = len(whole) // self._hop
-        self._rest = whole[frames * self._hop :]
+        self._rest = whole[frames * self._hop :].copy()
         self._powers += [int(p) for p in np.square(whole[: frames * self._hop]).reshape(frames, -1).sum(axis=1)]
 
     @property

@@ -11,14 +11,14 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 
-from sopro_np.errors import SoproWarning
+from sopro_np.errors import ModelError, SoproWarning
 from sopro_np.guard import Guard, derived_seed
-from sopro_np.job import Job, give_error
+from sopro_np.job import SentenceJob, give_error
 from sopro_np.joints import Fade, Level, level_of, matching_gain
 from sopro_np.script import Script
 from sopro_np.speech import Sentence, Speech
@@ -36,11 +36,11 @@ class OnItsWay:
 
     piece: Piece
     position: int
-    job: Job | None  # None: a pause at the end of the text
+    job: SentenceJob | None  # None: a pause at the end of the text
     guard: Guard | None
 
 
-class SpeechJob:
+class Job:
     """One text in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
 
     `priority`: larger goes first, as long as it has no audio yet.
@@ -85,7 +85,7 @@ class SpeechJob:
 
     # ------------------------------------------------------------ sentences
 
-    def begin(self, priority: int) -> Job | None:
+    def begin(self, priority: int) -> SentenceJob | None:
         """The next sentence, for the batch to advance; None: the text is at its end."""
         piece = next(self.script.pieces, None)
         if piece is None:
@@ -96,13 +96,13 @@ class SpeechJob:
             self.flight.append(OnItsWay(piece, self.begun, None, None))
             return None
         session, audio = self.script.begin(piece, self.begun)
-        job = Job(session, audio, priority)
+        job = SentenceJob(session, audio, priority)
         job.silent = not self.begun  # later ones do not hold up other jobs: this one is heard already
         self.flight.append(OnItsWay(piece, self.begun, job, session.guard))
         self.begun += 1
         return job
 
-    def hear(self, job: Job, wav: np.ndarray) -> Iterator[np.ndarray]:
+    def hear(self, job: SentenceJob, wav: np.ndarray) -> Iterator[np.ndarray]:
         """A chunk of a sentence that is being made: the first one's is heard at once."""
         if self._fade is not None and self.flight and self.flight[0].job is job:
             if not self._heard_first and (pause := self._pause(self.flight[0].piece)).size:
@@ -197,7 +197,12 @@ class SpeechJob:
         with self._ending:
             if not self.done:
                 self.speech, self.error, self.done = speech, error, True
-                self._wavs, self._codes = [], []
+                self._wavs, self._codes, self._fade = [], [], None
+                self.script = replace(self.script, pieces=iter(()), begin=_ended)  # the model may be freed
+
+
+def _ended(*_: object) -> NoReturn:
+    raise ModelError("this job is over")
 
 
 def sound_problems(wav: np.ndarray, frames: int) -> list[str]:

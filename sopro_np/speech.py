@@ -60,3 +60,7 @@ def check_text(text: Any) -> None:
         raise UsageError(f"a text must be a str, not {type(text).__name__}{remedy}")
     if not text.strip():
         raise UsageError("the text is empty: there is nothing to say")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"character {error.start} of the text is a lone surrogate, not text") from None

@@ -11,8 +11,8 @@ import numpy as np
 
 from sopro_np.batch import Batch
 from sopro_np.errors import Full, ModelError, UsageError
-from sopro_np.job import Job
-from sopro_np.longform import AHEAD, SpeechJob
+from sopro_np.job import SentenceJob
+from sopro_np.longform import AHEAD, Job
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import OptionArgs, Options
 from sopro_np.script import Script
@@ -28,7 +28,7 @@ class SpeechBatch:
     def __init__(self, runtime: Runtime, size: int, write: Callable[[str, WhoSpeaks, Options], Script]) -> None:
         self.size, self._write = size, write
         self._batch = Batch(runtime, size + AHEAD)  # sentences: one of each text, and some ahead of time
-        self._jobs: list[SpeechJob] = []
+        self._jobs: list[Job] = []
         self._lock = threading.Lock()  # of the list of jobs
         self._stepper: object = None  # a step that is under way
 
@@ -47,7 +47,7 @@ class SpeechBatch:
         priority: int = 0,
         keep: bool = True,
         **options: Unpack[OptionArgs],
-    ) -> SpeechJob:
+    ) -> Job:
         """A text of any length, spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size`.
 
         The first audio comes after codebook 0 of the first sentence; earlier with `lookahead` 0 to 16.
@@ -58,7 +58,7 @@ class SpeechBatch:
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
         chosen = Options.of(options).seeded()
         self._check_room()  # before any work
-        job = SpeechJob(self._write(text, voice, chosen), int(priority), keep)
+        job = Job(self._write(text, voice, chosen), int(priority), keep)
         first = job.begin(job.priority)
         with self._lock:
             self._check_room()
@@ -67,7 +67,7 @@ class SpeechBatch:
             self._batch.add(first)
         return job
 
-    def step(self) -> list[tuple[SpeechJob, np.ndarray]]:
+    def step(self) -> list[tuple[Job, np.ndarray]]:
         """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
         me = object()
         try:
@@ -79,7 +79,7 @@ class SpeechBatch:
         finally:  # no call, so no Ctrl-C can come in between and leave the batch locked
             self._stepper = None if self._stepper is me else self._stepper
 
-    def _step(self) -> list[tuple[SpeechJob, np.ndarray]]:
+    def _step(self) -> list[tuple[Job, np.ndarray]]:
         for job in [job for job in self._jobs if job.cancelled]:
             job.end()
         self._drop_ended()
@@ -95,7 +95,7 @@ class SpeechBatch:
         finally:
             self._drop_ended()
 
-    def _begin_more(self, jobs: list[SpeechJob]) -> None:
+    def _begin_more(self, jobs: list[Job]) -> None:
         """The next sentences of the texts, where there is room."""
         for job in jobs:
             try:
@@ -105,12 +105,12 @@ class SpeechBatch:
             except Exception as error:
                 job.fail(error)
 
-    def _room(self, job: SpeechJob) -> bool:
+    def _room(self, job: Job) -> bool:
         """Every text may have one sentence on its way; more, if they leave room for the first ones of others."""
         return not job.flight or len(self._batch) < max(self.size, AHEAD)
 
     @staticmethod
-    def _heard(job: SpeechJob, found: list[tuple[Job, np.ndarray]]) -> Iterator[np.ndarray]:
+    def _heard(job: Job, found: list[tuple[SentenceJob, np.ndarray]]) -> Iterator[np.ndarray]:
         try:
             for sentence, wav in found:
                 yield from job.hear(sentence, wav)
@@ -125,15 +125,15 @@ class SpeechBatch:
         for job in ended:
             self._forget(job)
 
-    def _forget(self, job: SpeechJob) -> None:
+    def _forget(self, job: Job) -> None:
         while job.flight:
             spoken = job.flight.popleft()
             if spoken.job is not None and not spoken.job.done:
                 self._batch.remove(spoken.job)
 
-    def remove(self, job: SpeechJob) -> None:
+    def remove(self, job: Job) -> None:
         """Cancel at once, whatever the job is doing; its memory returns."""
-        if not isinstance(job, SpeechJob):
+        if not isinstance(job, Job):
             raise UsageError(f"{job!r} is no job: remove takes what add gave")
         if job not in self._jobs and not job.done:
             raise UsageError("this job is not in this batch: remove it from the one it was added to")

@@ -24,7 +24,8 @@ from sopro_np import ops
 from sopro_np.batch import MOST_HELD
 from sopro_np.engine import TOGETHER, Sopro, open_model
 from sopro_np.errors import Full, ModelError, UsageError, VoiceError
-from sopro_np.job import Job
+from sopro_np.job import SentenceJob
+from sopro_np.longform import Job
 from sopro_np.ops.native.commands import profiled
 from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.voice import Voice
@@ -167,7 +168,8 @@ def test_any_interleaving(implementation: str, arch: str, recipe: str, threads: 
 @MODELS
 def test_bit_for_bit_as_one_by_one(arch: str, recipe: str, threads: int):
     tts, of = loaded(arch, recipe, "native", threads), voices(arch, recipe)
-    options = {**EARLY[arch], "max_frames": 40}
+    seed = 20 if (arch, recipe) == ("v1.5", "fp32") else EARLY[arch]["seed"]
+    options = {**EARLY[arch], "seed": seed, "max_frames": 40, "guard": False}
     alone = [tts.synthesize(text, of[0], **options) for text in TEXTS]
     assert len(alone[0]) < len(alone[2]), "nobody ended early: choose other options"
     for count in (1, 2, 3):
@@ -261,7 +263,7 @@ def test_memory_returns(moment: str):
         assert used() - before < 12_000, "a frame of codec state alone has more"
         speech = tts.speak(TEXTS[0], voice, **work("v1.5"))
         size = speech.wav.nbytes + speech.codes.nbytes
-        assert before + size <= used() < before + size + 5_000
+        assert before + size <= used() < before + size + 15_000
     finally:
         tracemalloc.stop()
 
@@ -302,11 +304,11 @@ def test_a_cancelled_stream_from_another_thread(tiny: Callable[..., Tiny]):
 def test_priority_goes_first_until_it_has_audio(tiny: Callable[..., Tiny]):
     m = tiny("v1")
     batch = m.tts.batch()
-    low = batch.add(TEXTS[0], m.voice, seed=1, max_frames=60, chunk_frames=4, **FOREVER)
+    low = batch.add(TEXTS[0], m.voice, seed=1, max_frames=60, chunk_frames=4, lookahead=0, **FOREVER)
     for _ in range(10):
         batch.step()
     before = len(inside(low).session._codes)
-    high = batch.add(TEXTS[0], m.voice, seed=1, max_frames=60, chunk_frames=4, priority=3, **FOREVER)
+    high = batch.add(TEXTS[0], m.voice, seed=1, max_frames=60, chunk_frames=4, priority=3, lookahead=0, **FOREVER)
     steps = 0
     while high.silent:
         assert not [job for job, _ in batch.step() if job is low]
@@ -423,8 +425,8 @@ def test_two_threads_must_not_step_one_batch(tiny: Callable[..., Tiny], monkeypa
     batch = m.tts.batch()
     job = batch.add("Hello.", m.voice, seed=1, max_frames=3)
     inside, go_on = threading.Event(), threading.Event()
-    finish_job = Job.finish
-    monkeypatch.setattr(Job, "finish", lambda self: (inside.set(), go_on.wait(10)) and finish_job(self))
+    finish_job = SentenceJob.finish
+    monkeypatch.setattr(SentenceJob, "finish", lambda self: (inside.set(), go_on.wait(10)) and finish_job(self))
     thread = threading.Thread(target=lambda: finish(batch))
     thread.start()
     assert inside.wait(10)

@@ -21,7 +21,7 @@ from tiny import inside
 
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import ModelError, SoproError, UsageError
-from sopro_np.job import Job
+from sopro_np.job import SentenceJob
 from sopro_np.mimi.codec import TRANSFORMER_FRAMES
 from sopro_np.session import Session
 
@@ -220,16 +220,16 @@ def test_leaving_while_the_last_chunk_is_made(cancels: bool, monkeypatch: pytest
     tts, voice = speaker("v1.5"), tiny.voice("v1.5")
     batch = tts.batch()
     job = batch.add(TEXT, voice, seed=1, **OPTIONS)
-    finished = Job.finish
+    finished = SentenceJob.finish
 
-    def finish_late(self: Job) -> None:
+    def finish_late(self: SentenceJob) -> None:
         if self.audio is not None and self.audio.last and not self.audio.due:
             thread = threading.Thread(target=job.cancel if cancels else lambda: batch.remove(job))
             thread.start()
             thread.join()
         finished(self)
 
-    monkeypatch.setattr(Job, "finish", finish_late)
+    monkeypatch.setattr(SentenceJob, "finish", finish_late)
     heard = [np.zeros(0, np.float32)]
     while len(batch):
         heard += [wav for _, wav in batch.step()]

@@ -233,6 +233,7 @@ def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(commands, "pool", lambda kernels, n: asked.append(n) or pool(kernels, n))
     monkeypatch.setattr(Launcher, "call", noting)
+    monkeypatch.setattr("sopro_np.cores.usable", lambda: 3)
     for threads in (1, 2, 3):
         tts = open_model(tiny.model_file("v1"), threads, "native")
         asked.clear(), pieces.clear()

@@ -200,7 +200,7 @@ def test_a_text_must_be_text(text: object) -> None:
 def test_long_runs_end(piece: str) -> None:
     """No pattern goes wild: the test's own time limit would stop it."""
     text = piece * (100_000 // len(piece)) + " yes"
-    assert normalise(text).text.endswith("yes")
+    assert normalise(text).text.endswith(("yes", "yes."))
 
 
 def test_pauses() -> None:

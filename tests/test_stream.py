@@ -16,7 +16,7 @@ from tiny import faded
 
 from sopro_np import ops
 from sopro_np.batch import Batch
-from sopro_np.job import Job
+from sopro_np.job import SentenceJob
 from sopro_np.layers import ConvBlock, DepthwiseConv, Linear, RMSNorm
 from sopro_np.model.ar import ArState
 from sopro_np.ops.quant import quantize
@@ -278,7 +278,7 @@ def test_why_it_ended(tiny: Models, arch: str):
         options = Options(chunk_frames=4, **given_options)
         script = itertools.chain(range(7), itertools.repeat(8 if frames == 9 else m.tts.model.config.ar_codes - 1))
         session = m.tts.session(TEXT, m.voice, options, sampler=lambda logits, script=script: next(script))
-        batch, job = Batch(m.tts.runtime), Job(session, AudioStream(m.tts.mimi, options))
+        batch, job = Batch(m.tts.runtime), SentenceJob(session, AudioStream(m.tts.mimi, options))
         batch.add(job)
         while len(batch):
             batch.step()
