@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sopro_np
+from sopro_np.cli.main import main
 from sopro_np.errors import SoproError, SoproWarning
 from sopro_np.guard import derived_seed
 from sopro_np.joints import MOST_GAIN, Fade, level_of, matching_gain
@@ -143,3 +147,35 @@ def test_any_text_is_speech_or_a_clear_error(text: str) -> None:
         assert str(error)
     else:
         assert speech.frames <= 3 * len(speech.sentences)
+
+
+def test_subtitles_and_the_strict_check(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Times are those of the audio, lines those of the text; exit code 1 only where it was asked for."""
+    voice = tmp_path / "v.voice.safetensors"
+    tiny.voice("v1").save(voice)
+    names = {kind: tmp_path / f"x.{kind}" for kind in ("srt", "vtt", "json")}
+    say = [
+        "say",
+        TEXT,
+        "--model",
+        str(tiny.model_file("v1")),
+        "--voice",
+        str(voice),
+        "-o",
+        str(tmp_path / "x.wav"),
+        "-q",
+    ]
+    say += [word for kind, path in names.items() for word in (f"--{kind}", str(path))]
+    assert main([*say, "--seed", "4", "--max-frames", "9", "--strict-check"]) == 0
+    speech = tiny.model("v1").speak(TEXT, tiny.voice("v1"), **SHORT)
+    found = json.loads(names["json"].read_text())
+    assert found["seed"] == 4 and [s["start"] for s in found["sentences"]] == [s.start for s in speech.sentences]
+    cues = re.findall(r"(\d\d):(\d\d):(\d\d)[,.](\d{3}) --> ", names["srt"].read_text())
+    assert cues == re.findall(r"(\d\d):(\d\d):(\d\d)[,.](\d{3}) --> ", names["vtt"].read_text())
+    times = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in cues]
+    assert times == pytest.approx([s.start for s in speech.sentences], abs=1e-3)
+    assert "I have 3 cats and 12 dogs at home." in names["srt"].read_text()
+    assert names["vtt"].read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
+    endless = ["--stop-threshold", "2", "--seed", "1", "--retries", "0"]
+    assert main([*say, *endless]) == 0 and main([*say, *endless, "--strict-check"]) == 1
+    capfd.readouterr()

@@ -31,6 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("-o", "--out", default="sopro.wav", metavar="FILE|-", help="default sopro.wav; - is stdout")
     say.add_argument("--raw", action="store_true", help="16-bit little-endian samples without a header")
     say.add_argument("--stream", action="store_true", help="write audio while it is generated")
+    say.add_argument("--srt", metavar="FILE", help="also write subtitles: when each sentence is said")
+    say.add_argument("--vtt", metavar="FILE", help="the same as WebVTT")
+    say.add_argument("--json", metavar="FILE", help="the same as JSON, with seeds, tries and what was found")
+    say.add_argument("--strict-check", action="store_true", help="exit code 1 if the speech may be wrong")
     say.add_argument("--quiet", "-q", action="store_true", help="no progress")
     _add_options(say)
 

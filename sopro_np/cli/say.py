@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sopro_np.cli.subtitles import as_json, srt, vtt, write
 from sopro_np.engine import open_model
 from sopro_np.errors import SoproWarning, UsageError
 from sopro_np.locate import find_model, find_voice
@@ -31,7 +32,9 @@ def say(args: argparse.Namespace) -> int:
     model = find_model(args.model)
     check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
-    check_target(args.out, (model, args.ref, saved))
+    beside = [(path, make) for path, make in ((args.srt, srt), (args.vtt, vtt), (args.json, as_json)) if path]
+    for target in (args.out, *(path for path, _ in beside)):
+        check_target(target, (model, args.ref, saved))
     tts = open_model(model, args.threads, args.ops)
     batch = tts.batch(1)
     job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), keep=False, **given)
@@ -46,6 +49,8 @@ def say(args: argparse.Namespace) -> int:
             writer.write(chunk)
     speech = job.speech
     assert speech is not None
+    for path, make in beside:
+        write(path, make(speech, text))
     seconds, took = job.samples / tts.sample_rate, time.perf_counter() - started
     if not args.quiet:
         where = "stdout" if args.out == "-" else args.out
@@ -59,7 +64,7 @@ def say(args: argparse.Namespace) -> int:
         )
     if not speech.frames:
         warnings.warn("the model ended at once and said nothing; try another --seed", SoproWarning, stacklevel=1)
-    return 0
+    return int(args.strict_check and bool(speech.check))
 
 
 def _read_text(text: str) -> str:

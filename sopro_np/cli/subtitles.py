@@ -1,0 +1,52 @@
+"""What was said and when, as a file beside the audio: SubRip, WebVTT, or JSON with all that is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from sopro_np.errors import UsageError
+from sopro_np.files import replacing
+from sopro_np.speech import Speech
+
+
+def _clock(seconds: float, mark: str) -> str:
+    """HH:MM:SS and milliseconds after `mark`."""
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
+
+
+def srt(speech: Speech, text: str) -> str:
+    """SubRip; lines are those of the text that was given."""
+    cues = (
+        f"{i}\n{_clock(s.start, ',')} --> {_clock(s.end, ',')}\n{_line(text, s.span)}\n"
+        for i, s in enumerate(speech.sentences, 1)
+    )
+    return "\n".join(cues)
+
+
+def vtt(speech: Speech, text: str) -> str:
+    """WebVTT."""
+    cues = (f"\n{_clock(s.start, '.')} --> {_clock(s.end, '.')}\n{_escaped(text, s.span)}\n" for s in speech.sentences)
+    return "WEBVTT\n" + "".join(cues)
+
+
+def as_json(speech: Speech, text: str) -> str:
+    """Seed, how it ended, what was found, and every sentence."""
+    facts = {"seed": speech.seed, "finish_reason": speech.finish_reason, "frames": speech.frames, "check": speech.check}
+    sentences = [{**dataclasses.asdict(s), "written": _line(text, s.span)} for s in speech.sentences]
+    return json.dumps({**facts, "sentences": sentences}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _line(text: str, span: tuple[int, int]) -> str:
+    return " ".join(text[slice(*span)].split()).replace("-->", "->")
+
+
+def _escaped(text: str, span: tuple[int, int]) -> str:
+    return _line(text, span).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def write(path: str, content: str) -> None:
+    """A text file, whole or not at all."""
+    with replacing(path, UsageError) as file:
+        file.write(content.encode())
