@@ -20,7 +20,7 @@ import sopro_np
 from sopro_np.cli.main import main
 from sopro_np.errors import SoproError, SoproWarning
 from sopro_np.guard import derived_seed
-from sopro_np.joints import MOST_GAIN, Fade, level_of, matching_gain
+from sopro_np.joints import MOST_GAIN, Fade, fade_curve, level_of, matching_gain
 
 TEXT = (
     "Hello there, all of you. I have 3 cats and 12 dogs at home.\n\n"
@@ -98,6 +98,14 @@ def test_fades_do_not_depend_on_chunks(sizes: list[int], seed: int) -> None:
     out = np.concatenate([*parts, fade.end()])
     assert out.tobytes() == tiny.faded(wav).tobytes()
     assert np.abs(out[:24]).max(initial=0) < 0.01 and np.abs(out[-24:]).max(initial=0) < 0.01
+
+
+def test_a_fade_is_a_raised_cosine() -> None:
+    for rate in (60, 8000, 16000, 24000, 48000):
+        curve = fade_curve(rate)
+        n = len(curve)
+        assert n == max(1, round(0.016 * rate))
+        np.testing.assert_allclose(curve, 0.5 - 0.5 * np.cos(np.pi * np.arange(n) / n), atol=1e-7)
 
 
 @given(st.floats(0, 1e15), st.floats(0, 1e15))

@@ -10,6 +10,7 @@ from pathlib import Path
 import frozen
 import numpy as np
 import pytest
+import tiny
 from conftest import on_kernels
 
 from sopro_np import engine
@@ -48,16 +49,16 @@ def test_frozen_models(name: str, threads: int, folder: Path) -> None:
     voices = frozen.voices(tts)
     for lookahead, expected in RECORD[name].items():
         options = {**frozen.OPTIONS, "lookahead": None if lookahead == "None" else int(lookahead)}
-        wavs = []
+        wavs, plain = [], {"normalise": False, "guard": False}
         for text, voice, wanted in zip(frozen.TEXTS, voices, expected, strict=True):
             codes = tts.codes(text, voice, **options)
             wav = tts.decode(codes)
             assert {"codes": frozen.sha(codes), "wav": frozen.sha(wav)} == wanted, text
-            wavs.append(np.clip(wav, -1, 1))
+            wavs.append(tiny.faded(wav))
             for size in (1, 5, 400):
-                chunks = list(tts.stream(text, voice, chunk_frames=size, **options))
+                chunks = list(tts.stream(text, voice, chunk_frames=size, **plain, **options))
                 assert np.concatenate(chunks).tobytes() == wavs[-1].tobytes(), (text, size)
-        together = tts.synthesize_many(frozen.TEXTS, voices, **options)
+        together = tts.synthesize_many(frozen.TEXTS, voices, **plain, **options)
         assert [wav.tobytes() for wav in together] == [wav.tobytes() for wav in wavs]
 
 

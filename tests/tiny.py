@@ -29,6 +29,7 @@ if str(ROOT) not in sys.path:
 from sopro_np.convert.convert import Report, convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import Sopro, open_model  # noqa: E402
+from sopro_np.joints import fade_curve  # noqa: E402
 from sopro_np.ops import current  # noqa: E402
 from sopro_np.voice import Voice  # noqa: E402
 
@@ -178,8 +179,8 @@ def inside(job: Any) -> Any:
 
 def faded(wav: np.ndarray, sample_rate: int = 24000) -> np.ndarray:
     """What `synthesize` makes of one sentence's samples (n,): in [-1, 1], its edges a raised cosine of 16 ms."""
-    n = round(0.016 * sample_rate)
-    ramp = (0.5 - 0.5 * np.cos(np.pi * np.arange(n) / n)).astype(np.float32)
+    ramp = fade_curve(sample_rate)
+    n = len(ramp)
     out = np.clip(wav, -1, 1)
     out[:n] *= ramp[: len(out)]
     out[len(out) - min(n, len(out)) :] *= ramp[::-1][max(0, n - len(out)) :]

@@ -96,6 +96,7 @@ def _chat(m: re.Match[str]) -> str | None:
 RULES: tuple[Rule, ...] = (
     rule("Saint or Street", r"(?:\b([A-Za-z]{1,20})( ))?\bSt\b\.?(?= ([A-Z][a-z]{1,20})|[ ,;:!?)\n]|$)", _saint,
          ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today")),
+    rule("Drive with a number", r"\b(\d{1,5}[A-Za-z]? (?:[A-Z][a-z]{1,20} ){0,2}[A-Z][a-z]{2,20}) Dr\b\.?", _drive, ("at 9 Oak Dr. Ring", "at nine Oak Drive Ring")),
     rule("Drive", r"\b(?!The )([A-Z][a-z]{2,20}) Dr\.(?! [A-Z][a-z])(?=\s|[,;:!?)]|$)", _drive, ("on Mulholland Dr. today", "on Mulholland Drive today")),
     rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
     rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),

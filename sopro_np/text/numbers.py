@@ -136,7 +136,7 @@ RULES: tuple[Rule, ...] = (
     rule("thousands", r"(?<![\w.])(\d{1,3}(?:\.\d{1,2})?)(k|K|M|bn|B)\b(?!-)", _scaled, ("12k likes", "twelve thousand likes")),
     rule("year", r"(?:\b([A-Za-z]{2,10}),? )?(?<![\w.,$#:/])(1[1-9]\d\d|20\d\d)(?![\w%°]|[.,:/]\d|-\d)", _year,
          ("in 1984", "in nineteen eighty four"), ("since 2005", "since two thousand five")),
-    rule("dimensions", r"(?<=\d) ?[x×] ?(?=\d)", " by ", ("a 3x4 grid", "a three by four grid")),
+    rule("dimensions", r"(?<=\d) ?[x×] ?(?=\d)(?!\d[\d.,]{0,20} ?=)", " by ", ("a 3x4 grid", "a three by four grid")),
     rule("times", r"(?<![\w.])(\d{1,6}(?:\.\d{1,3})?)[x×](?!\w)", lambda m: f"{number(m[1])} times", ("2x faster", "two times faster")),
     rule("number", rf"{SIGN}{ALONE}(?:{NUMBER}|\.\d{{1,36}})(?!\w)", _number,
          ("3 cats and 12 dogs", "three cats and twelve dogs"), ("1,234", "one thousand two hundred thirty four"), ("3.14", "three point one four"),
