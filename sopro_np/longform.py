@@ -197,7 +197,8 @@ class Job:
         with self._ending:
             if not self.done:
                 self.speech, self.error, self.done = speech, error, True
-                self._wavs, self._codes, self._fade = [], [], None
+                self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None
+                self._level = Level(self.script.hop)
                 self.script = replace(self.script, pieces=iter(()), begin=_ended)  # the model may be freed
 
 

@@ -73,6 +73,10 @@ def _read(file: TensorFile, weights: Weights) -> Parts:
         s, m = model.config, mimi.config
         if s.codebooks > m.codebooks or s.code_values > m.code_values:
             raise FormatError(f"{file.path}: the codec has fewer codes than the model writes")
+        if abs(s.frame_rate - m.frame_rate) > 1e-3 * s.frame_rate:
+            raise FormatError(
+                f"{file.path}: the codec has {m.frame_rate:g} frames a second, the model {s.frame_rate:g}"
+            )
     speech = file.json("speech") if "speech" in file.metadata else None
     pace = Pace.read(speech, model.config.frame_rate if model else 12.5)
     return Parts(model, mimi, tokenizer, _fingerprints(file.json("sources"), architecture), pace)

@@ -245,25 +245,28 @@ def test_memory_returns(moment: str):
     """What was lent by the arena, and the states: after a removal as after the end."""
     tts, voice = open_model(models.model_file("v1.5", "int8", seed=5), 1, "native"), voices("v1.5", "int8")[0]
 
+    own = work("v1.5", normalise=False, guard=False)  # free lists of `re`, and warnings, would be counted
+
     def used() -> int:
         gc.collect()
         return tracemalloc.get_traced_memory()[0] + LAUNCHER.arena.lent
 
     for _ in range(3):  # whatever is captured once is captured now
-        tts.speak(TEXTS[0], voice, **work("v1.5"))
+        tts.speak(TEXTS[0], voice, **own)
     tracemalloc.start()
     try:
-        tts.speak(TEXTS[0], voice, **work("v1.5"))
+        tts.speak(TEXTS[0], voice, **own)
         before, batch = used(), tts.batch()
-        job = batch.add(TEXTS[0], voice, **work("v1.5"))
+        job = batch.add(TEXTS[0], voice, **own)
         while not MOMENTS[moment](job):
             batch.step()
         assert used() > before + 10_000
         batch.remove(job)
-        assert used() - before < 12_000, "a frame of codec state alone has more"
-        speech = tts.speak(TEXTS[0], voice, **work("v1.5"))
+        assert abs(used() - before) < 5_000
+        del job, batch
+        speech = tts.speak(TEXTS[0], voice, **own)
         size = speech.wav.nbytes + speech.codes.nbytes
-        assert before + size <= used() < before + size + 15_000
+        assert before + size <= used() < before + size + 5_000
     finally:
         tracemalloc.stop()
 
@@ -335,13 +338,14 @@ def test_equals_get_turns_in_order(tiny: Callable[..., Tiny]):
     m = tiny("v1.5")
     batch = m.tts.batch()
     jobs = [batch.add(TEXTS[0], m.voice, seed=i, max_frames=40, chunk_frames=2, **FOREVER) for i in range(3)]
-    order = []
+    order, chunk = [], 2 * m.tts.mimi.config.hop
     while len(batch):
-        order += [job for job, _ in batch.step()]
-    counts = dict.fromkeys(jobs, 0)
-    for job in order:
-        counts[job] += 1
-        assert max(counts.values()) - min(counts.values()) <= 2  # the first chunk and the faded end are given out apart
+        order += batch.step()
+    samples = dict.fromkeys(jobs, 0)
+    for job, wav in order:
+        samples[job] += len(wav)
+        counts = [-(-n // chunk) for n in samples.values()]  # the end of a chunk is held back
+        assert max(counts) - min(counts) <= 1
     assert len(order) > 30
 
 

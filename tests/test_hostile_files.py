@@ -215,7 +215,6 @@ def check(case: Case, path: Path, use: Callable[[Path], object]) -> bool:
             "frame",
             "code",
             "voice",
-            "speech",
         )
         assert any(name in message for name in names), f"{label}: {message}"
         assert len(message) < 2000, f"{label}: {len(message)} characters"
