@@ -13,27 +13,50 @@ from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
 
 
-class SentenceJob:
-    """One utterance in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
+class Outcome:
+    """How a job in a batch comes to its end. `done`: nothing more will come; then `speech`, or `error`, or neither: it
+    was removed. It ends once: by itself, or because another thread removes it.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self.speech: Speech | None = None
+        self.error: Exception | None = None
+        self.cancelled = False
+        self._ending = threading.Lock()
+
+    def cancel(self) -> None:
+        """Stop before the next step; from any thread."""
+        self.cancelled = True
+
+    def fail(self, error: Exception) -> None:
+        """It ends with this error."""
+        self.end(error=give_error(error))
+
+    def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
+        """Nothing more will come, and all memory of the work returns; the first end counts."""
+        with self._ending:
+            if not self.done:
+                self.speech, self.error, self.done = speech, error, True
+                self._forget()
+
+    def _forget(self) -> None:
+        """Give up all that was needed on the way."""
+
+
+class SentenceJob(Outcome):
+    """One utterance in a batch; an Outcome.
 
     `priority`: larger goes first, as long as it has no audio yet.
     """
 
     def __init__(self, session: Session, audio: AudioStream, priority: int = 0) -> None:
+        super().__init__()
         self.priority, self.chunk_frames = priority, session.options.chunk_frames
-        self.done = False
-        self.speech: Speech | None = None
-        self.error: Exception | None = None
-        self.cancelled = False
         self.silent = True  # no audio yet
         self.turn = 0  # when its last piece of NAR and codec work was done
         self._doing: tuple[Session, AudioStream] | None = (session, audio)
         self._wavs: list[np.ndarray] = []
-        self._ending = threading.Lock()  # it ends once: by itself, or because another thread removes it
-
-    def cancel(self) -> None:
-        """Stop before the next step; from any thread."""
-        self.cancelled = True
 
     @property
     def session(self) -> Session | None:
@@ -76,16 +99,8 @@ class SentenceJob:
             wav = np.concatenate([np.zeros(0, np.float32), *self._wavs])
             self.end(Speech(wav, audio.rows, session.finish_reason, session.options.seed, len(audio.rows)))
 
-    def fail(self, error: Exception) -> None:
-        """It ends with this error."""
-        self.end(error=give_error(error))
-
-    def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
-        """Nothing more will come, and all memory of the work returns; the first end counts."""
-        with self._ending:
-            if not self.done:
-                self.speech, self.error, self.done = speech, error, True
-                self._doing, self._wavs = None, []
+    def _forget(self) -> None:
+        self._doing, self._wavs = None, []
 
 
 def give_error(error: Exception) -> Exception:

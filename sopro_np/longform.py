@@ -7,7 +7,6 @@ voice, seed and options: a text spoken alone, streamed, or in a batch with other
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import numpy as np
 
 from sopro_np.errors import ModelError, SoproWarning
 from sopro_np.guard import Guard, derived_seed
-from sopro_np.job import SentenceJob, give_error
+from sopro_np.job import Outcome, SentenceJob
 from sopro_np.joints import Fade, Level, level_of, matching_gain
 from sopro_np.script import Script
 from sopro_np.speech import Sentence, Speech
@@ -40,24 +39,20 @@ class OnItsWay:
     guard: Guard | None
 
 
-class Job:
+class Job(Outcome):
     """One text in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
 
     `priority`: larger goes first, as long as it has no audio yet.
     """
 
     def __init__(self, script: Script, priority: int = 0, keep: bool = True) -> None:
+        super().__init__()
         self.priority, self.keep = priority, keep
-        self.done = False
-        self.speech: Speech | None = None
-        self.error: Exception | None = None
-        self.cancelled = False
         self.progress = 0  # characters of the text that were heard
         self.script = script
         self.flight: deque[OnItsWay] = deque()
         self.begun = 0  # sentences
         self.exhausted = False  # no more sentences will begin
-        self._ending = threading.Lock()  # it ends once: by itself, or because another thread removes it
         self._fade: Fade | None = Fade(script.sample_rate)  # of the first sentence, which is heard while it is made
         self._level = Level(script.hop)
         self._finished = 0
@@ -68,10 +63,6 @@ class Job:
         self._codes: list[np.ndarray] = []
         self._sentences: list[Sentence] = []
         self._check: list[str] = []
-
-    def cancel(self) -> None:
-        """Stop before the next step; from any thread."""
-        self.cancelled = True
 
     @property
     def silent(self) -> bool:
@@ -186,20 +177,10 @@ class Job:
         reason = max((s.finish_reason for s in self._sentences), key=WORST.index, default="stop")
         return Speech(wav, codes, reason, options.seed, self._frames, tuple(self._check), tuple(self._sentences))
 
-    # ------------------------------------------------------------ ends
-
-    def fail(self, error: Exception) -> None:
-        """It ends with this error."""
-        self.end(error=give_error(error))
-
-    def end(self, speech: Speech | None = None, error: Exception | None = None) -> None:
-        """Nothing more will come, and all memory of the work returns; the first end counts."""
-        with self._ending:
-            if not self.done:
-                self.speech, self.error, self.done = speech, error, True
-                self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None
-                self._level = Level(self.script.hop)
-                self.script = replace(self.script, pieces=iter(()), begin=_ended)  # the model may be freed
+    def _forget(self) -> None:
+        self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None
+        self._level = Level(self.script.hop)
+        self.script = replace(self.script, pieces=iter(()), begin=_ended)  # the model may be freed
 
 
 def _ended(*_: object) -> NoReturn:

@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
     rule("aside", r" ?[(\[{] ?|[)\]}](?=[ \n]?[A-Za-z])|[)\]}](?=\ue000)", ", ", ("a dog (a big one) barks", "a dog, a big one, barks")),
     rule("colon", r"[:;]+", ", ", ("eggs: two; milk", "eggs, two, milk")),
     rule("hyphen", r"(?<=\w)-+(?=\w)", " ", ("a well-known fact", "a well known fact")),
-    rule("apostrophe", r"(?<![A-Za-z])'+|'+(?![A-Za-z])|''+", lambda m: "'" if _kept(m) else "",
+    rule("apostrophe", r"(?<![A-Za-z])'+|'+(?![A-Za-z])|''+", "",
          ("'quoted' and don't", "quoted and don't"), ("rock 'n' roll", "rock n roll")),
     rule("silent mark", r"[^A-Za-z.,?! '\n\ue000\x80-\U0010ffff]+", " ", ("\"Go,\" she said", "Go, she said"), ("a\\b | c_d", "a b c d")),
     rule("blank before a mark", r" +(?=[.,?!])", "", ("Why ?", "Why?")),
@@ -34,8 +34,3 @@ RULES: tuple[Rule, ...] = (
          ("a | b", "a b")),
     rule("comma at a paragraph's end", r",(?=\n|\Z)", "", ("so,", "so")),
 )  # fmt: skip
-
-
-def _kept(m: re.Match[str]) -> bool:
-    """dogs' bones: the apostrophe of a plural is silent, too."""
-    return False
