@@ -23,6 +23,7 @@ Everything that `import sopro_np` offers. Made from the docstrings by tools/make
 FUNCTIONS = (sopro_np.load, sopro_np.synthesize, write_wav)
 CLASSES = (sopro_np.Sopro, sopro_np.Voice, sopro_np.Speech, sopro_np.SpeechBatch, sopro_np.Job, sopro_np.Options)
 MADE_BY_US = CLASSES[:-1]  # nobody calls their constructors
+THE_BATCH_CALLS = {"begin", "hear", "collect", "fail", "end", "wants"}  # of a Job
 
 
 def signature(name: str, call: Any) -> str:
@@ -47,8 +48,16 @@ def text(thing: Any) -> str:
 def members(kind: type) -> list[str]:
     """Public methods and properties with a docstring, in the order they are written."""
     parts = []
-    for name, member in vars(kind).items():
+    own = {
+        name: member
+        for c in reversed(kind.__mro__)
+        if c.__module__.startswith("sopro_np")
+        for name, member in vars(c).items()
+    }
+    for name, member in own.items():
         if name.startswith("_") or not inspect.getdoc(member):
+            continue
+        if kind is sopro_np.Job and name in THE_BATCH_CALLS:
             continue
         if isinstance(member, property):
             parts += [f"### .{name}", text(member)]
