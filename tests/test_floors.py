@@ -16,7 +16,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "version", "files"),
     ("ops", "kernels"),
-    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "audio", "tokenizer", "locate"),
+    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "encode", "effects", "audio", "tokenizer", "locate"),
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "modelfile", "session", "speech", "job", "batch"),
