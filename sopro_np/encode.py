@@ -81,7 +81,9 @@ def _is_special(target: str) -> bool:
 def check_rate(form: AudioFormat, rate: int) -> None:
     """UsageError for a sample rate (Hz) that the format does not know."""
     if form.rates and rate not in form.rates:
-        raise UsageError(f"{form.name} has no sample rate of {rate} Hz; give --sample-rate {' or '.join(map(str, form.rates))}")
+        raise UsageError(
+            f"{form.name} has no sample rate of {rate} Hz; give --sample-rate {' or '.join(map(str, form.rates))}"
+        )
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise UsageError(f"a sample rate of {rate} Hz is outside of {LOWEST_RATE} to {HIGHEST_RATE} Hz")
 

@@ -14,6 +14,7 @@ from sopro_np.files import cache_dir, voices_dir
 VOICE_SUFFIX = ".voice.safetensors"
 DEFAULT_RECIPE = "int8"
 EMBEDDED = Path(__file__).resolve().parent / "assets" / "demo.safetensors"  # with it: NAME.voice.safetensors
+EMBEDDED_MODEL = "demo"  # its name; asked for by it, nobody has to be told
 EMBEDDED_VOICE = "ross"  # speaks if no voice is asked for
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)  # a name, never a path
 
@@ -45,6 +46,8 @@ def find_model(name: str | Path | None) -> Path:
         return EMBEDDED
     if os.path.isfile(name):  # Path.is_file raises for names that are too long
         return Path(name)
+    if str(name) == EMBEDDED_MODEL and EMBEDDED.is_file():
+        return EMBEDDED
     if found := cached_model(str(name)):
         return found
     have = ", ".join(sorted(p.stem for p in cache_dir().glob("*.safetensors"))) or "none"

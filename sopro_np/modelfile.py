@@ -35,9 +35,7 @@ def read_parts(file: TensorFile, weights: Weights) -> Parts:
 
 def _read(file: TensorFile, weights: Weights) -> Parts:
     if file.metadata.get("format") != "sopro_np":
-        raise FormatError(
-            f"{file.path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
-        )
+        raise FormatError(f"{file.path}: a safetensors file, but not one made by `sopro-np convert`: convert it first")
     if (version := file.metadata.get("format_version")) != "1":
         raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads 1")
     architecture = file.json("architecture")

@@ -1,4 +1,4 @@
-"""Audio formats: what is written is what is read, whole or in pieces, in a file or in a pipe; complete or not at all."""
+"""Audio formats: what is written is what is read, whole or in pieces, in a file or a pipe; complete or not at all."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_formats_by_name(tmp_path: Path) -> None:
     for name in ("x.m4a", "x.aac", "x.wma", "x.mp3.part", "v1.5"):
         with pytest.raises(UsageError, match=r"\.wav, \.flac, \.ogg, \.opus, \.mp3"):
             find_format(name)
-    with pytest.raises(UsageError, match="x.mp3: a file named .mp3 should not hold wav"):
+    with pytest.raises(UsageError, match=r"x\.mp3: a file named \.mp3 should not hold wav"):
         find_format("x.mp3", "wav")
     with pytest.raises(UsageError, match="there are wav"):
         find_format("x", "aac")
