@@ -328,7 +328,7 @@ def test_completion(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa:
     code, out, err = run("completion", "bash")
     assert (code, out) == (1, b"") and "pip install shtab" in err
     monkeypatch.undo()
-    shtab = pytest.importorskip("shtab")
+    shtab = pytest.importorskip("shtab")  # in the extra `test`
     for shell in ("bash", "zsh", "fish", "tcsh"):
         assert shell in shtab.SUPPORTED_SHELLS
         script = run("completion", shell)[1].decode()
