@@ -17,6 +17,10 @@ class UsageError(SoproError):
     exit_code = 2
 
 
+class NothingToSay(UsageError):
+    """A text is empty, or nothing of it can be said."""
+
+
 class FormatError(SoproError):
     """A file is damaged, not of the expected kind, or does not hold what its header says."""
 

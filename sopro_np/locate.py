@@ -15,6 +15,7 @@ from sopro_np.files import cache_dir, file_name, voices_dir
 VOICE_SUFFIX = ".voice.safetensors"
 DEFAULT_RECIPE = "int8"
 EMBEDDED = Path(__file__).resolve().parent / "assets" / "demo.safetensors"  # with it: NAME.voice.safetensors
+EMBEDDED_MODEL = "demo"  # its name; asked for by it, nobody has to be told
 EMBEDDED_VOICE = "ross"  # speaks if no voice is asked for
 PUBLISHED = ("v1", "v1.5")  # generations that `sopro-np download` fetches
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)  # a name, never a path
@@ -56,6 +57,8 @@ def find_model(name: str | Path | None, tell: bool = True) -> Path:
     name = file_name(name, asked)
     if os.path.isfile(name):  # Path.is_file raises for names that are too long
         return Path(name)
+    if str(name) == EMBEDDED_MODEL and EMBEDDED.is_file():
+        return EMBEDDED
     if found := cached_model(str(name)):
         return found
     if str(name) in PUBLISHED:

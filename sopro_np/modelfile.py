@@ -43,9 +43,7 @@ def check_kind(file: TensorFile) -> None:
     if kind == VOICE:
         raise FormatError(f"{file.path}: a voice file, not a model: it is given with --voice (voice=)")
     if kind != "sopro_np":
-        raise FormatError(
-            f"{file.path}: a safetensors file, but not one made by tools/convert_weights.py: convert it first"
-        )
+        raise FormatError(f"{file.path}: a safetensors file, but not one made by `sopro-np convert`: convert it first")
 
 
 def _read(file: TensorFile, weights: Weights) -> Parts:

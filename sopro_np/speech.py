@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.errors import UsageError
+from sopro_np.errors import NothingToSay, UsageError
 
 _REMEDIES: dict[type, str] = {
     bytes: ": decode it, e.g. text.decode('utf-8')",
@@ -59,7 +59,7 @@ def check_text(text: Any) -> None:
         remedy = _REMEDIES.get(type(text), "")
         raise UsageError(f"a text must be a str, not {type(text).__name__}{remedy}")
     if not text.strip():
-        raise UsageError("the text is empty: there is nothing to say")
+        raise NothingToSay("the text is empty: there is nothing to say")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -16,8 +16,8 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "version", "cores", "files"),
     ("ops", "kernels", "text", "pace", "guard", "joints"),
-    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "tokenizer", "locate",
-     "containers", "mp4", "ffmpeg", "hearing", "audio"),
+    ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "encode", "effects",
+     "tokenizer", "locate",     "containers", "mp4", "ffmpeg", "hearing", "audio"),
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "script", "job", "batch", "longform", "speechbatch"),

@@ -3,79 +3,33 @@
     python tools/convert_weights.py --sopro model.safetensors --mimi mimi/ --tokenizer tokenizer/ \
         --recipe int8 -o sopro-int8.safetensors
 
-Any subset of the three parts will do; what was converted can be seen with `sopro-np info FILE`.
+The same as `sopro-np convert`. Any subset of the three parts will do; `sopro-np info FILE` shows what was converted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sopro_np.convert.convert import Report, convert
-from sopro_np.convert.recipe import BUILT_IN, load_recipe
+from sopro_np.cli.convert import add_arguments, run
 from sopro_np.errors import SoproError
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sopro", type=Path, metavar="FILE", help="Sopro checkpoint, either generation")
-    parser.add_argument("--mimi", type=Path, metavar="DIR|FILE", help="Mimi in transformers' format")
-    parser.add_argument("--tokenizer", type=Path, metavar="DIR|FILE", help="tokenizer.json and its config")
-    parser.add_argument("--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)")
-    parser.add_argument("--eos", type=int, metavar="ID", help="id after the text")
-    parser.add_argument("--recipe", default="int8", metavar="NAME|FILE", help=f"{', '.join(BUILT_IN)} or JSON")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
-    parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
-    parser.add_argument("--allow-unknown-config", action="store_true", help="take them with --strict, too")
-    parser.add_argument("--strict", action="store_true", help="refuse what upstream's own loaders pass over")
+    add_arguments(parser)
     args = parser.parse_args(argv)
-    if args.json is not None and args.json.resolve() == args.output.resolve():
-        parser.error("--json and --output name the same file")
-    passed_over: list[str] = []
     try:
-        report = convert(
-            args.output,
-            load_recipe(args.recipe),
-            args.sopro,
-            args.mimi,
-            args.tokenizer,
-            bos=args.bos,
-            eos=args.eos,
-            drop=tuple(args.drop),
-            allow_unknown_config=args.allow_unknown_config,
-            strict=args.strict,
-            tell=passed_over.append,
-        )
-        if args.json is not None:
-            args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+        return run(args)
     except SoproError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"error: {error.filename or args.output}: {error.strerror}", file=sys.stderr)
         return 1
-    print_report(report, passed_over)
-    return 0
-
-
-def print_report(report: Report, passed_over: list[str]) -> None:
-    """A line per matrix, then what was left out or passed over, and the totals."""
-    print(f"{'tensor':52} {'scheme':6} {'shape':>16} {'max error':>10} {'SNR dB':>7}", file=sys.stderr)
-    for t in report.tensors:
-        snr = "exact" if t.snr_db is None else f"{t.snr_db:.1f}"
-        shape = f"{t.shape[0]} x {t.shape[1]}"
-        print(f"{t.name:52} {t.scheme:6} {shape:>16} {t.max_error:10.2e} {snr:>7}", file=sys.stderr)
-    for name in report.dropped:
-        print(f"dropped on request: {name}", file=sys.stderr)
-    for line in passed_over:
-        print(f"warning: {line}", file=sys.stderr)
-    before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
-    print(f"{report.path}: {before:.1f} MB -> {after:.1f} MB, recipe {report.recipe}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 from sopro_np.bench import several
 from sopro_np.bench.processes import count_events
@@ -42,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         row = "| " + " | ".join(cells) + " |"
     if args.json:
-        json.dump(result | ({"share": row} if row else {}), sys.stdout, indent=1)
-        print()
+        print(_json(result | ({"share": row} if row else {})))
     elif row:
         print(row)
     if not (args.json or args.share):
@@ -55,14 +55,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _json(result: dict[str, Any]) -> str:
+    """One line a figure, and for a list of records one line each."""
+    lines = []
+    for key, value in result.items():
+        text = json.dumps(value)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
 def _batches(args: argparse.Namespace, model: Path) -> int:
     """Several utterances at once, and nothing else."""
     tts = open_model(model, args.threads, args.ops)
     result = several.bench_batches(tts, random_voice(tts), args.frames, args.batch, args.runs)
     result = {"model": model.name, "ops": tts.ops, "threads": tts.threads, **result}
     if args.json:
-        json.dump(result, sys.stdout, indent=1)
-        print()
+        print(_json(result))
     else:
         print("\n".join(several.table(result)), file=sys.stderr)
     return 0

@@ -67,7 +67,7 @@ def _voice_facts(file: TensorFile) -> dict[str, Any]:
 def model_facts(file: TensorFile) -> dict[str, Any]:
     """Architecture, recipe, bytes per part and per scheme, sources."""
     if file.metadata.get("format") != "sopro_np":
-        raise FormatError(f"{file.path}: not a model file of sopro_np (convert it with tools/convert_weights.py)")
+        raise FormatError(f"{file.path}: not a model file of sopro_np (convert it with `sopro-np convert`)")
     architecture = _records(file, "architecture")
     for part, record in (("sopro", SoproConfig), ("mimi", MimiConfig)):
         if part in architecture:

@@ -1,109 +1,194 @@
-"""`sopro-np say` and `sopro-np voice`."""
+"""`sopro-np say`: texts -> speech, chunk by chunk -> effects -> a file, a pipe, a player."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import secrets
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from sopro_np.cli.subtitles import as_json, srt, vtt, write
-from sopro_np.engine import open_model
-from sopro_np.errors import SoproWarning, UsageError
+from sopro_np.cli import subtitles
+from sopro_np.cli.player import Player, find_player
+from sopro_np.cli.progress import Progress, watched
+from sopro_np.cli.texts import read_texts
+from sopro_np.effects import amplified, resampled, to_loudness
+from sopro_np.encode import AudioFormat, check_rate, find_format, open_writer
+from sopro_np.engine import Sopro, open_model
+from sopro_np.errors import NothingToSay, SoproWarning, UsageError
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
-from sopro_np.options import DEFAULTS, Options
+from sopro_np.options import Options
+from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
+from sopro_np.voice import Voice
 from sopro_np.wav import WavWriter, check_target
 
-MAX_TEXT_BYTES = 1 << 20
+CHARACTERS_PER_SECOND = 15  # of English read aloud, for the progress line
+AR_SHARE = 1 / 8  # of the work is done when all codes of codebook 0 are there
+
+
+@dataclass
+class Said:
+    """What was said, text after text: the speech of each, and the second at which it began."""
+
+    given: dict[str, Any]  # options
+    texts: list[str] = field(default_factory=list)
+    speeches: list[Speech] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def say(args: argparse.Namespace) -> int:
-    """Text -> audio file, stdout or a pipe."""
-    text = _read_text(args.text)
+    """Text -> audio file, stdout, a pipe or the loudspeaker."""
+    form, out = _output(args)
+    _check_effects(args)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
     check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
-    beside = [(path, make) for path, make in ((args.srt, srt), (args.vtt, vtt), (args.json, as_json)) if path]
-    for target in (args.out, *(path for path, _ in beside)):
-        check_target(target, (model, args.ref, saved))
+    beside = [(path, make) for kind, make in subtitles.KINDS.items() if (path := getattr(args, kind))]
+    for target in (out, *(path for path, _ in beside)):
+        if target is not None:
+            check_target(target, (model, args.ref, saved, args.file))
+    texts = read_texts(args.text, args.file, args.each, args.quiet)
     tts = open_model(model, args.threads, args.ops)
-    batch = tts.batch(1)
-    job = batch.add(text, tts.load_voice(saved) if saved else tts.voice(args.ref), keep=False, **given)
+    rate = args.sample_rate or tts.sample_rate
+    check_rate(form, rate)
+    voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
+    if given.get("seed") is None:  # one for all, that can be told
+        given["seed"] = secrets.randbits(32)
+    said = Said(given)
     started = time.perf_counter()
-    chunks = _with_progress(tts.chunks(batch, job), tts.sample_rate, args.quiet)
+    chunks = _spoken(tts, voice, texts, said, Progress(not args.quiet and watched()), skip=args.each is not None)
+    chunks = _changed(chunks, args, tts.sample_rate, rate)
     length = None
-    if not args.stream and not os.path.isfile(args.out) and (args.out == "-" or os.path.exists(args.out)):
+    if not args.stream and args.each is None and _is_pipe(out):
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
-    with WavWriter(args.out, tts.sample_rate, raw=args.raw, samples=length) as writer:
+    with ExitStack() as stack:
+        sinks: list[WavWriter | Player] = []
+        if out is not None:
+            sinks.append(stack.enter_context(open_writer(out, form, rate, samples=length)))
+        if args.play:
+            sinks.append(stack.enter_context(Player(rate)))
         for chunk in chunks:
-            writer.write(chunk)
-    speech = job.speech
-    assert speech is not None
-    for path, make in beside:
-        write(path, make(speech, text))
-    seconds, took = job.samples / tts.sample_rate, time.perf_counter() - started
+            for sink in sinks:
+                sink.write(chunk)
+    _write_beside(beside, said)
     if not args.quiet:
-        where = "stdout" if args.out == "-" else args.out
-        print(f"{where}: {seconds:.2f} s of speech in {took:.2f} s, seed {speech.seed}", file=sys.stderr)
-    if speech.finish_reason == "length":
-        most = given.get("max_frames", DEFAULTS.max_frames)
-        warnings.warn(
-            f"the text did not end within {most} frames; it may be cut off (split it, or raise --max-frames)",
-            SoproWarning,
-            stacklevel=1,
-        )
-    if not speech.frames:
-        warnings.warn("the model ended at once and said nothing; try another --seed", SoproWarning, stacklevel=1)
-    return int(args.strict_check and bool(speech.check))
+        where = "played" if out is None else "stdout" if out == "-" else out
+        took = time.perf_counter() - started
+        print(f"{where}: {said.seconds:.2f} s of speech in {took:.2f} s, seed {given['seed']}", file=sys.stderr)
+    return int(args.strict_check and any(speech.check for speech in said.speeches))
 
 
-def _read_text(text: str) -> str:
-    if text != "-":
-        return text
-    if sys.stdin is None:
-        raise UsageError("standard input is closed; give the text as an argument")
-    raw = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
-    if len(raw) > MAX_TEXT_BYTES:
-        raise UsageError("the text on standard input is longer than 1 MiB: split it")
-    try:
-        return raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # what an editor or echo adds
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the text on standard input is not UTF-8 ({error.reason} at byte {error.start})") from None
+def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
+    """Format and name of what is written; no name if it is only played."""
+    if args.raw and args.format not in (None, "raw"):
+        raise UsageError(f"give either --raw or --format {args.format}, not both")
+    wanted = "raw" if args.raw else args.format
+    if args.play:
+        find_player()
+        if args.out == "-":
+            raise UsageError("--play and -o - do not go together: name a file, or leave -o out")
+    if args.out is None and args.play:
+        return find_format(None, "raw"), None
+    out = f"sopro.{wanted or 'wav'}" if args.out is None else args.out
+    return find_format(out, wanted), out
 
 
-def _with_progress(chunks: Iterator[np.ndarray], sample_rate: int, quiet: bool) -> Iterator[np.ndarray]:
-    """The same chunks; seconds so far on stderr, if somebody watches it."""
-    if quiet or not sys.stderr.isatty():
-        yield from chunks
-        return
-    seconds = 0.0
+def _is_pipe(out: str | None) -> bool:
+    """Something that exists and is no file: what was written there cannot be taken back or filled in."""
+    return out is not None and (out == "-" or (os.path.exists(out) and not os.path.isfile(out)))
+
+
+def _check_effects(args: argparse.Namespace) -> None:
+    for name in ("gain", "normalise_loudness"):
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and -100 <= value <= 100):
+            raise UsageError(f"--{name.replace('_', '-')} {value:g} must be a number from -100 to 100")
+    if args.normalise_loudness is not None and (args.stream or args.each):
+        other = f"--{args.each}" if args.each else "--stream"
+        raise UsageError(f"--normalise-loudness has to hear everything first: leave {other} out, or use --gain")
+    if args.normalise_loudness is not None and args.normalise_loudness > 0:
+        raise UsageError(f"--normalise-loudness {args.normalise_loudness:g}: LUFS are at most 0; -16 is usual")
+
+
+def _spoken(
+    tts: Sopro, voice: Voice, texts: Iterator[str], said: Said, progress: Progress, skip: bool
+) -> Iterator[np.ndarray]:
+    """Every text in turn -> chunks (n,), with a pause in between. `skip`: those that have nothing to say."""
+    pause = np.zeros(round(Options.of(said.given).pause * tts.sample_rate), np.float32)
+    for text in texts:
+        batch = tts.batch(1)
+        try:
+            job = batch.add(text, voice, keep=False, **said.given)
+        except NothingToSay as error:
+            if not skip:
+                raise
+            warnings.warn(f"left out: {error}", SoproWarning, stacklevel=1)
+            continue
+        if said.texts:
+            yield pause
+            said.seconds += len(pause) / tts.sample_rate
+        said.texts.append(text)
+        said.starts.append(said.seconds)
+        steps, frames = 0, (len(text) / CHARACTERS_PER_SECOND + 1) * tts.model.config.frame_rate
+        try:
+            while not job.done:
+                for _, wav in batch.step():
+                    yield wav
+                steps += 1
+                heard = job.samples / tts.mimi.config.hop
+                done = (AR_SHARE * min(steps, frames) + (1 - AR_SHARE) * heard) / frames
+                progress.update(max(job.progress / len(text), min(done, 0.99)), 1)
+        finally:
+            progress.clear()
+            batch.remove(job)
+        if job.error is not None:
+            raise job.error
+        assert job.speech is not None
+        said.speeches.append(job.speech)
+        said.seconds += job.samples / tts.sample_rate
+        if job.speech.finish_reason == "length":
+            most = Options.of(said.given).max_frames
+            message = f"a sentence did not end within {most} frames; it may be cut off (raise --max-frames)"
+            warnings.warn(message, SoproWarning, stacklevel=1)
+    if not said.texts:
+        raise NothingToSay("there was nothing to say in all of it")
+
+
+def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, new_rate: int) -> Iterator[np.ndarray]:
+    """Another sample rate, then gain or loudness: the same whole and in chunks."""
+    chunks = resampled(chunks, rate, new_rate)
+    if args.gain is not None:
+        chunks = amplified(chunks, args.gain)
+    if args.normalise_loudness is not None:
+        wav = np.concatenate([np.zeros(0, np.float32), *chunks])
+        wav, reached = to_loudness(wav, new_rate, args.normalise_loudness)
+        if reached < args.normalise_loudness - 0.05:
+            warnings.warn(f"{reached:.1f} LUFS: louder it would be clipped", SoproWarning, stacklevel=1)
+        chunks = iter([wav])
     for chunk in chunks:
-        seconds += len(chunk) / sample_rate
-        print(f"\r{seconds:6.1f} s", end="", file=sys.stderr, flush=True)
+        if args.gain is not None and (np.abs(chunk) > 1).any():
+            message = f"--gain {args.gain:g} is too much: the loudest samples are clipped"
+            warnings.warn(message, SoproWarning, stacklevel=1)
         yield chunk
-    print("\r" + " " * 10 + "\r", end="", file=sys.stderr)
 
 
-def make_voice(args: argparse.Namespace) -> int:
-    """Recording -> voice file."""
-    if args.seconds is not None and not 0 < args.seconds <= 60:
-        raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most 60")
-    model = find_model(args.model)
-    check_target(args.out, (model, args.ref))
-    tts = open_model(model, args.threads, args.ops)
-    voice = tts.voice(args.ref, args.seconds)
-    voice.save(args.out)
-    seconds = len(voice.codes) / tts.model.config.frame_rate
-    size = Path(args.out).stat().st_size
-    print(f"{args.out}: {seconds:.1f} s of reference, {size} bytes", file=sys.stderr)
-    return 0
+def _write_beside(beside: list[tuple[str, Callable[[Speech, str], str]]], said: Said) -> None:
+    """Subtitles and JSON; of several texts (a line each) together."""
+    if beside and said.speeches:
+        whole = subtitles.joined(said.speeches, [len(text) + 1 for text in said.texts], said.starts)
+        for path, make in beside:
+            subtitles.write(path, make(whole, "\n".join(said.texts)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Callable, Sequence
 
 from sopro_np.errors import UsageError
 from sopro_np.files import replacing
@@ -36,6 +38,23 @@ def as_json(speech: Speech, text: str) -> str:
     facts = {"seed": speech.seed, "finish_reason": speech.finish_reason, "frames": speech.frames, "check": speech.check}
     sentences = [{**dataclasses.asdict(s), "written": _line(text, s.span)} for s in speech.sentences]
     return json.dumps({**facts, "sentences": sentences}, indent=2, ensure_ascii=False) + "\n"
+
+
+KINDS: dict[str, Callable[[Speech, str], str]] = {"srt": srt, "vtt": vtt, "json": as_json}  # options of `say`
+
+
+def joined(speeches: Sequence[Speech], lengths: Sequence[int], starts: Sequence[float]) -> Speech:
+    """Speech of several texts as of one (without its audio): so many characters each, heard from so many seconds on."""
+    sentences = [
+        dataclasses.replace(s, span=(at + s.span[0], at + s.span[1]), start=start + s.start, end=start + s.end)
+        for speech, at, start in zip(speeches, itertools.accumulate(lengths, initial=0), starts, strict=False)
+        for s in speech.sentences
+    ]
+    reason = next((s.finish_reason for s in speeches if s.finish_reason != "stop"), "stop")
+    return dataclasses.replace(
+        speeches[0], finish_reason=reason, frames=sum(s.frames for s in speeches),
+        check=tuple(c for s in speeches for c in s.check), sentences=tuple(sentences),
+    )  # fmt: skip
 
 
 def _line(text: str, span: tuple[int, int]) -> str:

@@ -6,18 +6,13 @@ import argparse
 import json
 import sys
 
-from sopro_np.errors import UsageError
+from sopro_np.cli.texts import read_texts
 from sopro_np.text.normalise import Spoken, normalise, read_lexicon
 
 
 def text(args: argparse.Namespace) -> int:
     """The spoken form on stdout, a line per paragraph; the rules that fired, one a line, on stderr."""
-    given = args.text
-    if given == "-":
-        try:
-            given = sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"standard input is not UTF-8 text (byte {error.start})") from None
+    [given] = read_texts(args.text, args.file)
     lexicon = read_lexicon(args.lexicon) if args.lexicon else None
     spoken = normalise(given, day_first=args.day_first, lexicon=lexicon, lenient=args.lenient)
     if args.json:

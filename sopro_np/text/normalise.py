@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from sopro_np.errors import UsageError
+from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.text import (
     abbreviations,
     dates,
@@ -138,7 +138,7 @@ def normalise(
             break
     if not SPEAKABLE.search(work.text.text):
         left = f" (left out: {_named(dropped)})" if dropped else ""
-        raise UsageError(f"the text has nothing to say: {_short(text)}{left}; give it at least one word")
+        raise NothingToSay(f"the text has nothing to say: {_short(text)}{left}; give it at least one word")
     done = work.text.edit(work.text.edits(re.compile(PAUSE), lambda m: _pause_text(m, work)))
     return Spoken(done.text, done.starts, done.ends, tuple(work.fired), dropped)
 

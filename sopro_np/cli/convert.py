@@ -1,0 +1,76 @@
+"""`sopro-np convert`: published checkpoints -> one file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sopro_np.errors import ConvertError, UsageError
+
+if TYPE_CHECKING:
+    from sopro_np.convert.convert import Report
+
+RECIPES = "fp32, fp16, bf16, int8, int4"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; importing this loads nothing of the converter."""
+    parser.add_argument("--sopro", type=Path, metavar="FILE", help="Sopro checkpoint, either generation")
+    parser.add_argument("--mimi", type=Path, metavar="DIR|FILE", help="Mimi in transformers' format")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR|FILE", help="tokenizer.json and its config")
+    parser.add_argument("--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)")
+    parser.add_argument("--eos", type=int, metavar="ID", help="id after the text (default: tokenizer_config)")
+    parser.add_argument("--recipe", default="int8", metavar="NAME|FILE", help=f"{RECIPES} or JSON (default: int8)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the model file to write")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
+    parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
+    parser.add_argument("--allow-unknown-config", action="store_true", help="take them with --strict, too")
+    parser.add_argument("--strict", action="store_true", help="refuse what upstream's own loaders pass over")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and report what that cost in precision."""
+    from sopro_np.convert.convert import convert
+    from sopro_np.convert.recipe import load_recipe
+
+    if args.json is not None and args.json.resolve() == args.output.resolve():
+        raise UsageError("--json and --output name the same file")
+    passed_over: list[str] = []
+    report = convert(
+        args.output,
+        load_recipe(args.recipe),
+        args.sopro,
+        args.mimi,
+        args.tokenizer,
+        bos=args.bos,
+        eos=args.eos,
+        drop=tuple(args.drop),
+        allow_unknown_config=args.allow_unknown_config,
+        strict=args.strict,
+        tell=passed_over.append,
+    )
+    if args.json is not None:
+        try:
+            args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise ConvertError(f"{args.json}: cannot be written ({error.strerror})") from None
+    print_report(report, passed_over)
+    return 0
+
+
+def print_report(report: Report, passed_over: list[str]) -> None:
+    """A line per matrix, then what was left out or passed over, and the totals."""
+    print(f"{'tensor':52} {'scheme':6} {'shape':>16} {'max error':>10} {'SNR dB':>7}", file=sys.stderr)
+    for t in report.tensors:
+        snr = "exact" if t.snr_db is None else f"{t.snr_db:.1f}"
+        shape = f"{t.shape[0]} x {t.shape[1]}"
+        print(f"{t.name:52} {t.scheme:6} {shape:>16} {t.max_error:10.2e} {snr:>7}", file=sys.stderr)
+    for name in report.dropped:
+        print(f"dropped on request: {name}", file=sys.stderr)
+    for line in passed_over:
+        print(f"warning: {line}", file=sys.stderr)
+    before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
+    print(f"{report.path}: {before:.1f} MB -> {after:.1f} MB, recipe {report.recipe}", file=sys.stderr)

@@ -1,0 +1,116 @@
+"""What `say` is given to say: words, a file, or standard input; whole, line by line or by sentences."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from sopro_np.cli.progress import watched
+from sopro_np.errors import NothingToSay, UsageError
+from sopro_np.speech import check_text
+from sopro_np.text.growing import Growing
+
+MAX_TEXT_BYTES = 1 << 26
+MAX_LINE_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+
+def read_texts(words: Sequence[str], file: str | None, each: str | None = None, quiet: bool = False) -> Iterator[str]:
+    """Texts in order. One, and there is something in it; each "lines" or "sentences": as soon as one can be read.
+
+    Several words are one text with spaces in between. UsageError if there is none, or more than one source.
+    """
+    if words and file is not None:
+        raise UsageError("give either a TEXT or --file FILE, not both")
+    if file is None and (list(words) == ["-"] or (each and not words)):
+        file = "-"
+    if file is None:
+        if not words:
+            raise UsageError('no TEXT to say: give it in quotes ("Hello there."), - for standard input, or --file FILE')
+        if each:
+            raise UsageError(f"--{each} reads from standard input or --file FILE: leave the TEXT out")
+        text = " ".join(words)
+        check_text(text)
+        return iter([text])
+    name = "the text on standard input" if file == "-" else file
+    source = _standard_input(quiet) if file == "-" else _open(file)
+    if each is None:
+        return iter([_whole(source, name)])
+    return _found(_each_line(source, name) if each == "lines" else _each_sentence(source, name), name)
+
+
+def _standard_input(quiet: bool) -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; give the text as an argument")
+    if sys.stdin.isatty() and watched() and not quiet:
+        print("sopro-np: type what to say; Ctrl-D on an empty line ends it", file=sys.stderr)
+    return sys.stdin.buffer
+
+
+def _open(file: str) -> BinaryIO:
+    try:
+        return Path(file).expanduser().open("rb")
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name; ~ of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--file {file}: cannot be read ({reason}); name a text file") from None
+
+
+def _whole(source: BinaryIO, name: str) -> str:
+    raw = source.read(MAX_TEXT_BYTES + 1)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise UsageError(f"{name}: is longer than {_mib(MAX_TEXT_BYTES)}: split it")
+    text = _decoded(raw.removeprefix(BOM), name).removesuffix("\n").removesuffix("\r")  # what an editor or echo adds
+    if not text.strip():
+        raise NothingToSay(f"{name}: is empty: there is nothing to say")
+    return text
+
+
+def _found(texts: Iterator[str], name: str) -> Iterator[str]:
+    """Those that are not blank; UsageError at the end if all were."""
+    found = False
+    for text in texts:
+        if text := text.strip():
+            found = True
+            yield text
+    if not found:
+        raise NothingToSay(f"{name}: is empty: there is nothing to say")
+
+
+def _each_line(source: BinaryIO, name: str) -> Iterator[str]:
+    """Lines, while whoever writes them still does."""
+    number = 0
+    while raw := source.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            raise UsageError(f"{name}: line {number} is longer than {_mib(MAX_LINE_BYTES)}: split it")
+        yield _decoded(raw.removeprefix(BOM) if number == 1 else raw, f"{name}: line {number}")
+
+
+def _each_sentence(source: BinaryIO, name: str) -> Iterator[str]:
+    """Sentences, while whoever writes them still does: each as soon as the next one begins, or its line ends."""
+    decoder, growing = codecs.getincrementaldecoder("utf-8-sig")(), Growing()
+    read = getattr(source, "read1", source.read)  # what is there already, not a whole block
+    while True:
+        raw = read(1 << 16)
+        try:
+            text = decoder.decode(raw, final=not raw)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}: is not UTF-8 ({error.reason})") from None
+        yield from growing.push(text)
+        if not raw:
+            yield from growing.end()
+            return
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _mib(size: int) -> str:
+    return f"{size >> 20} MiB"
