@@ -84,6 +84,10 @@ REFUSED = [
     (["--normalise-loudness", "3"], "LUFS"),
     (["--file", "none.txt"], "TEXT"),
     (["--lines"], "--lines"),
+    (["--sentences"], "--sentences"),
+    (["-o", "-", "--json", "-"], "two things"),
+    (["-o", "x", "--srt", "./x"], "two things"),
+    (["--vtt", "no/such/x.vtt"], "no such folder"),
 ]
 
 
@@ -244,6 +248,7 @@ def test_lines_without_words_are_left_out(run: Run, voice: Path, tmp_path: Path)
     assert second["end"] == pytest.approx(len(out) / 2 / 24000)
     assert second["start"] == pytest.approx(second["end"] - first["end"])
     assert (tmp_path / "x.srt").read_text().count("-->") == 2
+    assert json.loads(run(*given, "--json", "-", "-q")[1]) == facts
     (tmp_path / "text.txt").write_text("***\n---\n")
     code, _, err = run(*given)
     assert code == 2 and "nothing to say" in err

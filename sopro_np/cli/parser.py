@@ -61,9 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
                       help="as loud as that by ITU-R BS.1770, e.g. -16; not with --stream")  # fmt: skip
     say.add_argument("--play", action="store_true", help="through the loudspeaker; without -o no file is written")
     say.add_argument("--stream", action="store_true", help="write into a pipe while audio is generated")
-    say.add_argument("--srt", metavar="FILE", help="also write subtitles: when each sentence is said")
-    say.add_argument("--vtt", metavar="FILE", help="the same as WebVTT")
-    say.add_argument("--json", metavar="FILE", help="the same as JSON, with seeds, tries and what was found")
+    say.add_argument("--srt", metavar="FILE|-", help="also write subtitles: when each sentence is said")
+    say.add_argument("--vtt", metavar="FILE|-", help="the same as WebVTT")
+    say.add_argument("--json", metavar="FILE|-", help="the same as JSON, with seeds, tries and what was found")
     say.add_argument("--strict-check", action="store_true", help="exit code 1 if the speech may be wrong")
     say.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes")
     _add_options(say)

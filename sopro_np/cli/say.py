@@ -9,9 +9,10 @@ import secrets
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ def say(args: argparse.Namespace) -> int:
     check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
     beside = [(path, make) for kind, make in subtitles.KINDS.items() if (path := getattr(args, kind))]
-    for target in (out, *(path for path, _ in beside)):
-        if target is not None:
-            check_target(target, (model, args.ref, saved, args.file))
+    _check_targets([out, *(path for path, _ in beside)], (model, args.ref, saved, args.file))
     texts = read_texts(args.text, args.file, args.each, args.quiet)
     tts = open_model(model, args.threads, args.ops)
     rate = args.sample_rate or tts.sample_rate
@@ -105,6 +104,17 @@ def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
         return find_format(None, "raw"), None
     out = f"sopro.{wanted or 'wav'}" if args.out is None else args.out
     return find_format(out, wanted), out
+
+
+def _check_targets(targets: Sequence[str | None], inputs: Sequence[str | Path | None]) -> None:
+    seen = set[str]()
+    for target in targets:
+        if target is not None:
+            check_target(target, inputs)
+            real = target if target == "-" else os.path.realpath(target)
+            if real in seen and (target == "-" or not _is_pipe(target)):
+                raise UsageError(f"{target}: two things cannot be written there; name another output")
+            seen.add(real)
 
 
 def _is_pipe(out: str | None) -> bool:

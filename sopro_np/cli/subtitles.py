@@ -66,6 +66,9 @@ def _escaped(text: str, span: tuple[int, int]) -> str:
 
 
 def write(path: str, content: str) -> None:
-    """A text file, whole or not at all."""
+    """A text file, whole or not at all; "-" is standard output."""
+    if path == "-":
+        print(content, end="")
+        return
     with replacing(path, UsageError) as file:
         file.write(content.encode())
