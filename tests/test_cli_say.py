@@ -70,6 +70,18 @@ def test_loudness_is_what_was_asked_for(run: Run, voice: Path, tmp_path: Path) -
     assert "clipped" in run(*given, "--gain", "90")[2]
 
 
+def test_faster(run: Run, voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    pytest.importorskip("python_stretch")  # in the extra `test`
+    given = ["say", tiny.TEXT, "--voice", voice, "--speed", 1.25, "-o", "-", "--raw", "--json", "x.json", *SHORT]
+    code, out, err = run(*given)
+    assert code == 0 and len(out) == 2 * round(len(speech()) / 1.25), err
+    [sentence] = json.loads((tmp_path / "x.json").read_text())["sentences"]
+    assert sentence["end"] == pytest.approx(len(out) / 2 / 24000, abs=1e-3)
+    monkeypatch.setitem(sys.modules, "python_stretch.Signalsmith", None)
+    code, out, err = run(*given)
+    assert (code, out) == (1, b"") and "pip install python-stretch" in err
+
+
 REFUSED = [
     (["-o", "x.m4a"], ".m4a"),
     (["-o", "x.aac"], ".flac"),
@@ -82,6 +94,9 @@ REFUSED = [
     (["--gain", "1", "--normalise-loudness=-16"], "--gain"),
     (["--normalise-loudness=-16", "--stream"], "--stream"),
     (["--normalise-loudness", "3"], "LUFS"),
+    (["--speed", "1.5", "--stream"], "--stream"),
+    (["--speed", "3"], "0.5 to 2"),
+    (["--speed", "nan"], "0.5 to 2"),
     (["--file", "none.txt"], "TEXT"),
     (["--lines"], "--lines"),
     (["--sentences"], "--sentences"),

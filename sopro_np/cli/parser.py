@@ -55,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE, else wav")
     say.add_argument("--raw", action="store_true", help="16-bit little-endian samples without a header; --format raw")
     say.add_argument("--sample-rate", type=int, metavar="HZ", help="default: the model's own, 24000 for published ones")
+    say.add_argument("--speed", type=float, metavar="F", default=1.0,
+                     help="0.5 to 2 at the same pitch, not with --stream (extra speed; default: 1.0)")  # fmt: skip
     loud = say.add_mutually_exclusive_group()
     loud.add_argument("--gain", type=float, metavar="DB", help="louder or softer by so much (default: 0)")
     loud.add_argument("--normalise-loudness", "--normalize-loudness", type=float, metavar="LUFS",

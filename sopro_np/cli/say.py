@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import secrets
 import sys
@@ -21,7 +20,7 @@ from sopro_np.cli import subtitles
 from sopro_np.cli.player import Player, find_player
 from sopro_np.cli.progress import Progress, watched
 from sopro_np.cli.texts import read_texts
-from sopro_np.effects import amplified, resampled, to_loudness
+from sopro_np.effects import amplified, at_speed, resampled, to_loudness
 from sopro_np.encode import AudioFormat, check_rate, find_format, open_writer
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import NothingToSay, SoproWarning, UsageError
@@ -83,11 +82,14 @@ def say(args: argparse.Namespace) -> int:
         for chunk in chunks:
             for sink in sinks:
                 sink.write(chunk)
-    _write_beside(beside, said)
+    _write_beside(beside, said, args.speed)
     if not args.quiet:
         where = "played" if out is None else "stdout" if out == "-" else out
         took = time.perf_counter() - started
-        print(f"{where}: {said.seconds:.2f} s of speech in {took:.2f} s, seed {given['seed']}", file=sys.stderr)
+        print(
+            f"{where}: {said.seconds / args.speed:.2f} s of speech in {took:.2f} s, seed {given['seed']}",
+            file=sys.stderr,
+        )
     return int(args.strict_check and any(speech.check for speech in said.speeches))
 
 
@@ -123,15 +125,16 @@ def _is_pipe(out: str | None) -> bool:
 
 
 def _check_effects(args: argparse.Namespace) -> None:
-    for name in ("gain", "normalise_loudness"):
+    limits = {"gain": (-100, 100), "normalise_loudness": (-100, 0), "speed": (0.5, 2)}
+    for name, (low, high) in limits.items():
         value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and -100 <= value <= 100):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} must be a number from -100 to 100")
-    if args.normalise_loudness is not None and (args.stream or args.each):
+        if value is not None and not low <= value <= high:
+            unit = {"gain": " dB", "speed": ""}.get(name, " LUFS (-16 is usual)")
+            raise UsageError(f"--{name.replace('_', '-')} {value:g} must be a number from {low} to {high}{unit}")
+    whole = "--normalise-loudness" if args.normalise_loudness is not None else "--speed" if args.speed != 1 else None
+    if whole and (args.stream or args.each):
         other = f"--{args.each}" if args.each else "--stream"
-        raise UsageError(f"--normalise-loudness has to hear everything first: leave {other} out, or use --gain")
-    if args.normalise_loudness is not None and args.normalise_loudness > 0:
-        raise UsageError(f"--normalise-loudness {args.normalise_loudness:g}: LUFS are at most 0; -16 is usual")
+        raise UsageError(f"{whole} has to hear everything first: leave {other} out")
 
 
 def _spoken(
@@ -179,7 +182,10 @@ def _spoken(
 
 
 def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, new_rate: int) -> Iterator[np.ndarray]:
-    """Another sample rate, then gain or loudness: the same whole and in chunks."""
+    """Another speed, another sample rate, then gain or loudness: the same whole and in chunks."""
+    if args.speed != 1:
+        wav = np.concatenate([np.zeros(0, np.float32), *chunks])
+        chunks = iter([at_speed(wav, rate, args.speed)])
     chunks = resampled(chunks, rate, new_rate)
     if args.gain is not None:
         chunks = amplified(chunks, args.gain)
@@ -196,9 +202,9 @@ def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, 
         yield chunk
 
 
-def _write_beside(beside: list[tuple[str, Callable[[Speech, str], str]]], said: Said) -> None:
+def _write_beside(beside: list[tuple[str, Callable[[Speech, str], str]]], said: Said, speed: float) -> None:
     """Subtitles and JSON; of several texts (a line each) together."""
     if beside and said.speeches:
-        whole = subtitles.joined(said.speeches, [len(text) + 1 for text in said.texts], said.starts)
+        whole = subtitles.joined(said.speeches, [len(text) + 1 for text in said.texts], said.starts, speed)
         for path, make in beside:
             subtitles.write(path, make(whole, "\n".join(said.texts)))

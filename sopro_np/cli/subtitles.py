@@ -43,10 +43,18 @@ def as_json(speech: Speech, text: str) -> str:
 KINDS: dict[str, Callable[[Speech, str], str]] = {"srt": srt, "vtt": vtt, "json": as_json}  # options of `say`
 
 
-def joined(speeches: Sequence[Speech], lengths: Sequence[int], starts: Sequence[float]) -> Speech:
-    """Speech of several texts as of one (without its audio): so many characters each, heard from so many seconds on."""
+def joined(speeches: Sequence[Speech], lengths: Sequence[int], starts: Sequence[float], speed: float = 1.0) -> Speech:
+    """Speech of several texts as of one (without its audio): so many characters each, heard from so many seconds on.
+
+    All of it was made faster by `speed` afterwards.
+    """
     sentences = [
-        dataclasses.replace(s, span=(at + s.span[0], at + s.span[1]), start=start + s.start, end=start + s.end)
+        dataclasses.replace(
+            s,
+            span=(at + s.span[0], at + s.span[1]),
+            start=(start + s.start) / speed,
+            end=(start + s.end) / speed,
+        )
         for speech, at, start in zip(speeches, itertools.accumulate(lengths, initial=0), starts, strict=False)
         for s in speech.sentences
     ]
