@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from numbers import Integral
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class SpeechBatch:
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError("a batch is not pickled: pickle the Sopro, and make a batch of it there")
 
     def _check_room(self) -> None:
         if len(self) >= self.size:
