@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from sopro_np import ffmpeg, hearing
+from sopro_np import hearing
 from sopro_np.containers import REMEDY, Recognised, recognise
 from sopro_np.errors import AudioError
 
@@ -201,6 +201,8 @@ def _mono(recording: Recognised, sample_rate: int, seconds: float) -> tuple[np.n
 def _blocks(recording: Recognised, sample_rate: int) -> tuple[int, Generator[np.ndarray]]:
     """Rate in Hz, and mono blocks (n,) float32 at that rate."""
     if recording.demuxer is not None:
+        from sopro_np import ffmpeg  # here and not above: it starts another program, which is rarely wanted
+
         return sample_rate, ffmpeg.decoded(recording, sample_rate, MAX_SAMPLES / 2 / 48000)
     file = _sound_file(recording)
     return file.samplerate, _read(recording.name, file)

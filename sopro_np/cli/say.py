@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from sopro_np.cli import subtitles
-from sopro_np.cli.player import Player, find_player
 from sopro_np.cli.progress import Progress, watched
 from sopro_np.cli.texts import read_texts
 from sopro_np.effects import amplified, at_speed, resampled, to_loudness
@@ -30,7 +29,7 @@ from sopro_np.options import Options
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
-from sopro_np.wav import WavWriter, check_target
+from sopro_np.wav import check_target
 
 CHARACTERS_PER_SECOND = 15  # of English read aloud, for the progress line
 AR_SHARE = 1 / 8  # of the work is done when all codes of codebook 0 are there
@@ -74,10 +73,12 @@ def say(args: argparse.Namespace) -> int:
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
     with ExitStack() as stack:
-        sinks: list[WavWriter | Player] = []
+        sinks: list[Any] = []
         if out is not None:
             sinks.append(stack.enter_context(open_writer(out, form, rate, samples=length)))
         if args.play:
+            from sopro_np.cli.player import Player
+
             sinks.append(stack.enter_context(Player(rate)))
         for chunk in chunks:
             for sink in sinks:
@@ -99,6 +100,8 @@ def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
         raise UsageError(f"give either --raw or --format {args.format}, not both")
     wanted = "raw" if args.raw else args.format
     if args.play:
+        from sopro_np.cli.player import find_player  # here and not above: it starts another program
+
         find_player()
         if args.out == "-":
             raise UsageError("--play and -o - do not go together: name a file, or leave -o out")
