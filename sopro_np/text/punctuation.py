@@ -18,7 +18,7 @@ def _ends(m: re.Match[str]) -> str:
 
 RULES: tuple[Rule, ...] = (
     rule("ellipsis", r"\.{2,}", _ellipsis, ("Well... yes", "Well, yes"), ("Well... Yes", "Well. Yes")),
-    rule("dash", r" ?[–—]+ ?| -{1,3} |--+", ", ", ("a dog — a big one", "a dog, a big one"), ("so - yes", "so, yes")),
+    rule("dash", r" ?[–—•]+ ?| -{1,3} |--+", ", ", ("a dog — a big one", "a dog, a big one"), ("so - yes", "so, yes")),
     rule("aside", r" ?[(\[{] ?|[)\]}](?=[ \n]?[A-Za-z])|[)\]}](?=\ue000)", ", ", ("a dog (a big one) barks", "a dog, a big one, barks")),
     rule("colon", r"[:;]+", ", ", ("eggs: two; milk", "eggs, two, milk")),
     rule("hyphen", r"(?<=\w)-+(?=\w)", " ", ("a well-known fact", "a well known fact")),
