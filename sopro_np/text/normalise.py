@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
@@ -51,8 +51,13 @@ class Fired:
     rule: str
     start: int
     end: int
-    before: str
     after: str
+    given: str = field(repr=False)
+
+    @property
+    def before(self) -> str:
+        """What was written. (No copy: many changes may come from one long piece.)"""
+        return self.given[self.start : self.end]
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class _Pass:
         if edits:
             for first, last, new in edits:
                 start, end = self.text.span(first, last)
-                self.fired.append(Fired(name, start, end, self.given[start:end], new))
+                self.fired.append(Fired(name, start, end, new, self.given))
             self.text = self.text.edit(edits)
 
     def run(self, rules: Sequence[Rule]) -> None:
@@ -221,7 +226,7 @@ def normalise(
     dropped: list[str] = []
     passages, _ = Normaliser(day_first=day_first, lexicon=lexicon, lenient=lenient).read(text)
     for start, joint, spoken in passages:
-        fired += (replace(f, start=f.start + start, end=f.end + start) for f in spoken.fired)
+        fired += (replace(f, start=f.start + start, end=f.end + start, given=text) for f in spoken.fired)
         dropped.append(spoken.dropped)
         if spoken.text:
             last = ends[-1] if ends else 0

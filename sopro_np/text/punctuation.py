@@ -25,7 +25,7 @@ RULES: tuple[Rule, ...] = (
     rule("apostrophe", r"(?<![A-Za-z])'+|'+(?![A-Za-z])|''+", "",
          ("'quoted' and don't", "quoted and don't"), ("rock 'n' roll", "rock n roll")),
     rule("silent mark", r"[^A-Za-z.,?! '\n\ue000\x80-\U0010ffff]+", " ", ("\"Go,\" she said", "Go, she said"), ("a\\b | c_d", "a b c d")),
-    rule("blank before a mark", r" +(?=[.,?!])", "", ("Why ?", "Why?")),
+    rule("blank before a mark", r"(?<! ) +(?=[.,?!])", "", ("Why ?", "Why?")),
     rule("run of marks", r"[.,?!](?: ?[.,?!])+", _ends, ("What?!?!", "What?"), ("No!!!", "No!")),
     rule("mark without a word", r"(?:(?<=\n)|\A|(?<=\ue000))[ .,?!']+", lambda m: " " if m.start() and m.string[m.start() - 1] == PAUSE else "", (", so", "so")),
     rule("blank after a mark", r"(?<=[.,?!])(?=[A-Za-z\ue000])", " ", ("one,two", "one, two")),

@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
     rule("line break", r"\r\n?|[\v\f]", "\n", ("a dog\r\nand a cat", "a dog and a cat")),
     rule(
         "vulgar fraction",
-        "(?<=([0-9]))?([" + "".join(FRACTIONS) + "])",
+        "(?<=([0-9" + "".join(FRACTIONS) + "]))?([" + "".join(FRACTIONS) + "])",
         _fraction,
         ("Add 1½ cups.", "Add one and a half cups."),
         ("¼ is little.", "one quarter is little."),
@@ -105,7 +105,7 @@ RULES: tuple[Rule, ...] = (
     rule("subscript", r"[₀₁₂₃₄₅₆₇₈₉]+", lambda m: m[0].translate(SUBSCRIPTS), ("H₂O", "H two O")),
     rule(
         "plain characters",
-        r"[^\x20-\x7e\n\t\ue000]+",
+        r"[^\x20-\x7e\n\t\ue000]{1,40}",
         _plain,
         ("don’t “go”", "don't go"),
         ("caf\u00e9 na\u00efve M\u00fcller", "cafe naive Muller"),
