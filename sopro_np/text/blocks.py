@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LEAST = 500  # characters: short paragraphs are taken together up to here
+FIRST = 100  # the first block is waited for
 MOST = 4000  # and long ones are cut before this
 PARAGRAPH = "\n\n"  # between two when they are said
 BLANKS = re.compile(r"\s*+")
@@ -46,14 +47,14 @@ class Block:
 
 def blocks(text: str, least: int = LEAST, most: int = MOST) -> Iterator[Block]:
     """The blocks of a text, in order, each found when it is asked for; together they hold all that is not blank."""
-    uncut = UNCUT.finditer(text)
+    uncut = UNCUT.finditer(text) if "<" in text or "[" in text else iter(())
     whole: list[Span] = []  # what must not be cut, from here to a little ahead
     at, joint = _after_blanks(text, 0), ""
     while at < len(text):
         whole = [span for span in whole if span[1] > at]
         while (not whole or whole[-1][0] < at + most) and (found := next(uncut, None)):
             whole.append(found.span())
-        end = cut = _cut(text, at, least, most, whole)
+        end = cut = _cut(text, at, least if joint else min(least, FIRST), most, whole)
         while text[end - 1].isspace():
             end -= 1
         yield Block(at, end, joint)

@@ -23,11 +23,11 @@ GREEK_WORD = re.compile(r"[\u0370-\u03ff\xb5](?![ \tA-Za-z0-9,.;:()=+\-]|\n|\Z)"
 
 def doubtful(text: str) -> bool:
     """Only if all rules are tried on this text it is known whether all of it can be said."""
-    beyond = set(BEYOND.findall(text))
+    beyond = set() if text.isascii() else {c for c in set(text) if not c.isascii()}
     for name in set(ENTITY.findall(text)) if "&" in text else ():
         if any(not c.isascii() and (is_greek(c) or _odd(c)) for c in html.unescape(name)):
             return True
-    if any(map(_odd, beyond)) or GREEK_WORD.search(text):
+    if any(map(_odd, beyond)) or (any(c == "\xb5" or is_greek(c) for c in beyond) and GREEK_WORD.search(text)):
         return True
     return any(_seconds(mark) > LONGEST_PAUSE for mark in PAUSE_FORM.finditer(text))
 
