@@ -25,22 +25,11 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import SoproError
 from sopro_np.longform import AHEAD, Job
 
-SUBJECTS = [
-    "The old captain",
-    "My neighbour",
-    "A young doctor",
-    "The whole village",
-    "Dr. Miller",
-    "Nobody in the house",
-]
-VERBS = [
-    "waited for the train",
-    "paid $5 for the bread",
-    "walked 3 km to the sea",
-    "read the letter again",
-    "left at 5pm",
-]
-ENDS = ["before the rain began", "because it was late", "with 2 small dogs", "as the news had said", "on May 3"]
+PARTS = (
+    ("The old captain", "My neighbour", "A young doctor", "The whole village", "Dr. Miller", "Nobody in the house"),
+    ("waited for the train", "paid $5 for the bread", "walked 3 km to the sea", "read it again", "left at 5pm"),
+    ("before the rain began", "because it was late", "with 2 small dogs", "as the news had said", "on May 3"),
+)
 STRETCHES = 3
 
 
@@ -48,7 +37,7 @@ def book(characters: int, seed: int = 0) -> str:
     """Paragraphs of made sentences."""
     chosen, paragraphs, size = random.Random(seed), list[str](), 0
     while size < characters:
-        parts = (" ".join(map(chosen.choice, (SUBJECTS, VERBS, ENDS))) for _ in range(chosen.randint(3, 7)))
+        parts = (" ".join(map(chosen.choice, PARTS)) for _ in range(chosen.randint(3, 7)))
         paragraphs.append(". ".join(parts) + ".")
         size += len(paragraphs[-1]) + 2
     return "\n\n".join(paragraphs)

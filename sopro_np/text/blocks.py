@@ -20,7 +20,8 @@ BLANKS = re.compile(r"\s*+")
 PARAGRAPH_END = re.compile(r"\n\s*\n")
 # what a rule takes as one thing, and is not cut: comments, scripts, headings, items, tags, marks of pauses
 UNCUT = re.compile(
-    r"<!--(?:(?!--)[\s\S]){0,5000}-->|<(script|style|h[1-6]|li)\b[^<>]{0,500}>[^<]{0,50000}</\1>|"
+    r"<!--(?:(?!--)[\s\S]){0,5000}-->|<(script|style)\b[^<>]{0,500}>[^<]{0,50000}</\1>|"
+    r"<(h[1-6]|li)\b[^<>]{0,500}>[^<]{0,2000}</\2>|"
     r"</?[a-z!][^<>]{0,1000}>|\[\s{0,9}pause[^\[\]]{0,40}\]",
     re.I,
 )
