@@ -16,7 +16,7 @@ _REMEDIES: dict[type, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sentence:
     """One sentence of a text that was spoken.
 

@@ -67,7 +67,7 @@ def _lettered(m: re.Match[str]) -> str | None:
     spoken = LETTERED.get(m[1].lower().rstrip("."))
     if spoken is None:
         return None
-    if spoken in ("for example", "that is") and m.string[m.end() : m.end() + 1] not in ",:":
+    if spoken in ("for example", "that is") and m.string[m.end() : m.end() + 1] not in ("", "\n", ",", ":"):
         spoken += ","
     return spoken + (stop_after(m) if "," not in spoken else "")
 

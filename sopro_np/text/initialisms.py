@@ -72,6 +72,8 @@ def _dotted(m: re.Match[str]) -> str:
     return letters + stop_after(m)
 
 
+WORD_SIZE = 40  # characters: what is longer is no name
+WORD_BEFORE = re.compile(r"[^\s(\[\"]+(?= ?\Z)")
 OPENERS = frozenset(
     (
         "A An And As At But By For From He Her Here His How I If In It Its My No Not Now On Or Our She So That The Then "
@@ -82,9 +84,9 @@ OPENERS = frozenset(
 
 def _initial(m: re.Match[str]) -> str | None:
     """Not the end of a sentence: a name stands before it, or nothing does, and no usual first word follows."""
-    before, after = m.string[: m.start()].split(" ")[-2:], m.string[m.end() :].split(" ", 2)[1]
-    word = before[-2] if len(before) > 1 else ""
-    named = not word or word.endswith((".", "\n")) or (len(word) > 1 and word[0].isupper())
+    before = WORD_BEFORE.search(m.string, max(m.start() - WORD_SIZE, 0), m.start())
+    word, after = before[0] if before else "", m.string[m.end() + 1 : m.end() + WORD_SIZE].split(maxsplit=1)[0]
+    named = not word or word[-1] in ".!?" or (len(word) > 1 and word[0].isupper())
     return m[1] if named and after.strip(",.!?'") not in OPENERS else None
 
 

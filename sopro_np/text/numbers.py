@@ -107,7 +107,7 @@ def _scaled(m: re.Match[str]) -> str:
 def _leftover(m: re.Match[str]) -> str:
     text = m[0]
     before, after = m.string[max(m.start() - 1, 0) : m.start()], m.string[m.end() : m.end() + 1]
-    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in ".,"
+    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in (".", ",")
     return (
         (" " if before.isalnum() else "") + (digits(text) if code else number(text)) + (" " if after.isalpha() else "")
     )

@@ -39,7 +39,7 @@ def _sign(m: re.Match[str]) -> str | None:
 
 LATE = (
     rule("times sign", r"(?<=[\w)]) ?\* ?(?=[\w(])", " times ", ("a * b", "a times b")),
-    rule("sign", r"(?:[=<>!]=|[-=]>|<-|&&|\|\||[=<>+&%@°$€£¥¢₹₩₽₿±×÷≈≠≤≥√∞→⇒←∑∆∂§¶])+", _sign,
+    rule("sign", r"(?:[=<>!]=|[-=]>|<-|&&|\|\||[=<>+&%@°$€£¥¢₹₩₽₿±×÷≈≠≤≥√∞→⇒←∑∆∂§¶]){1,20}", _sign,
          ("a + b = c", "a plus b equals c"), ("Tom & Jerry", "Tom and Jerry"), ("x ≥ 2", "x is at least two"), ("a × b", "a times b"),
          ("orders < $25", "orders less than twenty five dollars")),
     rule("slash between words", r"(?<=[A-Za-z])/(?=[A-Za-z])", " slash ", ("input/output", "input slash output")),
