@@ -159,7 +159,6 @@ RULES: tuple[Rule, ...] = (
     rule("year", r"(?:\b([A-Za-z]{2,10}),? )?(?<![\w.,$#:/])(1[0-9]\d\d|2[01]\d\d)(?![\w%°]|[.,:/]\d|-\d)", _year,
          ("in 1984", "in nineteen eighty four"), ("since 2005", "since two thousand five"), ("pre-1990 cars", "pre nineteen ninety cars"),
          ("in 1066", "in ten sixty six"), ("by 2100", "by twenty one hundred"), ("the class of 2010 meets", "the class of twenty ten meets")),
-    rule("dimensions", r"(?<=\d) ?[x×] ?(?=\d)(?!\d[\d.,]{0,20} ?=)", " by ", ("a 3x4 grid", "a three by four grid")),
     rule("times", r"(?<![\w.])(\d{1,6}(?:\.\d{1,3})?)[x×](?!\w)", _times, ("2x faster", "two times faster"), ("2x + 3 = 11", "two x plus three equals eleven")),
     rule("number", rf"{SIGN}{ALONE}(?:{NUMBER}|\.\d{{1,36}})(?!\w)", _number,
          ("3 cats and 12 dogs", "three cats and twelve dogs"), ("1,234", "one thousand two hundred thirty four"), ("3.14", "three point one four"),
