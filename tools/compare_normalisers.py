@@ -6,9 +6,9 @@
 The other package has 15 MB and needs a quarter of a second a sentence, so it is no dependency: `--other` names the
 Python that has it (this one by default). Sentences: tests/data/spoken.jsonl, spoken_blind.jsonl and compared.txt.
 Both results are compared word by word without case and punctuation; then again without three conventions of writing
-(`same`). Each sentence that still differs has a judgement in tests/data/judgements.jsonl; one whose recorded results
-are no longer those of today is no judgement. `--new FILE` writes the differences not yet judged as lines to be
-completed; the exit code is 1 while there are any.
+(`same`). Each sentence that still differs has a judgement in tests/data/judgements.jsonl, as have those that both say
+alike and wrong; one whose recorded results are no longer those of today is no judgement. `--new FILE` writes the
+differences not yet judged as lines to be completed; the exit code is 1 while there are any.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sopro_np.text.normalise import normalise
 
-DATA = ROOT / "tests" / "data"
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 VERDICTS = ("ours right", "theirs right", "both right", "both wrong")
 # reads a JSON list of texts on stdin, writes a list of (spoken or null, problem)
 OTHER = """
@@ -91,13 +90,12 @@ def main() -> int:
     equal = alike = 0
     for text, other in zip(texts, theirs(texts, options.other), strict=True):
         own, other = normalise(text).text, other.replace("’", "'")
-        if same(own) == same(other):
-            equal += words(own) == words(other)
-            alike += words(own) != words(other)
-            continue
         one = known.get(text)
         if one and (one["ours"], one["theirs"]) == (own, other):
             groups.setdefault((one["verdict"], one["why"]), []).append((text, own, other))
+        elif same(own) == same(other):
+            equal += words(own) == words(other)
+            alike += words(own) != words(other)
         else:
             new.append({"text": text, "ours": own, "theirs": other, "verdict": "", "why": ""})
             groups.setdefault(("not yet judged", ""), []).append((text, own, other))

@@ -27,7 +27,7 @@ DOTTED = {
     "tsp": "teaspoon", "ca": "circa", "cf": "compare", "al": "al", "ed": "edition", "esp": "especially",
     "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years", "lbs": "pounds", "oz": "ounces",
     "ft": "feet", "km": "kilometers", "kg": "kilograms", "cm": "centimeters", "attn": "attention", "encl": "enclosed",
-    "sq": "square", "dist": "district", "gov": "governor", "messrs": "messers",
+    "sq": "square", "esq": "esquire", "dist": "district", "gov": "governor", "messrs": "messers",
 }  # fmt: skip
 SHARED = {"ed", "al", "co", "min", "ca", "ch", "fig", "ext", "est", "temp", "eq", "max", "gov"}  # words or names, too
 LETTERED = {
@@ -104,11 +104,16 @@ RULES: tuple[Rule, ...] = (
          ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today")),
     rule("Drive with a number", r"\b(\d{1,5}[A-Za-z]? (?:[A-Z][a-z]{1,20} ){0,2}[A-Z][a-z]{2,20}) Dr\b\.?", _drive, ("at 9 Oak Dr. Ring", "at nine Oak Drive Ring")),
     rule("Drive", r"\b(?!The )([A-Z][a-z]{2,20}) Dr\.(?! [A-Z][a-z])(?=\s|[,;:!?)]|$)", _drive, ("on Mulholland Dr. today", "on Mulholland Drive today")),
+    rule("generation", r"\bGen\.? (?=(?:[XYZ]|Alpha)\b)", "Generation ", ("for Gen Z", "for Generation Z")),
+    rule("circa, born, died", r"\b([cbd])\. ?(?=1\d{3}\b(?!,\d))", lambda m: {"c": "circa ", "b": "born ", "d": "died "}[m[1]], ("c. 1450", "circa fourteen fifty")),
+    rule("century", r"(?<=\d(?:st|nd|rd|th) )c\.(?= )", "century", ("the 3rd c. BC", "the third century B C")),
+    rule("road", r"(?<=[a-z] )(Rd|Ave|Blvd|Pkwy)\b(?!\.)", lambda m: {"Rd": "Road", "Ave": "Avenue", "Blvd": "Boulevard", "Pkwy": "Parkway"}[m[1]], ("on Park Ave, we", "on Park Avenue, we")),
+    rule("degrees", r"(?<![\w.])((?:[A-Z][a-z]?\.){2,4})s\b", lambda m: " ".join(re.findall(r"[A-Za-z]", m[1])).upper() + "s", ("two Ph.D.s", "two P H Ds")),
     rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
     rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
-    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]ara|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
+    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]ara|[Ee]p|[Rr]te|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
          lambda m: {"no": "number ", "nos": "numbers ", "p": "page ", "pp": "pages ", "vol": "volume ", "fig": "figure ",
-                    "sec": "section ", "para": "paragraph ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
+                    "sec": "section ", "para": "paragraph ", "ep": "episode ", "rte": "route ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
          ("No. 5", "number five"), ("see p. 12", "see page twelve"), ("Fig. 3", "figure three")),
     rule("founded", r"\b([Ee])st\. (?=1\d{3}|20\d\d)", r"\1stablished in ", ("Est. 1898", "Established in eighteen ninety eight")),
     rule("abbreviation of letters", r"(?<![\w.])((?:[A-Za-z]{1,2}\.){1,3}[A-Za-z]{1,2})\b\.?", _lettered,

@@ -28,7 +28,8 @@ STREET = r"(?:St|Ave|Rd|Blvd|Dr|Ln|Hwy|Pkwy|Street|Avenue|Road|Boulevard|Drive|L
 
 
 def _state(m: re.Match[str]) -> str | None:
-    if m[2] in UNSURE and not m[3]:
+    placed = re.search(r"\b(?:in|near|from|to|at|of) $", m.string[max(m.start() - 6, 0) : m.start()])
+    if m[2] in UNSURE and not m[3] and not (placed and re.match(r"[.,;]|$", m.string[m.end() :][:1])):
         return None
     post = ", ".join(digits(part) for part in (m[3], m[4]) if part)
     return f"{m[1]}, {STATES[m[2]]}" + (f" {post}" if post else "")
@@ -40,7 +41,7 @@ def _compass(m: re.Match[str]) -> str:
 
 RULES: tuple[Rule, ...] = (
     rule("state and post code", r"\b([A-Z][a-z]{2,20}), ?(" + "|".join(STATES) + r")\b(?: (\d{5})(?:-(\d{4}))?(?![\w-]))?(?!')", _state,
-         ("Austin, TX 78701", "Austin, Texas seven eight seven zero one"), ("in Dallas, TX.", "in Dallas, Texas.")),
+         ("Austin, TX 78701", "Austin, Texas seven eight seven zero one"), ("in Dallas, TX.", "in Dallas, Texas."), ("in Salem, OR.", "in Salem, Oregon.")),
     rule("post code", r"\b((?:ZIP|[Zz]ip|[Pp]ost|[Pp]ostal) ?(?:[Cc]ode)?:? (?:is )?)(\d{5})(?:-(\d{4}))?(?![\w-])",
          lambda m: m[1] + ", ".join(digits(part) for part in (m[2], m[3]) if part), ("zip code 10011", "zip code one zero zero one one")),
     rule("point of the compass", r"(?<=\d )([NSEW]|[NS]\.?[EW])\b\.?(?= (?:[A-Z][a-z]{2}|\d{1,3}(?:st|nd|rd|th)))", _compass,

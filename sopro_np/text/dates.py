@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sopro_np.text.rule import Rule, rule
+from sopro_np.text.rule import Rule, rule, stop_after
 from sopro_np.text.spell import ordinal, plural, year
 
 MONTHS = ("January February March April May June July August September October November December").split()
@@ -76,7 +76,8 @@ def _days_month(m: re.Match[str]) -> str | None:
 
 
 def _month_year(m: re.Match[str]) -> str:
-    return f"{SHORT[m[1]]} {year(int(m[2]))}"
+    then = m[2].lstrip("'")
+    return f"{SHORT[m[1]]}{_year(then)[1:]}"
 
 
 def _weekday(m: re.Match[str]) -> str | None:
@@ -118,7 +119,10 @@ def rules(day_first: bool) -> tuple[Rule, ...]:
              ("It is 4 July 1999.", "It is the fourth of July, nineteen ninety nine."), ("the 1st of May", "the first of May")),
         rule("month and day", rf"\b{MONTH} (?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?: ?[-–] ?(\d{{1,2}})(?:st|nd|rd|th)?)?(?![\w:%/]|[.,]\d|-\d){YEAR}", _month_day,
              ("May 5, 2024 was wet.", "May fifth, twenty twenty four was wet."), ("On Nov. 3rd.", "On November third."), ("June 5-7", "June fifth to seventh")),
-        rule("month and year", rf"\b{MONTH},? ((?:1[0-9]|20)\d\d)(?![\w%]|[.,:/]\d|-\d)", _month_year, ("in Sept. 2021", "in September twenty twenty one")),
+        rule("month and year", rf"\b{MONTH},? ((?:1[0-9]|20)\d\d|'\d\d)(?![\w%]|[.,:/]\d|-\d)", _month_year, ("in Sept. 2021", "in September twenty twenty one"), ("since Feb. '22", "since February twenty twenty two")),
+        rule("fiscal year", r"\b([FC])Y ?'?(\d{4}|\d{2})(?!\w)", lambda m: f"{m[1]} Y {year(int(m[2]))}", ("FY2025", "F Y twenty twenty five")),
+        rule("weekday at the end", r"\b(on|by|thru|through|until|till|next|last|this|every) (Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)\b\.?(?=[,;:!?)]|\s*$)", lambda m: f"{m[1]} {DAYS[m[2]]}" + (stop_after(m) if m[0][-1] == "." else ""),
+             ("Come by Fri.", "Come by Friday.")),
         rule("weekday", r"\b(Mon|Tues?|Wed|Thurs?|Thur|Fri|Sat|Sun)\b(?:\.(?=,? |[-–])|(?= (?:&|and) (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b)|(?<=day & ...)|(?<=day and ...)|(?=,? (?:\d|the [a-z]|[A-Z][a-z]{2,8}\.? \d|January|February|March|April|May|June|July|August|September|October|November|December))|(?= ?[-–] ?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun))|(?=:)|(?<=[-–]...)|(?<=[-–] ...))",
              _weekday, ("Fri, May 1", "Friday, May first"), ("Open Mon-Fri.", "Open Monday to Friday."), ("Mon.-Fri., 8 am", "Monday to Friday, eight A M"), ("Sat & Sun", "Saturday and Sunday")),
         rule("month", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?= )", lambda m: SHORT[m[1]], ("in Dec. we ski", "in December we ski")),

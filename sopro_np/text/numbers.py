@@ -12,7 +12,7 @@ PARTS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 # a word after which a number of four digits is a year
 BEFORE_YEAR = frozenset(
     (
-        "in since by until till from of before after during circa around between early late mid spring summer "
+        "in since by until till from of born died built founded established before after during circa around between early late mid spring summer "
         "autumn fall winter year years to and copyright january february march april may june july august "
         "september october november december christmas"
     ).split()
@@ -66,6 +66,10 @@ def _year(m: re.Match[str]) -> str | None:
     before = (m[1] or "").lower()
     after = re.match(r" ([A-Za-z]{1,20})", m.string[m.end() : m.end() + 22])
     word = after[1] if after else ""
+    if re.match(r" by \d", m.string[m.end() : m.end() + 5]) or re.search(
+        r"\d by $", m.string[max(m.start(2) - 5, 0) : m.start(2)]
+    ):
+        return None  # a size
     if word in UNITS or word in ("hundred", "thousand", "million", "billion", "percent"):
         return None
     counts = (
@@ -129,7 +133,7 @@ def _leftover(m: re.Match[str]) -> str:
     )
 
 
-SECRET = r"(?:PIN|OTP|passcode|password|(?:security|access|door|entry|verification|pass|sort|dialling|area) code|ending in|account|acct\.?)"
+SECRET = r"(?:PIN|OTP|passcode|password|(?:security|access|door|entry|verification|pass|sort|dialling|area) code|code(?= is)|ending in|account|acct\.?)"
 CODES: tuple[Rule, ...] = (
     rule("telephone number", r"(?<![\w.,+-])(?:\+?1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}(?![\w-])|(?<![\w.,+-])(?:\+?1[ .-])?\d{3}[.-]\d{3}[.-]\d{4}(?![\w-])|"
          r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
@@ -138,7 +142,7 @@ CODES: tuple[Rule, ...] = (
          ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight")),
     rule("digits with hyphens", r"(?<![\w.,-])\d{1,20}(?:-\d{1,20}){2,8}(?![\w-])", _groups, ("ISBN 978-3-16", "I S B N nine seven eight, three, one six"),
          ("a record of 24-3-1", "a record of twenty four, three, one")),
-    rule("secret number", rf"(?i)\b({SECRET}(?: (?:is|was|of|no\.|number))?:? )(\d{{3,19}})(?![\w-]|[.,]\d)", lambda m: m[1] + digits(m[2]),
+    rule("secret number", rf"(?i)\b({SECRET}(?: (?:is|was|of|no\.|number))?:? )(\d{{3}}(?: \d{{3}}){{1,3}}|\d{{3,19}})(?![\w-]|[.,]\d)", lambda m: m[1] + ", ".join(map(digits, m[2].split())),
          ("My PIN is 4821.", "My PIN is four eight two one."), ("card ending in 4417", "card ending in four four one seven")),
     rule("emergency number", r"\b([Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Cc]alled|[Dd]ialed|[Dd]ialled) (\d{3})(?![\w-]|[.,]\d| (?:[a-z]{1,20}s|people|men|women|children)\b)|(?<![\w.,$-])()(911)(?= (?:calls?|callers?|dispatch\w{0,4}|operators?)\b)",
          lambda m: f"{m[1]} {digits(m[2])}" if m[1] else digits(m[4]), ("Call 911 now!", "Call nine one one now!")),
@@ -146,6 +150,10 @@ CODES: tuple[Rule, ...] = (
          ("pages 10-20", "pages ten to twenty"), ("1914–1918", "nineteen fourteen to nineteen eighteen"), ("1990-95", "nineteen ninety to ninety five")),
     rule("range", r"(?<=\d) ?[–—] ?(?=[$€£]?\d)|(?<=[\d ]%|°[CFK]|[\d ]°) ?[-–—] ?(?=\d)|(?<=\d[CFK]) ?[–—] ?(?=\d)|(?<=\d)-(?=\d{1,3}\.\d|\d{1,3},\d{3})", " to ",
          ("1.5–2.5", "one point five to two point five")),
+    rule("range with full stops", r"(?<![\w.])(\d{1,9})\.{2,3}(-?\d{1,9})(?![\w.]*\d)", r"\1 to \2", ("from 0..9", "from zero to nine")),
+    rule("so many out of", r"(?<![\w.,/])(\d{1,3}(?:\.\d)?)/(5|10|20|100)(?= (?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,2}\.\d)/(5|10|100)(?![\w/]|[.,]\d)",
+         lambda m: f"{m[1] or m[3]} out of {m[2] or m[4]}", ("4.5/5 stars", "four point five out of five stars")),
+    rule("thousands with blanks", r"(?<![\w.,+-])(?<!\d )([1-9]\d{0,2}(?: \d{3}){1,4})(?= [a-z]{2})", lambda m: m[1].replace(" ", ","), ("10 000 of them", "ten thousand of them")),
     rule("around the clock", r"\b24/7\b", "twenty four seven", ("open 24/7", "open twenty four seven")),
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (

@@ -27,12 +27,21 @@ STARTERS = frozenset(
 
 def attribute(match: re.Match[str]) -> bool:
     """Whether a quantity stands before what it describes and takes the singular: a $5 bill, a 10 km run."""
-    before = re.search(r"\b[Aa]n? $", match.string[max(match.start() - 4, 0) : match.start()])
+    before = re.search(
+        r"\b(?:[Aa]n?|[Tt]he|[Tt]his|his|her|its|our|their|my|your) $",
+        match.string[max(match.start() - 6, 0) : match.start()],
+    )
     after = re.match(r" ([a-z]{2,20})", match.string[match.end() : match.end() + 21])
     return bool(before and after and after[1] not in NO_NOUNS)
 
 
-NO_NOUNS = frozenset("or and to of in on at for from by with more less is was are were each per than away ago".split())
+NO_NOUNS = frozenset(
+    (
+        "or and to of in on at for from by with more less is was are were each per than away ago he she they we you it that "
+        "which between into within over under went came will would has had have can could should may might must does did "
+        "goes comes raised paid spent owed left remains if when as but so who"
+    ).split()
+)
 
 
 @dataclass(frozen=True)

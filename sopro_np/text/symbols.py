@@ -65,5 +65,6 @@ LATE = (
     rule("sign", r"(?:[=<>!]=|[-=]>|<-|&&|\|\||[=<>+&%@°$€£¥¢₹₩₽₿±×÷≈≠≤≥√∞→⇒←∑∆∂§¶])+", _sign,
          ("a + b = c", "a plus b equals c"), ("Tom & Jerry", "Tom and Jerry"), ("x ≥ 2", "x is at least two"), ("3 > 2", "three is greater than two"), ("Is 2 < 3?", "Is two less than three?"), ("a × b", "a times b"),
          ("orders < $25", "orders less than twenty five dollars")),
+    rule("slash between blanks", r" / ", ", ", ("cats / dogs", "cats, dogs")),
     rule("slash between words", r"(?<=[A-Za-z])/(?=[A-Za-z])", " slash ", ("input/output", "input slash output")),
 )  # fmt: skip

@@ -135,10 +135,16 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "path from a folder",
-        r"(?<!\S)(\.{1,2}|~)?/(?=[A-Za-z_])",
+        r"(?<![^\s=(\"':])(\.{1,2}|~)?/(?=[A-Za-z_])",
         lambda m: {"": "", "~": "tilde ", ".": "dot ", "..": "dot dot "}[m[1] or ""] + "slash ",
         ("run ./configure", "run dot slash configure"),
         ("in /etc", "in slash etc"),
+    ),
+    rule(
+        "hash of a commit",
+        r"(?<![\w.])(?=\w{0,39}[0-9])(?=\w{0,39}[a-f])(?!\d+e\d+\b)[0-9a-f]{6,40}(?!\w)",
+        lambda m: " ".join(digits(c) or c.upper() for c in m[0]) if re.search(r"\d\D+\d|\D\d+\D", m[0]) else None,
+        ("Commit 3fa9c1d", "Commit three F A nine C one D"),
     ),
     rule(
         "option of a command",
@@ -174,18 +180,24 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "version",
-        r"(?<![\w.])([vV] ?|[Vv]ersion |[Rr]elease )(\d{1,4}(?:\.\d{1,4}){0,4})(?:[-.]?(alpha|beta|rc|dev))?(?![\w])",
+        r"(?<![\w.])([vV] ?|[Vv]ersion |[Rr]elease )(\d{1,6}(?:\.\d{1,6}){0,4})(?:[-.]?(alpha|beta|rc|dev))?(?![\w])",
         _version,
         ("It is v1.5 now.", "It is version one point five now."),
         ("version 2.0.1", "version two point zero point one"),
     ),
     rule(
         "dotted version",
-        r"(?<![\w.])\d{1,4}\.\d{1,4}\.\d{1,3}(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
+        r"(?<![\w.])\d{1,4}\.\d{1,4}\.(?:\d{5,6}|\d{1,3})(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
         _dotted,
         ("Python 3.11.7 works.", "Python three point eleven point seven works."),
     ),
-    rule("number sign", r"(?<![\w&#])#(\d{1,9})(?!\w)", r"number \1", ("We are #1!", "We are number one!")),
+    rule(
+        "number sign",
+        r"(?<![\w&#])#(?:([A-Z]{1,3})-?)?(\d{1,9})(?!\w)",
+        lambda m: f"number {m[1] + ' ' if m[1] else ''}{m[2]}",
+        ("We are #1!", "We are number one!"),
+        ("order #A-7", "order number A seven"),
+    ),
     rule(
         "hashtag",
         r"(?<![\w&#])#([A-Za-z_]\w{0,60})",
