@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.text import (
     abbreviations,
+    addresses,
     dates,
     initialisms,
     markup,
@@ -80,7 +81,7 @@ def pipeline(day_first: bool) -> tuple[Rule, ...]:
     """All rules in the order in which they are applied. Lines are taken apart after `markup.INLINE_RULES`."""
     return (
         *typography.RULES, *markup.INLINE_RULES, *LINE_RULES, *web.RULES, *symbols.EARLY, *dates.rules(day_first),
-        *times.RULES, *abbreviations.RULES, *money.RULES, *roman.RULES, *numbers.CODES, *units.RULES,
+        *times.RULES, *addresses.RULES, *abbreviations.RULES, *money.RULES, *roman.RULES, *numbers.CODES, *units.RULES,
         *initialisms.MIXED, *numbers.RULES, *typography.GREEK_RULES, *initialisms.LETTERS,
         *initialisms.RULES, *symbols.LATE, *punctuation.RULES,
     )  # fmt: skip

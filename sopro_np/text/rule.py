@@ -25,6 +25,25 @@ STARTERS = frozenset(
 )
 
 
+def attribute(match: re.Match[str]) -> bool:
+    """Whether a quantity stands before what it describes and takes the singular: a $5 bill, a 10 km run."""
+    before = re.search(
+        r"\b(?:[Aa]n?|[Tt]he|[Tt]his|his|her|its|our|their|my|your) $",
+        match.string[max(match.start() - 6, 0) : match.start()],
+    )
+    after = re.match(r" ([a-z]{2,20})", match.string[match.end() : match.end() + 21])
+    return bool(before and after and after[1] not in NO_NOUNS)
+
+
+NO_NOUNS = frozenset(
+    (
+        "or and to of in on at for from by with more less is was are were each per than away ago he she they we you it that "
+        "which between into within over under went came will would has had have can could should may might must does did "
+        "goes comes raised paid spent owed left remains if when as but so who"
+    ).split()
+)
+
+
 @dataclass(frozen=True)
 class Rule:
     """`replace` gets a match and gives what is spoken, or None to leave it. Examples: (written, spoken)."""
@@ -42,6 +61,29 @@ def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None]
         template = replace
         return Rule(name, re.compile(pattern, flags), lambda m: m.expand(template), examples)
     return Rule(name, re.compile(pattern, flags), replace, examples)
+
+
+NO_START = frozenset(
+    (
+        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun January "
+        "February March April May June July August September October November December Jan Feb Mar Apr Jun Jul Aug Sep "
+        "Sept Oct Nov Dec Eastern Central Mountain Pacific Atlantic Greenwich Zulu E C P U G B"
+    ).split()
+)  # days, months and time zones: they belong to the time of day before them
+LEADS_IN = re.compile(r"(?:At|On|By|From|Until|Till|Around|About|Before|After|Since|Shortly|Just|Between)\b")
+
+
+def stop_after_time(match: re.Match[str]) -> str:
+    """`stop_after` for p.m.: any capital begins a sentence, except a day's name, or if the sentence began with the time.
+
+    I was there at 3 p.m. Bob came. At 3 p.m. Bob came.
+    """
+    found = re.match(r" [\"'(]?([A-Z][a-z]*)", match.string[match.end() : match.end() + 16])
+    if not found:
+        return stop_after(match)
+    before = re.split(r"[.?!]\s|\n", match.string[max(match.start() - 60, 0) : match.start()])[-1]
+    led_in = LEADS_IN.match(before.lstrip(" \"'(")) or not before.strip()
+    return "" if found[1] in NO_START or (led_in and (found[1] == "I" or found[1] not in STARTERS)) else "."
 
 
 def stop_after(match: re.Match[str]) -> str:
