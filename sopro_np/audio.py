@@ -91,6 +91,20 @@ def read_reference(
     return _voice_of(name, mono, rate, sample_rate, seconds, frame_rate, trim=True)
 
 
+def recorded_rate(source: AudioSource, sample_rate: int = 24000) -> int:
+    """Samples a second of a recording as it was made, as far as its container says; else `sample_rate`.
+
+    AudioError as `read_reference`, as far as the header tells.
+    """
+    name, opened = _open(source)
+    with opened as file:
+        recording = recognise(name, file, file.seek(0, os.SEEK_END))
+        if recording.demuxer is not None:
+            return ffmpeg.rate_of(recording) or sample_rate
+        with _sound_file(recording) as sound:
+            return sound.samplerate
+
+
 def _voice_of(
     name: str, mono: np.ndarray, rate: int, new_rate: int, seconds: float, frame_rate: float, trim: bool
 ) -> np.ndarray:
