@@ -100,6 +100,8 @@ def recorded_rate(source: AudioSource, sample_rate: int = 24000) -> int:
     with opened as file:
         recording = recognise(name, file, file.seek(0, os.SEEK_END))
         if recording.demuxer is not None:
+            from sopro_np import ffmpeg
+
             return ffmpeg.rate_of(recording) or sample_rate
         with _sound_file(recording) as sound:
             return sound.samplerate

@@ -99,6 +99,9 @@ SECONDS = re.compile(
 )
 
 
+NAMES = "Mon|Tue|Wed|Thu|Fri|Sat|Sun|day|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec|[FC]Y"
+
+
 def rules(day_first: bool) -> tuple[Rule, ...]:
     """The pass over dates; 11/12/2026 is 11 December if `day_first`."""
     return (

@@ -35,7 +35,7 @@ from sopro_np.text.aligned import Aligned, Edit, span_of
 from sopro_np.text.blocks import PARAGRAPH, blocks
 from sopro_np.text.lexicon import Respelling
 from sopro_np.text.lexicon import read_lexicon as read_lexicon
-from sopro_np.text.rule import PAUSE, Rule, rule
+from sopro_np.text.rule import PAUSE, Rule, Stage, rule
 from sopro_np.text.sayable import BEYOND, NAMED, PAUSE_FORM, UNSAYABLE, doubtful, named, seconds
 
 PASSES = 6  # a second pass changes nothing in nearly every text; see `Normaliser`
@@ -76,17 +76,6 @@ class Spoken:
         return span_of(self.starts, self.ends, first, last)
 
 
-@cache
-def pipeline(day_first: bool) -> tuple[Rule, ...]:
-    """All rules in the order in which they are applied. Lines are taken apart after `markup.INLINE_RULES`."""
-    return (
-        *typography.RULES, *markup.INLINE_RULES, *LINE_RULES, *web.RULES, *symbols.EARLY, *dates.rules(day_first),
-        *times.RULES, *addresses.RULES, *abbreviations.RULES, *money.RULES, *roman.RULES, *numbers.CODES, *units.RULES,
-        *initialisms.MIXED, *numbers.RULES, *typography.GREEK_RULES, *initialisms.LETTERS,
-        *initialisms.RULES, *symbols.LATE, *punctuation.RULES,
-    )  # fmt: skip
-
-
 LINE_RULES: tuple[Rule, ...] = (
     rule("paragraph", r"\n{3,}|\A\n+|\n+\Z", lambda m: "\n\n" if m.start() and m.end() < len(m.string) else "",
          ("one.\n\n\n\ntwo.", "one.\n\ntwo.")),
@@ -98,6 +87,42 @@ LINE_EXAMPLES = (
     ("1. Mix.\n2. Bake.", "one, Mix.\n\ntwo, Bake."), ("> She said\n> no.", "She said no."),
     ("| a | b |\n|---|---|\n| c | d |", "a, b.\n\nc, d."), ("// a note\n// on two lines", "a note on two lines"),
 )  # fmt: skip
+
+
+ODD = r"[^A-Za-z .,?!'\n]"  # more than plain words
+
+
+@cache
+def stages(day_first: bool) -> tuple[Stage, ...]:
+    """All rules in the order in which they are applied; lines are taken apart at the stage without a rule."""
+    return (
+        Stage(r"[^\x21-\x7e ]|  |\A | \Z", typography.RULES),
+        Stage(r"[<&`\[*_~]", markup.INLINE_RULES),
+        Stage(ODD, ()),
+        Stage(r"\n", LINE_RULES),
+        Stage(rf"{ODD}|\w\.\w|\.[A-Za-z]|[a-z][A-Z]", web.RULES),
+        Stage(rf"{ODD}|!|\.N", symbols.EARLY),
+        Stage(rf"\d|{dates.NAMES}", dates.rules(day_first)),
+        Stage(r"[\d–—-]", times.RULES),
+        Stage(r"\d|[A-Z](?![a-z])", addresses.RULES),
+        Stage("", abbreviations.RULES),
+        Stage(r"\d", money.RULES),
+        Stage(r"[IVXLCDM](?![a-z])", roman.RULES),
+        Stage(r"\d", numbers.CODES),
+        Stage(r"[\d/]", units.RULES),
+        Stage(r"[\d&]", initialisms.MIXED),
+        Stage(r"[\d^]", numbers.RULES),
+        Stage(r"[\u0370-\u03ff]", typography.GREEK_RULES),
+        Stage(r"\b[A-Za-z]\.", initialisms.LETTERS),
+        Stage(r"[A-Z]{2}", initialisms.RULES),
+        Stage(ODD, symbols.LATE),
+        Stage(punctuation.WAKES, punctuation.RULES),
+    )
+
+
+def pipeline(day_first: bool) -> tuple[Rule, ...]:
+    """All rules in the order in which they are applied."""
+    return tuple(rule for stage in stages(day_first) for rule in stage.rules)
 
 
 class _Pass:
@@ -113,11 +138,13 @@ class _Pass:
                 self.fired.append(Fired(name, start, end, new, self.given))
             self.text = self.text.edit(edits)
 
-    def run(self, rules: Sequence[Rule]) -> None:
-        for each in rules:
-            self.apply(each.name, self.text.edits(each.pattern, each.replace))
-            if each is markup.INLINE_RULES[-1]:
-                self.apply("line", markup.line_edits(self.text.text))
+    def run(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            if stage.concerns(self.text.text):
+                for each in stage.rules:
+                    self.apply(each.name, self.text.edits(each.pattern, each.replace))
+                if not stage.rules:
+                    self.apply("line", markup.line_edits(self.text.text))
 
 
 class Passage(NamedTuple):
@@ -138,7 +165,7 @@ class Normaliser:
     def __init__(
         self, *, day_first: bool = False, lexicon: Mapping[str, str] | None = None, lenient: bool = False
     ) -> None:
-        self._rules, self._respelling, self._lenient = pipeline(day_first), Respelling(lexicon or {}), lenient
+        self._stages, self._respelling, self._lenient = stages(day_first), Respelling(lexicon or {}), lenient
         # which blocks a first look cannot clear: any, if a respelling may bring in what the text does not have
         self._any = any(
             BEYOND.search(new) or not new.strip() or set(new) & set("[&") for new in (lexicon or {}).values()
@@ -153,10 +180,10 @@ class Normaliser:
         for _ in range(PASSES):
             before = work.text.text
             work.apply("pause", work.text.edits(PAUSE_FORM, _pause))
-            work.run(self._rules)
+            work.run(self._stages)
             dropped += "".join(UNSAYABLE.findall(work.text.text))
             work.apply("left out", work.text.edits(UNSAYABLE, lambda m: " "))
-            work.run(punctuation.RULES)
+            work.run(self._stages[-1:])
             work.apply("blanks at the ends", work.text.edits(EDGES, lambda m: ""))
             if work.text.text == before:
                 break

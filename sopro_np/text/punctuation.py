@@ -16,6 +16,11 @@ def _ends(m: re.Match[str]) -> str:
     return "?" if "?" in marks else "!" if "!" in marks else "." if "." in marks else ","
 
 
+# In well-set plain words none of these is found.
+WAKES = (
+    r"[^A-Za-z .,?!'\n]|(?<![A-Za-z])'|'(?![A-Za-z])|[.,?!](?![ \n]|\Z)|[.,?!] ?[.,?!]|,(?=\n|\Z)|"
+    r"  | (?=[.,?!\n]|\Z)|(?:(?<=\n)|\A)[ .,?!']"
+)
 RULES: tuple[Rule, ...] = (
     rule("ellipsis", r"\.{2,}", _ellipsis, ("Well... yes", "Well, yes"), ("Well... Yes", "Well. Yes")),
     rule("dash", r" ?[–—•]+ ?| -{1,3} |--+", ", ", ("a dog — a big one", "a dog, a big one"), ("so - yes", "so, yes")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 Examples = tuple[tuple[str, str], ...]
 # Quantifiers are bounded wherever a match may still fail: time stays linear in the text.
@@ -49,9 +50,15 @@ class Rule:
     """`replace` gets a match and gives what is spoken, or None to leave it. Examples: (written, spoken)."""
 
     name: str
-    pattern: re.Pattern[str]
+    source: str
     replace: Callable[[re.Match[str]], str | None]
     examples: Examples
+    flags: int = 0
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Compiled when a text first needs it: all of them together would take longer than a short text's speech."""
+        return re.compile(self.source, self.flags)
 
 
 def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None] | str, *examples: tuple[str, str],
@@ -59,8 +66,24 @@ def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None]
     """A rule whose replacement is a function, or a text such as r"\\1 squared"."""
     if isinstance(replace, str):
         template = replace
-        return Rule(name, re.compile(pattern, flags), lambda m: m.expand(template), examples)
-    return Rule(name, re.compile(pattern, flags), replace, examples)
+        return Rule(name, pattern, lambda m: m.expand(template), examples, flags)
+    return Rule(name, pattern, replace, examples, flags)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rules that follow each other. A text in which `wakes` finds nothing holds nothing for any of them."""
+
+    wakes: str
+    rules: tuple[Rule, ...]
+
+    @cached_property
+    def _wakes(self) -> re.Pattern[str]:
+        return re.compile(self.wakes)
+
+    def concerns(self, text: str) -> bool:
+        """May one of the rules fire?"""
+        return self._wakes.search(text) is not None
 
 
 NO_START = frozenset(
