@@ -84,7 +84,12 @@ def _initial(m: re.Match[str]) -> str | None:
     """Not the end of a sentence: a name stands before it, or nothing does, and no usual first word follows."""
     before, after = m.string[: m.start()].split(" ")[-2:], m.string[m.end() :].split(" ", 2)[1]
     word = before[-2] if len(before) > 1 else ""
-    named = not word or word.endswith((".", "\n")) or (len(word) > 1 and word[0].isupper())
+    named = (
+        not word
+        or word in ("and", "by", "with", "from", "of", "or")
+        or word.endswith((".", "\n"))
+        or (len(word) > 1 and word[0].isupper())
+    )
     return m[1] if named and after.strip(",.!?'") not in OPENERS else None
 
 

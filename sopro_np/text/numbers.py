@@ -127,7 +127,7 @@ def _times(m: re.Match[str]) -> str:
 def _leftover(m: re.Match[str]) -> str:
     text = m[0]
     before, after = m.string[max(m.start() - 1, 0) : m.start()], m.string[m.end() : m.end() + 1]
-    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in ".,"
+    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or (before and before in ".,")
     return (
         (" " if before.isalnum() else "") + (digits(text) if code else number(text)) + (" " if after.isalpha() else "")
     )
@@ -136,7 +136,7 @@ def _leftover(m: re.Match[str]) -> str:
 SECRET = r"(?:PIN|OTP|passcode|password|(?:security|access|door|entry|verification|pass|sort|dialling|area) code|code(?= is)|ending in|account|acct\.?)"
 CODES: tuple[Rule, ...] = (
     rule("telephone number", r"(?<![\w.,+-])(?:\+?1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}(?![\w-])|(?<![\w.,+-])(?:\+?1[ .-])?\d{3}[.-]\d{3}[.-]\d{4}(?![\w-])|"
-         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
+         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])(?<!\d )0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
          ("Call 555-1234.", "Call five five five, one two three four."), ("020 7946 0018", "zero two zero, seven nine four six, zero zero one eight"),
          ("(212) 555-0100", "two one two, five five five, zero one zero zero"),
          ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight")),
