@@ -81,7 +81,7 @@ def _month_year(m: re.Match[str]) -> str:
 
 
 def _weekday(m: re.Match[str]) -> str | None:
-    return DAYS[m[1]]
+    return DAYS[m[1]] + (stop_after(m) if m[0].endswith(".") else "")
 
 
 def _decade(m: re.Match[str]) -> str | None:
@@ -95,7 +95,7 @@ def _decade(m: re.Match[str]) -> str | None:
 
 # before 30s these mean seconds, not the thirties
 SECONDS = re.compile(
-    r"(?:\b(?:after|for|every|within|waits?|takes?|took|in|than|about|least|most|last|lasts|sleep|timeout|of|=)|\d ?m(?:in)?) ?$"
+    r"(?:\b(?i:after|for|every|within|waits?|takes?|took|in|than|about|least|most|last|lasts|sleep|timeout|of|=)|\d ?m(?:in)?) ?$"
 )
 
 
@@ -126,7 +126,7 @@ def rules(day_first: bool) -> tuple[Rule, ...]:
         rule("fiscal year", r"\b([FC])Y ?'?(\d{4}|\d{2})(?!\w)", lambda m: f"{m[1]} Y {year(int(m[2]))}", ("FY2025", "F Y twenty twenty five")),
         rule("weekday at the end", r"\b(on|by|thru|through|until|till|next|last|this|every) (Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)\b\.?(?=[,;:!?)]|\s*$)", lambda m: f"{m[1]} {DAYS[m[2]]}" + (stop_after(m) if m[0][-1] == "." else ""),
              ("Come by Fri.", "Come by Friday.")),
-        rule("weekday", r"\b(Mon|Tues?|Wed|Thurs?|Thur|Fri|Sat|Sun)\b(?:\.(?=,? |[-–])|(?= (?:&|and) (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b)|(?<=day & ...)|(?<=day and ...)|(?=,? (?:\d|the [a-z]|[A-Z][a-z]{2,8}\.? \d|January|February|March|April|May|June|July|August|September|October|November|December))|(?= ?[-–] ?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun))|(?=:)|(?<=[-–]...)|(?<=[-–] ...))",
+        rule("weekday", r"(?<![Tt]he )\b(Mon|Tues?|Wed|Thurs?|Thur|Fri|Sat|Sun)\b(?:\.(?=,? |[-–])|(?= (?:&|and) (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b)|(?<=day & ...)|(?<=day and ...)|(?=,? (?:\d|the [a-z]|[A-Z][a-z]{2,8}\.? \d|January|February|March|April|May|June|July|August|September|October|November|December))|(?= ?[-–] ?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun))|(?=:)|(?<=[-–]...)|(?<=[-–] ...))",
              _weekday, ("Fri, May 1", "Friday, May first"), ("Open Mon-Fri.", "Open Monday to Friday."), ("Mon.-Fri., 8 am", "Monday to Friday, eight A M"), ("Sat & Sun", "Saturday and Sunday")),
         rule("month", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?= )", lambda m: SHORT[m[1]], ("in Dec. we ski", "in December we ski")),
         rule("weekday range", r"(?<=day) ?[-–] ?(?=(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)", " to ", ("Mon–Sat", "Monday to Saturday")),

@@ -86,7 +86,12 @@ def _initial(m: re.Match[str]) -> str | None:
     """Not the end of a sentence: a name stands before it, or nothing does, and no usual first word follows."""
     before = WORD_BEFORE.search(m.string, max(m.start() - WORD_SIZE, 0), m.start())
     word, after = before[0] if before else "", m.string[m.end() + 1 : m.end() + WORD_SIZE].split(maxsplit=1)[0]
-    named = not word or word[-1] in ".!?" or (len(word) > 1 and word[0].isupper())
+    named = (
+        not word
+        or word in ("and", "by", "with", "from", "of", "or")
+        or word[-1] in ".!?"
+        or (len(word) > 1 and word[0].isupper())
+    )
     return m[1] if named and after.strip(",.!?'") not in OPENERS else None
 
 

@@ -136,7 +136,7 @@ def _leftover(m: re.Match[str]) -> str:
 SECRET = r"(?:PIN|OTP|passcode|password|(?:security|access|door|entry|verification|pass|sort|dialling|area) code|code(?= is)|ending in|account|acct\.?)"
 CODES: tuple[Rule, ...] = (
     rule("telephone number", r"(?<![\w.,+-])(?:\+?1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}(?![\w-])|(?<![\w.,+-])(?:\+?1[ .-])?\d{3}[.-]\d{3}[.-]\d{4}(?![\w-])|"
-         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
+         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])(?<!\d )0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
          ("Call 555-1234.", "Call five five five, one two three four."), ("020 7946 0018", "zero two zero, seven nine four six, zero zero one eight"),
          ("(212) 555-0100", "two one two, five five five, zero one zero zero"),
          ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight")),

@@ -22,7 +22,7 @@ def _minus(m: re.Match[str]) -> str | None:
 EARLY = (
     rule("function of", r"\b([fghOP]|" + "|".join(FUNCTIONS) + r")\(([^()\n]{1,30})\)", lambda m: f"{FUNCTIONS.get(m[1], m[1])} of {m[2]}", ("f(x) = 2", "f of x equals two"), ("O(n)", "O of n")),
     rule("factorial", r"(?<![\w.])(\d{1,3}|n)!(?= ?[=+*/×)])", r"\1 factorial", ("5! = 120", "five factorial equals one hundred twenty")),
-    rule("minus in a formula", r" - ", _minus, ("y = x - 1", "y equals x minus one")),
+    rule("minus in a formula", r" - | -(?=[a-z]\b)", _minus, ("y = x - 1", "y equals x minus one")),
     rule("stars of a hotel", r"(?<![*\w.])([1-7])\*(?=[\s.,!?;)]|$)", lambda m: f"{m[1]} star{'' if m[1] == '1' or attribute(m) else 's'}", ("a 5* hotel", "a five star hotel")),
     rule("key", r"(?<=\b(?:the|hit) )([*#])|(?<=\b(?:press|enter) )([*#])|(?<=\bdial )([*#])", lambda m: "star" if "*" in m[0] else "hash", ("the * key", "the star key"), ("press #.", "press hash.")),
     rule("grade", r"(?<![\w-])([A-F])-(?= (?:in|on|for|from|student|average|grade)\b|[.,!?](?:\s|$))", r"\1 minus", ("a C- in maths", "a C minus in maths")),

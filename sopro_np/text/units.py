@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
     rule("feet and inches, short", r"(?<![\w.'])([3-8])'(\d|1[01])(?![\w'\"])", lambda m: f"{number(m[1])} feet {number(m[2])}", ("I am 5'3.", "I am five feet three.")),
     rule("feet", rf"{ALONE}({NUMBER})'(?= (?:tall|deep|wide|long|high|thick|by)\b)", lambda m: f"{number(m[1])} {'foot' if is_one(m[1]) else 'feet'}", ("The pool is 6' deep.", "The pool is six feet deep.")),
     rule("inches in letters", rf"{ALONE}({NUMBER}) in(?= (?:tall|deep|wide|long|high|thick|by|x|×)\b|\))", lambda m: f"{number(m[1])} inch{'' if is_one(m[1]) else 'es'}", ("2 in wide", "two inches wide")),
-    rule("dimensions", r"(?<=\d)( ?(?:mm|cm|m|km|in|ft|yd|px)\.?|'|\")? ?[x×] ?(?=\d)(?!10 ?\^)(?!\d[\d.,]{0,20} ?=)", r"\1 by ",
+    rule("dimensions", r"(?<=\d)(?<!\b0)( ?(?:mm|cm|m|km|in|ft|yd|px)\.?|'|\")? ?[x×] ?(?=\d)(?!10 ?\^)(?!\d[\d.,]{0,20} ?=)", r"\1 by ",
          ("a 3x4 grid", "a three by four grid"), ("3 m x 4 m", "three meters by four meters"), ("50 x 100 ft", "fifty by one hundred feet")),
     rule("oven", r"(?<=\b(?:at|to|of|or) )(\d{2,3}) ?([CF])\b|(?<=@ )(\d{2,3}) ?([CF])\b", lambda m: f"{number(m[1] or m[3])} degrees {DEGREES[m[2] or m[4]]}",
          ("Bake at 200C.", "Bake at two hundred degrees Celsius.")),

@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "option of a command",
-        r"(?<= )-([a-zA-Z])(?= [A-Za-z0-9./~])(?! [a-zA-Z] |.{0,20}[=^])",
+        r"(?<= )-([a-zA-Z])(?= [A-Za-z0-9./~]|[.,]?$)(?! [a-zA-Z] |.{0,20}[=^])",
         r"dash \1",
         ("pip install -r file", "pip install dash r file"),
     ),
@@ -187,7 +187,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "dotted version",
-        r"(?<![\w.])\d{1,4}\.\d{1,4}\.(?:\d{5,6}|\d{1,3})(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
+        r"(?<![\w.])(?!(?:19|20)\d\d\.\d\d\.\d\d\b)\d{1,4}\.\d{1,4}\.(?:\d{5,6}|\d{1,3})(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
         _dotted,
         ("Python 3.11.7 works.", "Python three point eleven point seven works."),
     ),
