@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sopro_np.cli.progress import Progress, watched
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
@@ -40,12 +41,14 @@ def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     first = options.pop("seed", 1)
     Options(**options)
+    stages = Stages(args.quiet)
     done = evaluate(
         open_model(model, args.threads, args.ops),
         open_model(against, args.threads, args.ops) if against else None,
         Task(args.ref, voices, texts, range(first, first + args.seeds), options), args.only,
-        progress=(lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr, flush=True),
+        progress=stages.update,
     )  # fmt: skip
+    stages.clear()
     result = done.result
     if args.json:
         _write(args.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -61,6 +64,25 @@ def run(args: argparse.Namespace) -> int:
     for line in lines(result):
         print(line, file=sys.stderr)
     return 0
+
+
+class Stages:
+    """What is being done: each stage in a line of its own and, on a terminal, how far it is and how long it takes."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._stage, self._progress = quiet, "", Progress(False)
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if stage != self._stage:
+            self.clear()
+            print(stage, file=sys.stderr, flush=True)
+            self._stage, self._progress = stage, Progress(watched())
+        self._progress.update(done, total)
+
+    def clear(self) -> None:
+        self._progress.clear()
 
 
 def _write(target: str, content: str) -> None:

@@ -35,6 +35,9 @@ MEASURES = {  # name -> (unit, what it says); in the order of tables
 }
 
 
+Steps = Callable[[int, int], None]  # hears how many utterances are done, of how many
+
+
 @dataclass(frozen=True)
 class Speaker:
     """A voice to speak in, its name, and what it sounds like (n,) at the model's rate."""
@@ -104,13 +107,19 @@ def open_tools() -> Tools:
 
 
 def speak(
-    tts: Sopro, texts: Sequence[Text], speakers: Sequence[Speaker], seeds: Sequence[int], options: dict[str, Any]
+    tts: Sopro,
+    texts: Sequence[Text],
+    speakers: Sequence[Speaker],
+    seeds: Sequence[int],
+    options: dict[str, Any],
+    progress: Steps = lambda *_: None,
 ) -> list[Utterance]:
     """Every text under every seed; voices take turns with the texts."""
-    spoken = []
+    spoken: list[Utterance] = []
     for group, text in enumerate(texts):
         who = speakers[group % len(speakers)]
         for seed in seeds:
+            progress(len(spoken), len(texts) * len(seeds))
             said = tts.speak(text.text, who.voice, **{**options, "seed": seed})
             seconds = len(said.wav) / tts.sample_rate
             spoken.append(Utterance(text.text, group, who.name, seed, said.wav, seconds, said.finish_reason))
@@ -135,6 +144,7 @@ def measure(
     recording: Callable[[Utterance], np.ndarray | None],
     tools: Tools,
     compared_at: int,
+    progress: Steps = lambda *_: None,
 ) -> None:
     """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None.
 
@@ -143,7 +153,8 @@ def measure(
     """
     pace = failures.median_pace([u.text for u in spoken], [u.seconds for u in spoken])
     recorded: dict[int, world.Analysis] = {}
-    for u in spoken:
+    for i, u in enumerate(spoken):
+        progress(i, len(spoken))
         m = u.measures
         if tools.recognise:
             u.heard = tools.recognise(u.wav, rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sopro_np.options import Options
 FORCED = 12  # texts of a fidelity run, each with the first seed
 LONGEST = 60.0  # seconds of a recording of a text
 RECORDING = "recording"  # as a system beside the models: what the ASR makes of people
-Progress = Callable[[str], None]
+Progress = Callable[[str, int, int], None]  # what is done, how many of it are done, and of how many
 
 
 @dataclass
@@ -70,9 +71,9 @@ class Task:
 
 
 def evaluate(
-    tts: Sopro, against: Sopro | None, task: Task, only: str | None = None, progress: Progress = lambda line: None
+    tts: Sopro, against: Sopro | None, task: Task, only: str | None = None, progress: Progress = lambda *_: None
 ) -> Evaluation:
-    """All that can be found out about `tts`, and about `against` beside it."""
+    """All that can be found out about `tts`, and about `against` beside it; `progress` hears of every step."""
     same = against is not None and against.fingerprints == tts.fingerprints
     if only == "fidelity" and not same:
         raise UsageError(
@@ -88,8 +89,7 @@ def evaluate(
     tools = quality.open_tools()
     if against is not None and only != "quality":
         if same:
-            progress("fidelity")
-            result["fidelity"] = compare_models(against, tts, task, tools)
+            result["fidelity"] = compare_models(against, tts, task, tools, progress)
             result["definitions"] += [f"{k}: {v}" for k, v in fidelity.DEFINITIONS.items()]
         else:
             result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
@@ -127,11 +127,13 @@ def speakers_of(tts: Sopro, task: Task) -> list[Speaker]:
     return found
 
 
-def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools) -> dict[str, Any]:
+def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools, progress: Progress) -> dict[str, Any]:
     """Fidelity of `actual`: mean and worst of every measure over inputs that `reference` made."""
     o = Options(**{**task.options, "seed": task.seeds[0]})
     people, rows, frames = speakers_of(reference, task), [], 0
-    for i, text in enumerate(task.texts[:FORCED]):
+    texts = task.texts[:FORCED]
+    for i, text in enumerate(texts):
+        progress("fidelity", i, len(texts))
         who = people[i % len(people)]
         given: ForcedInputs = fidelity.prepare(
             reference,
@@ -174,8 +176,8 @@ def judge(
     people: list[Speaker] = []
     for name, system in systems.items():
         people = speakers_of(system, task)
-        progress(f"{name}: {len(texts)} texts x {len(task.seeds)} seeds")
-        done.spoken[name] = quality.speak(system, texts, people, task.seeds, task.options)
+        saying = partial(progress, f"{name}: {len(texts)} texts x {len(task.seeds)} seeds")
+        done.spoken[name] = quality.speak(system, texts, people, task.seeds, task.options, saying)
         _failed_everywhere(done.spoken[name], name)
     if done.recordings:
         done.spoken[RECORDING] = [
@@ -188,14 +190,14 @@ def judge(
     own = quality.listen(people, rate, tools)
     summary: dict[str, Any] = {}
     for name in done.spoken:
-        progress(f"{name}: measuring")
 
         def recording(u: Utterance, name: str = name) -> np.ndarray | None:
             if by_model:
                 return other.get((u.group, u.seed)) if name == "model" else None
             return None if name == RECORDING else done.recordings.get(u.text)
 
-        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at)
+        measuring = partial(progress, f"{name}: measuring")
+        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at, measuring)
         summary[name] = {
             "summary": quality.summarise(done.spoken[name]),
             "utterances": [u.as_dict() for u in done.spoken[name]],
