@@ -274,6 +274,69 @@ def test_figures_of_the_bench_take_a_line_each(result: dict[str, Any]) -> None:
     assert text.count("\n") <= len(result) + sum(rows) + 2
 
 
+COMMANDS_WITH_A_MODEL = {
+    "say": ["say", "Hello.", "--model"],
+    "voice": ["voice", "{ref}", "-o", "v", "--model"],
+    "voices": ["voices", "--model"],
+    "bench": ["bench", "--model"],
+    "bench --batch": ["bench", "--batch", "1", "--model"],
+    "eval": ["eval"],
+    "eval --against": ["eval", "{model}", "--voice", "{voice}", "--against"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_A_MODEL.values(), ids=list(COMMANDS_WITH_A_MODEL))
+def test_every_command_says_what_its_model_is_instead(
+    command: list[str], run: Run, voice: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    places = {"{ref}": ref(), "{model}": tiny.model_file(ARCH), "{voice}": voice}
+    given = [places.get(word, word) for word in command]
+    for wrong, code, said in (
+        (voice, 1, "a voice file, not a model: it is given with --voice"),
+        (ref(), 1, "a recording, not a model or voice file"),
+        (tiny.sopro_file(ARCH), 1, "convert it first"),
+        ("v1.5", 2, "sopro-np download v1.5"),
+        ("caf\udce9", 2, "neither a file nor a downloaded model"),
+    ):
+        got, out, err = run(*given, wrong)
+        assert (got, out) == (code, b"") and said in err, (wrong, err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_in_another_encoding_are_named(run: Run, voice: Path) -> None:  # noqa: F811
+    for command in (["say", "--voice", voice, "caf\udce9"], ["text", "caf\udce9"]):
+        code, out, err = run(*command)
+        assert (code, out) == (2, b"") and "character 3 of the text is not UTF-8 (the byte E9)" in err
+
+
+WRITERS = {
+    "say -o": ["say", "Hello.", "--voice", "{voice}", *SHORT, "-o"],
+    "say --srt": ["say", "Hello.", "--voice", "{voice}", *SHORT, "--srt"],
+    "say --vtt": ["say", "Hello.", "--voice", "{voice}", *SHORT, "--vtt"],
+    "say --json": ["say", "Hello.", "--voice", "{voice}", *SHORT, "--json"],
+    "voice -o": ["voice", "{ref}", "-o"],
+    "eval --json": ["eval", "--voice", "{voice}", "--count", "1", "--json"],
+    "eval --html": ["eval", "--voice", "{voice}", "--count", "1", "--html"],
+    "eval --listen": ["eval", "--voice", "{voice}", "--count", "1", "--listen"],
+    "convert -o": ["convert", "--sopro", "{source}", "-o"],
+    "convert --json": ["convert", "--sopro", "{source}", "-o", "new", "--json"],
+}
+
+
+@pytest.mark.parametrize("command", WRITERS.values(), ids=list(WRITERS))
+def test_no_command_replaces_a_read_only_file(
+    command: list[str], run: Run, voice: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    """Nor is anything else written; root, who may write everything, is no exception."""
+    kept = tmp_path / "kept.wav"
+    kept.write_bytes(b"kept")
+    kept.chmod(0o444)
+    places = {"{ref}": ref(), "{source}": tiny.sopro_file(ARCH), "{voice}": voice}
+    code, out, err = run(*(places.get(word, word) for word in command), "kept.wav")
+    assert code in (1, 2) and not out and "kept.wav" in err and "read-only" in err
+    assert kept.read_bytes() == b"kept" and list(tmp_path.iterdir()) == [kept]
+
+
 def test_no_message_names_what_is_not_in_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Scripts in tools/ are there in a checkout alone: its one mention asks for the file first."""
     for path in (ROOT / "sopro_np").rglob("*.py"):
