@@ -197,6 +197,15 @@ def test_embedded_voices_by_name(name: str, run: Run, monkeypatch: pytest.Monkey
     assert run("say", "Hello.", "--voice", name, "-o", "-", "--raw", *SHORT, "--model", "demo") == (0, out, "")
 
 
+def test_the_bench_prints_figures_not_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    kernels = [{"kernel": f"k{i}", "shape": "all", "seconds": i / 7} for i in range(200)]
+    found = {"rtf": 0.1, "ops": "native", "roofline": {"kernels": kernels, "peaks": {"int8": 1.0}}}
+    monkeypatch.setattr(bench, "bench", lambda *_: dict(found))
+    monkeypatch.setattr(bench, "count_events", lambda *_: (dict.fromkeys("abcd", 1), ""))
+    code, out, _ = run("bench", "--json", "--perf")
+    assert code == 0 and json.loads(out) == {**found, "perf": dict.fromkeys("abcd", 1)} and out.count(b"\n") < 10
+
+
 def test_every_setting_is_in_the_readme() -> None:
     """Variables that the package reads; SOPRO_NP_BUILD_TARGET is between two processes of its own."""
     sources = [*(ROOT / "sopro_np").rglob("*.py"), ROOT / "hatch_build.py"]
