@@ -19,7 +19,9 @@ from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.files import replacing
 from sopro_np.locate import find_model, find_voice
+from sopro_np.modelfile import check_kind
 from sopro_np.options import Options
+from sopro_np.tensorfile import TensorFile
 from sopro_np.wav import check_target
 
 
@@ -33,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise UsageError(f"--{name} {value} must be at least {least}")
     model, against = find_model(args.model), find_model(args.against) if args.against else None
+    for file in filter(None, (model, against)):
+        check_kind(TensorFile(file))  # before a voice for it is asked for
     voices = [find_voice(v, model) for v in args.voice or ([] if args.ref else [None])]
     for target in filter(None, (args.json, args.html, args.listen)):
         check_target(target, (model, against, args.texts, *args.ref, *voices))
