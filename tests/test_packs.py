@@ -213,7 +213,7 @@ def test_sources_that_change_while_they_compile(tmp_path: Path, monkeypatch: pyt
     for _ in range(2):  # noticed after compiling; then before
         with pytest.raises(build.BuildError, match="have changed since the start"):
             build.compiled("x/y", tmp_path)
-    assert runs == ["sopro_np.kernels.compile"]
+    assert runs == [build.COMPILE]
 
 
 def test_build_makes_what_is_absent_or_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,3 +289,14 @@ def test_without_tools_the_wheel_is_pure_and_says_so(hook: Any, monkeypatch: pyt
         hook("standard")
     monkeypatch.setattr(cpu, "supported", lambda: False)
     assert "64-bit Linux" in hook("standard")[1][0]
+
+
+def test_the_compiler_finds_the_standard_library_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a wheel the package's folder is site-packages, where packages of old have a typing.py."""
+    (tmp_path / "typing.py").write_text("raise SystemExit('obsolete')\n")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    head = build.COMPILE.partition("import runpy")[0]
+    monkeypatch.setattr(build, "COMPILE", head + "import typing\nopen(sys.argv[1], 'w').write(typing.__file__)\n")
+    found = Path(build.compiled("x86_64/portable", tmp_path / "scratch").decode())
+    assert found.name == "typing.py" and found.parent != tmp_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,14 @@ from sopro_np.ops.native.cpu import NEEDS, machine
 from sopro_np.ops.native.packs import PACKAGE, pack_name, sealed, sound, source_hash
 
 ROOT = PACKAGE.parent
+# Modules come from where they come from here, in the same order: in PYTHONPATH, site-packages would stand before the
+# standard library, and a package there may be named like a part of it.
+COMPILE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop())
+import runpy
+runpy.run_module("sopro_np.kernels.compile", run_name="__main__", alter_sys=True)
+"""
 FLAGS = ("-shared", "--gc-sections", "-s")
 
 
@@ -72,11 +81,11 @@ def build(targets: Iterable[str], folder: Path, jobs: int) -> Iterator[Path]:
 def compiled(target: str, scratch: Path) -> bytes:
     """The object file of a target. `scratch`: an empty folder of our own."""
     code = scratch / "kernels.o"
-    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    environment |= {"SOPRO_NP_BUILD_TARGET": target, "PYTHONPATH": search}
+    environment |= {"SOPRO_NP_BUILD_TARGET": target}
     _check_sources(target)
-    _run([sys.executable, "-m", "sopro_np.kernels.compile", str(code)], scratch, environment, target)
+    search = json.dumps([*dict.fromkeys(os.path.abspath(folder) for folder in sys.path), str(ROOT)])
+    _run([sys.executable, "-c", COMPILE, str(code), search], scratch, environment, target)
     _check_sources(target)
     return code.read_bytes()
 
