@@ -155,6 +155,6 @@ def _checked(number: int, id: str, text: str, voice: str | None, seed: Any, name
         check_text(text)
         if voice is not None and not voice:
             raise UsageError("'voice' is empty: leave it out, or name one")
-        return Line(number, id, text, voice, whole("seed", seed, 0), id if name is None else name)
+        return Line(number, id, text, voice, whole("seed", seed, 0, None), id if name is None else name)
     except UsageError as error:
         raise _Bad(str(error), id) from None
