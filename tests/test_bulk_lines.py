@@ -90,8 +90,8 @@ BAD = {
 } | {
     json.dumps({"id": id, "text": "x"}): "is no name"
     for id in (
-        "", ".", "..", "../a", "/etc/passwd", "a/b", "a\\b", "C:\\a", "a\0b", "-rf", ".hidden", "a b", " a", "a\n", "é", "~",
-        "~root", "a" * 129, "\ud800", "$(id)", "`id`", "%2e%2e", "a*", "a|b", "\u202ea", "con:",
+        "", ".", "..", "../a", "/etc/passwd", "a/b", "a\\b", "C:\\a", "a\0b", "-rf", ".hidden", "a b", " a", "a\n", "é",
+        "~", "~root", "a" * 129, "\ud800", "$(id)", "`id`", "%2e%2e", "a*", "a|b", "\u202ea", "con:",
     )
 }  # fmt: skip
 
@@ -118,8 +118,10 @@ def test_an_id_stands_once() -> None:
     found = read(f"{GOOD}\n{GOOD}\n".encode() + b'{"id": "bad", "text": ""}\n{"id": "bad", "text": "x"}')
     assert [type(line) for line in found] == [Line, BadLine, BadLine, BadLine]
     assert [line.problem[:35] for line in found if isinstance(line, BadLine)] == [
-        "the id 'good' stands in line 1 alre", "the text is empty: there is nothing", "the id 'bad' stands in line 3 alrea",
-    ]  # fmt: skip
+        "the id 'good' stands in line 1 alre",
+        "the text is empty: there is nothing",
+        "the id 'bad' stands in line 3 alrea",
+    ]
 
 
 def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
