@@ -28,7 +28,7 @@ from sopro_np.errors import BulkError, SoproError, UsageError
 from sopro_np.files import replacing
 from sopro_np.longform import Heard
 
-AUDIO, PARTS = "wavs", ".parts"
+AUDIO, PARTS, TARS = "wavs", ".parts", "tars"
 MANIFEST, METADATA, ERRORS = "manifest.jsonl", "metadata.csv", "errors.jsonl"
 LONG = 1000  # characters, about a minute: from there on a text is kept on the disk while it is said
 UNFINISHED = ".sopro-*.part"  # what a kill leaves of a file that was being written
@@ -89,7 +89,7 @@ class Outputs:
             raise BulkError(f"{self.folder}: holds {AUDIO}/ or {METADATA} of somebody else; name another folder")
 
     def _sweep(self) -> None:
-        for folder in (self.folder, self.folder / AUDIO):
+        for folder in (self.folder, self.folder / AUDIO, self.folder / TARS):
             for path in folder.glob(UNFINISHED):
                 path.unlink(missing_ok=True)
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from sopro_np.bulk.outputs import TARS
 from sopro_np.bulk.records import Record
 from sopro_np.errors import BulkError
 from sopro_np.files import replacing
-
-FOLDER = "tars"
 
 
 def write_tars(folder: Path, records: Sequence[Record], count: int) -> list[Path]:
@@ -25,7 +24,7 @@ def write_tars(folder: Path, records: Sequence[Record], count: int) -> list[Path
     names = [record["id"].replace(".", "_") for record in records]
     if len(set(names)) < len(names):
         raise BulkError("ids that differ only in . and _ cannot stand in one WebDataset: rename them")
-    place = folder / FOLDER
+    place = folder / TARS
     written = []
     try:
         place.mkdir(exist_ok=True)

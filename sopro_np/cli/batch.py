@@ -20,7 +20,7 @@ from sopro_np.cli.progress import Progress, clock, watched
 from sopro_np.encode import FORMATS
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import UsageError
-from sopro_np.locate import find_model, find_voice
+from sopro_np.locate import VOICE_SUFFIX, find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import Options, whole
 from sopro_np.tensorfile import TensorFile
@@ -83,10 +83,11 @@ def _read(name: str, form: str | None, folder: Path) -> list[Line | BadLine]:
 def _who(args: argparse.Namespace, tts: Sopro, lines: Sequence[Line | BadLine]) -> tuple[Voice | None, str | None]:
     """The voice of lines that name none, and what it is called."""
     if args.ref is not None:
-        return tts.voice(args.ref), args.ref
+        return tts.voice(args.ref), Path(args.ref).name
     if args.voice is None and all(isinstance(line, BadLine) or line.voice for line in lines):
         return None, None
-    return tts.load_voice(find_voice(args.voice, tts.path)), args.voice
+    path = find_voice(args.voice, tts.path)
+    return tts.load_voice(path), path.name.removesuffix(VOICE_SUFFIX)
 
 
 class Work:
