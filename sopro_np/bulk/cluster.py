@@ -6,12 +6,14 @@ What a lost worker was doing is given to others by Dask's scheduler; whoever say
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from sopro_np.locate import EMBEDDED
 from sopro_np.longform import Heard
 from sopro_np.version import __version__
 
-SLICE = 64  # sentences of a text that come at once, some minutes
+SLICE, LARGEST_SLICE = 64, 512  # sentences of a text that come at once: first and last time, doubled in between
 ROUNDS = 2  # so often a task alone may end its workers (each time Dask has tried several) before it is given up
 PATIENCE = 20  # seconds for the scheduler to answer
 
@@ -86,7 +88,8 @@ class Collected:
     def mark(self, heard: Heard) -> bool:
         """Enough for now?"""
         self._heard = heard
-        return len(heard.sentences) - (len(self.after.sentences) if self.after else 0) >= SLICE
+        before = len(self.after.sentences) if self.after else 0
+        return len(heard.sentences) - before >= min(max(SLICE, before), LARGEST_SLICE)
 
     def finish(self, said: Said) -> None:
         """That was all."""
@@ -180,10 +183,24 @@ def speak_on(
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise BulkError(f"{address}: no Dask scheduler answers there ({error or 'it timed out'})") from None
-    with client:
+    with client, _quiet():
         if not client.nthreads():
             warnings.warn(f"{address}: has no workers yet; waiting for some", SoproWarning, stacklevel=2)
         Dispatch(client, address, model, options, sink).run(groups(tasks, width), tell)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Dask's client logs of connections that are lost is said once, and in words."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 class Dispatch:
