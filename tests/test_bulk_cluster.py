@@ -49,16 +49,20 @@ def test_lines_on_a_cluster_that_loses_workers(cluster: Any, batch: Batch, tmp_p
     given = [{"id": "long", "text": LONG_TEXT}, *rows(LINES), *bad]
     lines = write(tmp_path / "lines.jsonl", given)
     assert batch(lines, "-o", "whole") == 1
-    done, killed = threading.Event(), 0
+    done, killed, seen = threading.Event(), 0, set[str]()
 
     def harm() -> None:
+        """Kill a worker at work; once it was started anew, the next one. (One killed while it starts stays away.)"""
         nonlocal killed
         chance = random.Random(2)
-        while killed < KILLS and not done.wait(chance.uniform(0.5, 2)):
-            workers = [w.process.pid for w in cluster.workers.values() if w.process is not None and w.process.pid]
-            if workers and any((tmp_path / "out" / "wavs").glob("*.wav")):
-                os.kill(chance.choice(workers), signal.SIGKILL)
+        while killed < KILLS and not done.wait(chance.uniform(0.2, 1.5)):
+            seen.update(there := set(cluster.scheduler.workers))
+            alive = [w.process.pid for w in cluster.workers.values() if w.worker_address in there and w.process]
+            if len(alive) == 2 and any((tmp_path / "out" / "wavs").glob("*.wav")):
+                os.kill(chance.choice(alive), signal.SIGKILL)
                 killed += 1
+                while set(cluster.scheduler.workers) == there and not done.wait(0.05):
+                    pass
 
     thread = threading.Thread(target=harm)
     thread.start()
@@ -67,7 +71,7 @@ def test_lines_on_a_cluster_that_loses_workers(cluster: Any, batch: Batch, tmp_p
     finally:
         done.set()
         thread.join()
-    assert code == 1 and killed > 0
+    assert code == 1 and killed > 0 and len(seen) >= min(killed, 2) + 1
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     found = records(tmp_path / "out" / "manifest.jsonl")
     assert [r["id"] for r in found] == [line["id"] for line in given[:-2]]

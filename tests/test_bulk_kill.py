@@ -17,7 +17,7 @@ from test_bulk import FULL, LINES, Batch, batch, records, rows, surroundings, tr
 from sopro_np.bulk.outputs import LONG
 
 LONG_TEXT = " ".join(f"This is sentence number {n}, of very many." for n in range(LONG // 40 + 5))
-KILLS = 20 if FULL else 3
+KILLS = 12 if FULL else 2
 
 
 def command(lines: Path, out: Path, *more: object) -> list[str]:
