@@ -20,6 +20,7 @@ from test_bulk_kill import KILLS, LONG_TEXT
 from sopro_np.bulk.cluster import Model, Parcel, speak_group
 from sopro_np.bulk.key import file_digest
 from sopro_np.bulk.plan import Task
+from sopro_np.engine import Sopro
 from sopro_np.errors import BulkError
 
 distributed: Any = pytest.importorskip("distributed")
@@ -112,8 +113,12 @@ def test_a_worker_must_have_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path, codes = tiny.model_file("v1"), tiny.voice("v1").codes
     digest, size = file_digest(path), path.stat().st_size
     parcel = Parcel(Task(1, "x", "No.", 1, None, codes, ""), None)
+    warm_up, warmed = Sopro.warm_up, list[Sopro]()
+    monkeypatch.setattr(Sopro, "warm_up", lambda tts: (warmed.append(tts), warm_up(tts))[1])
     (answer,) = speak_group(Model(str(path), digest, size, "numpy", 1), [parcel], {"max_frames": 2})
     assert answer.said is not None and len(answer.data) == 2 * answer.said.samples > 0
+    assert speak_group(Model(str(path), digest, size, "numpy", 1), [parcel], {"max_frames": 2}) == [answer]
+    assert len(warmed) == 1, "once in a process"
     for model, words in (
         (Model("elsewhere.safetensors", digest, size, "numpy", 1), "has no model with the SHA-256"),
         (Model(str(tiny.model_file("v1.5")), digest, size, "numpy", 1), "has no model with the SHA-256"),

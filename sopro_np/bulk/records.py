@@ -52,8 +52,11 @@ class Journal:
         self.path = path
         self._file = opened(path)
         try:
-            if path.stat().st_size and not path.read_bytes().endswith(b"\n"):  # a kill tore the last one
-                self._file.write(b"\n")
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                if file.read() not in (b"", b"\n"):  # a kill tore the last one
+                    self._file.write(b"\n")
         except OSError as error:
             self.close()
             raise BulkError(f"{path}: cannot be written ({error.strerror or error})") from None
