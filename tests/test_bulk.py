@@ -353,3 +353,12 @@ def test_progress_tells_how_fast_it_is(
     assert any("left" in step and "RTF 0." in step and "of 3 lines" in step for step in steps), steps
     assert "out: 3 of 3 lines done; 0:01 of speech" in steps[-1]
     assert np.all([len(step) < 80 for step in steps[:-1]])
+
+
+def test_what_is_left_out_is_told_in_the_record(batch: Batch, tmp_path: Path) -> None:
+    lines = write(tmp_path / "lines.jsonl", [{"id": "x", "text": "\u4e2d Hello there."}, {"id": "y", "text": "Hello."}])
+    assert batch(lines, "-o", "out") == 1
+    assert batch(lines, "-o", "out", "--lenient") == 0
+    found = {r["id"]: r for r in records(tmp_path / "out" / "manifest.jsonl")}
+    assert "left out" in found["x"]["check"][0] and found["x"]["normalized_text"] == "Hello there."
+    assert not found["y"]["check"]
