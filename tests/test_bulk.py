@@ -362,3 +362,33 @@ def test_what_is_left_out_is_told_in_the_record(batch: Batch, tmp_path: Path) ->
     found = {r["id"]: r for r in records(tmp_path / "out" / "manifest.jsonl")}
     assert "left out" in found["x"]["check"][0] and found["x"]["normalized_text"] == "Hello there."
     assert not found["y"]["check"]
+
+
+HOSTILE = [
+    "\ud800",
+    "a\0b",
+    "x" * 5000,
+    "/",
+    ".",
+    "..",
+    "~",
+    "/dev/zero",
+    "/dev/stdin",
+    "lines.jsonl",
+    "voices",
+    "*",
+    "ann",
+]
+
+
+def test_hostile_voices_are_bad_lines(batch: Batch, tmp_path: Path) -> None:
+    (tmp_path / "wavs.voice.safetensors").mkdir()
+    (tmp_path / "empty.voice.safetensors").write_bytes(b"")
+    os.mkfifo(tmp_path / "fifo.voice.safetensors")
+    made = [f"{name}.voice.safetensors" for name in ("wavs", "empty", "fifo")]
+    names = [*HOSTILE, *made, str(tiny.model_file(ARCH)), str(tiny.checkpoint(ARCH) / "ref.wav")]
+    given = [{"id": f"a{n}", "text": "Hello.", "voice": name} for n, name in enumerate(names)]
+    lines = write(tmp_path / "lines.jsonl", [*given, {"id": "good", "text": "Hello.", "voice": "anna"}])
+    assert batch(lines, "-o", "out") == 1
+    assert [r["id"] for r in records(tmp_path / "out" / "errors.jsonl")] == [line["id"] for line in given]
+    assert [r["id"] for r in records(tmp_path / "out" / "manifest.jsonl")] == ["good"]

@@ -11,7 +11,7 @@ import numpy as np
 from sopro_np.bulk.key import line_key, line_seed, voice_digest
 from sopro_np.bulk.lines import BadLine, Line
 from sopro_np.engine import Sopro
-from sopro_np.errors import SoproError
+from sopro_np.errors import BulkError, SoproError
 from sopro_np.voice import Voice
 
 
@@ -67,4 +67,6 @@ class Plan:
                 self._voices[name] = codes, voice_digest(codes)
             except SoproError as error:
                 self._voices[name] = error
+            except OSError as error:
+                self._voices[name] = BulkError(f"{name}: cannot be read ({error.strerror or error})")
         return self._voices[name]
