@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, on_kernels
-from test_bulk import FULL, LINES, Batch, batch, records, rows, surroundings, tree, write  # noqa: F401
+from test_bulk import FULL, Batch, batch, rows, surroundings, tree, write  # noqa: F401
 
 from sopro_np.bulk.outputs import LONG
 
