@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sopro_np.errors import (
     AudioError,
+    BulkError,
     ConvertError,
     DownloadError,
     FormatError,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from sopro_np.wav import write_wav
 
 __all__ = [
-    "AudioError", "ConvertError", "DownloadError", "FormatError", "Full", "Job", "ModelError", "NothingToSay",
-    "OpsError", "OptionArgs", "Options", "Sopro", "SoproError", "SoproWarning", "Speech", "SpeechBatch",
+    "AudioError", "BulkError", "ConvertError", "DownloadError", "FormatError", "Full", "Job", "ModelError",
+    "NothingToSay", "OpsError", "OptionArgs", "Options", "Sopro", "SoproError", "SoproWarning", "Speech", "SpeechBatch",
     "TokenizerError", "UsageError", "Voice", "VoiceError", "__version__", "load", "synthesize", "write_wav",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 from sopro_np.batch import Batch
 from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import SentenceJob
-from sopro_np.longform import AHEAD, Job
+from sopro_np.longform import AHEAD, Heard, Job
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import OptionArgs, Options
 from sopro_np.script import Script
@@ -49,6 +49,7 @@ class SpeechBatch:
         *,
         priority: int = 0,
         keep: bool = True,
+        after: Heard | None = None,
         **options: Unpack[OptionArgs],
     ) -> Job:
         """A text of any length, spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size`.
@@ -56,12 +57,13 @@ class SpeechBatch:
         The first audio comes after codebook 0 of the first sentence; earlier with `lookahead` 0 to 16.
         `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
         `keep` False: job.speech has no wav and no codes, so that memory does not grow with the text.
+        `after`: what `Job.heard` was before, with the same text, voice, options and seed: only the rest is said.
         """
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
         chosen = Options.of(options).seeded()
         self._check_room()  # before any work
-        job = Job(self._write(text, voice, chosen), int(priority), keep)
+        job = Job(self._write(text, voice, chosen), int(priority), keep, after)
         first = job.begin(job.priority)
         with self._lock:
             self._check_room()

@@ -70,6 +70,31 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes")
     _add_options(say)
 
+    batch = _command(
+        commands, "batch", "speak many lines into a folder; called again, it goes on where it was ended",
+        "sopro-np batch lines.jsonl -o folder", "sopro-np batch metadata.csv -o folder --shard 0/4 --format flac",
+    )  # fmt: skip
+    batch.add_argument(
+        "lines",
+        metavar="LINES|-",
+        help='a file: JSONL {"id", "text", "voice"?, "seed"?}, LJSpeech id|text, plain lines; - is standard input',
+    )
+    batch.add_argument(
+        "-o", "--out", metavar="DIR", required=True, help="for wavs/, manifest.jsonl, metadata.csv, errors.jsonl"
+    )
+    batch.add_argument("--input", choices=("jsonl", "ljspeech", "plain"), help="what LINES is (default: by a look)")
+    batch.add_argument("--format", choices=("wav", "flac"), default="wav", help="of the audio (default: wav)")
+    whose = batch.add_mutually_exclusive_group()
+    whose.add_argument("--ref", "-r", metavar="FILE", help="recording of the voice of lines that name none")
+    whose.add_argument("--voice", "-v", metavar="FILE|NAME", help="saved voice, or an embedded one's name, for them")
+    batch.add_argument("--shard", metavar="I/N", help="only this share of the lines, I from 0; then once without it")
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="on the workers of a Dask cluster (extra `cluster`)")
+    batch.add_argument("--tars", type=int, metavar="N", help="also WebDataset archives, N utterances in each")
+    batch.add_argument("--width", type=int, default=16, metavar="N", help="utterances at once (default: 16)")
+    batch.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes")
+    _add_model(batch)
+    _add_options(batch)
+
     text = _command(
         commands, "text", "show what will be said instead of a text, and by which rules",
         'sopro-np text "It costs $5."', "sopro-np text --file letter.txt --day-first --json",
