@@ -1,0 +1,1 @@
+"""Servers: one scheduler that steps one batch, and thin protocols over it."""
