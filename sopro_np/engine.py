@@ -24,7 +24,7 @@ from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
 from sopro_np.options import OptionArgs, Options, whole
-from sopro_np.script import Script, write_script
+from sopro_np.script import Part, Script, write_script
 from sopro_np.session import Session
 from sopro_np.speech import Speech, check_text
 from sopro_np.speechbatch import SpeechBatch
@@ -173,9 +173,10 @@ class Sopro:
         self._batches.add(batch)
         return batch
 
-    def _write(self, text: str, voice: WhoSpeaks, options: Options) -> Script:
+    def _write(self, text: str | Part, voice: WhoSpeaks, options: Options) -> Script:
         """What will be said for a text, and how each sentence of it is begun."""
-        check_text(text)
+        if not isinstance(text, Part):
+            check_text(text)
         who, tokens, encode = self._voice(voice), len(self.model.text.positions), self.tokenizer.encode
         self.mimi.check_length(options.max_frames)
         begin = partial(self.session, voice=who)

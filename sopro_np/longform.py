@@ -51,14 +51,15 @@ class Job(Outcome):
         self.progress = 0  # characters of the text that were heard
         self.script = script
         self.flight: deque[OnItsWay] = deque()
-        self.begun = 0  # sentences
+        self.begun = script.position  # sentences, with those of the text that others said
         self.exhausted = False  # no more sentences will begin
-        self._fade: Fade | None = Fade(script.sample_rate)  # of the first sentence, which is heard while it is made
+        first = not script.position  # the text's first sentence is heard while it is made
+        self._fade: Fade | None = Fade(script.sample_rate) if first else None
         self._level = Level(script.hop)
         self._finished = 0
         self.samples = 0  # that were given out
         self._frames = 0
-        self._heard_first = False
+        self._heard_first = not first
         self._wavs: list[np.ndarray] = []
         self._codes: list[np.ndarray] = []
         self._sentences: list[Sentence] = []
@@ -132,7 +133,7 @@ class Job(Outcome):
             if (pause := self._pause(spoken.piece)).size:
                 yield self._give(pause)
             start = self.samples
-            fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._level.power)
+            fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._power)
             wav = np.clip(np.concatenate([fade.push(said.wav), fade.end()]) * gain, -1, 1)
             step = self.script.options.chunk_frames * hop
             for at in range(0, len(wav), step):
@@ -157,6 +158,11 @@ class Job(Outcome):
             warnings.warn(f"{self._check[-1]}; try another seed", SoproWarning, stacklevel=2)
         self.progress = span[1]
 
+    @property
+    def _power(self) -> float:
+        """Level of the text's first sentence."""
+        return self.script.level if self.script.position else self._level.power
+
     def _pause(self, piece: Piece) -> np.ndarray:
         """The silence before it: whole frames."""
         frames = round(piece.pause * self.script.sample_rate / self.script.hop)
@@ -175,7 +181,8 @@ class Job(Outcome):
         options, wav = self.script.options, np.concatenate([np.zeros(0, np.float32), *self._wavs])
         assert options.seed is not None
         reason = max((s.finish_reason for s in self._sentences), key=WORST.index, default="stop")
-        return Speech(wav, codes, reason, options.seed, self._frames, tuple(self._check), tuple(self._sentences))
+        check, sentences = tuple(self._check), tuple(self._sentences)
+        return Speech(wav, codes, reason, options.seed, self._frames, check, sentences, self._power)
 
     def _forget(self) -> None:
         self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None

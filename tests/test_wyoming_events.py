@@ -1,4 +1,4 @@
-"""Wyoming on the wire: what the package writes is read, what is written the package reads, and nothing else gets far."""
+"""Wyoming on the wire: what the package writes is read and the other way round; nothing else gets far."""
 
 from __future__ import annotations
 

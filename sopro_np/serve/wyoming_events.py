@@ -1,9 +1,10 @@
-"""Events of the Wyoming protocol on the wire: a line of JSON, then data (more JSON) and a payload of the lengths it says.
+"""Events of the Wyoming protocol on the wire: a line of JSON, then data (JSON) and a payload of the lengths it says.
 
-Why not the package `wyoming`: it is small (45 kB, pure Python, nothing with it), but its reader believes whatever lengths
-a peer names, ends a connection without a word over what is no JSON and with a traceback over JSON that is no object, and
-a server has to have its own for that. What would be left of it is the names of a dozen fields, for 50 ms and 5 MB at the
-start. So this is all of it, and tests/test_wyoming_events.py holds it to the package in both directions.
+Why not the package `wyoming`: it is small (45 kB, pure Python, needs nothing else), but its reader believes whatever
+lengths a peer names, ends a connection without a word over what is no JSON, with a traceback over JSON that is no
+object, and knows no time limit: a server has to have its own. What would be left of it is the names of a dozen fields,
+for 50 ms and 5 MB at every start. So this is all of it; tests/test_wyoming_events.py holds it to the package in
+both directions.
 """
 
 from __future__ import annotations
