@@ -54,18 +54,34 @@ class SpeechBatch:
         `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
         `keep` False: job.speech has no wav and no codes, so that memory does not grow with the text.
         """
+        self._check_room()  # before any work
+        job = self.prepare(text, voice, priority=priority, keep=keep, **options)
+        self.join(job)
+        return job
+
+    def prepare(
+        self,
+        text: str,
+        voice: WhoSpeaks = None,
+        *,
+        priority: int = 0,
+        keep: bool = True,
+        **options: Unpack[OptionArgs],
+    ) -> Job:
+        """The job of `add`, checked and its text normalised, for `join`; from any thread. No model computes yet."""
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of(options).seeded()
-        self._check_room()  # before any work
-        job = Job(self._write(text, voice, chosen), int(priority), keep)
+        return Job(self._write(text, voice, Options.of(options).seeded()), int(priority), keep)
+
+    def join(self, job: Job) -> None:
+        """A prepared job is spoken from the next step on; once. sopro_np.Full beyond `size`."""
+        self._check_room()
         first = job.begin(job.priority)
         with self._lock:
             self._check_room()
             self._jobs.append(job)
         if first is not None:
             self._batch.add(first)
-        return job
 
     def step(self) -> list[tuple[Job, np.ndarray]]:
         """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""
