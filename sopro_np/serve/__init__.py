@@ -1,1 +1,1 @@
-"""Servers: one scheduler that steps one batch, and thin protocols over it."""
+"""Servers in front of one model: a scheduler, HTTP as OpenAI's clients speak it, Wyoming. Needs the extra `server`."""
