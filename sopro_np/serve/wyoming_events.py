@@ -20,6 +20,8 @@ MOST_LINE = 1 << 16  # bytes of the line
 MOST_DATA = 1 << 18  # of the data: the longest text, written with escapes
 MOST_PAYLOAD = 1 << 18  # of the payload, which nothing that is asked for here has
 
+LINGER = 1.0  # seconds
+
 
 class EventError(FormatError):
     """An event is not understood. `lost`: nor is where it ends, so that nothing after it can be read."""
@@ -83,6 +85,20 @@ async def _rest(first: bytes, reader: asyncio.StreamReader) -> Event:
     if not isinstance(line.get("type"), str):
         raise EventError("an event must have a type, a string")
     return Event(line["type"], data, payload)
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End a connection so that what was said last arrives: it would be lost if something unread were there still."""
+    try:
+        if writer.can_write_eof():
+            writer.write_eof()
+        async with asyncio.timeout(LINGER):
+            while await reader.read(MOST_LINE):
+                pass
+    except OSError:  # gone, or still sending
+        pass
+    finally:
+        writer.close()
 
 
 def _parsed(raw: bytes, what: str, lost: bool) -> dict[str, Any]:
