@@ -7,63 +7,69 @@ whole text; its first sentence is heard while the others are still being written
 from __future__ import annotations
 
 import asyncio
-import logging
+import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import Any
 
-from sopro_np.errors import UsageError
 from sopro_np.options import Options
 from sopro_np.script import Part, fitting, sentences
-from sopro_np.serve.scheduler import Scheduler
+from sopro_np.serve.service import Service
 from sopro_np.serve.ticket import Ticket
-from sopro_np.serve.voices import VoiceShelf
 from sopro_np.serve.wyoming_conversation import Conversation
-from sopro_np.serve.wyoming_events import MOST_LINE, Event, encode, hang_up
+from sopro_np.serve.wyoming_events import MOST_DATA, MOST_LINE, Event, encode, hang_up
 from sopro_np.serve.wyoming_stream import LANGUAGES
 from sopro_np.text.split import Piece
 from sopro_np.version import __version__
 from sopro_np.voice import Voice
 
-LOG = logging.getLogger("sopro_np.serve")
 PORT = 10200  # where clients look for speech
 MOST_CONNECTIONS = 64
+UNHEARD = 1 << 18  # bytes of audio (5 s) that the system holds for a client that does not take it
 MAKER = {"name": "Sopro TTS", "url": "https://huggingface.co/samuel-vitorino/sopro"}
 
 
 class WyomingServer:
-    """Wyoming over TCP for one scheduler and its voices. `start`, and `stop` at the end, on one event loop.
+    """Wyoming over TCP for one service. `start`, and `stop` at the end, on one event loop; or enter it.
 
-    seed: of everything that is said, for speech that can be repeated (the protocol has no seed; None: drawn for each
-    request). options: of everything, as in `synthesize`. connections: more than so many are refused.
+    The protocol has no seed: that of the service is the seed of everything that is said, else one is drawn for each
+    request. options: of everything, as in `synthesize`. connections: more than so many are refused. listening: a socket
+    that is bound, for who enters it; drain: seconds in which what was asked for may still be said when it is left.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
-        voices: VoiceShelf,
+        service: Service,
         *,
-        seed: int | None = None,
         options: Mapping[str, Any] | None = None,
         connections: int = MOST_CONNECTIONS,
+        listening: socket.socket | None = None,
+        drain: float = 30.0,
     ) -> None:
-        self.scheduler, self.voices, self.seed, self.connections = scheduler, voices, seed, connections
-        self.sample_rate = scheduler.tts.sample_rate
-        self._options = dict(options or {})
-        self._chosen = Options.of({**self._options, "seed": seed})
-        tts = scheduler.tts
+        self.service, self.connections = service, connections
+        self.sample_rate, self.most = service.tts.sample_rate, service.limits.characters
+        self.most_data = max(MOST_DATA, service.limits.json_bytes)
+        self._options, self._chosen = dict(options or {}), Options.of(options or {})
+        self._listening, self._drain = listening, drain
+        tts = service.tts
         self._fits = fitting(tts.pace, tts.tokenizer.encode, len(tts.model.text.positions))
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], Conversation] = {}
 
-    async def start(self, host: str = "127.0.0.1", port: int = PORT) -> tuple[str, int]:
-        """Listen -> the address. UsageError if it is taken or not this machine's."""
-        try:
-            self._server = await asyncio.start_server(self._accept, host, port, limit=MOST_LINE)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot listen on {host}:{port}: {reason}; choose another --wyoming-port") from None
-        return self._server.sockets[0].getsockname()[:2]
+    async def start(self, listening: socket.socket) -> None:
+        """Answer whoever connects to a socket that is bound."""
+        self._server = await asyncio.start_server(self._accept, sock=listening, limit=MOST_LINE)
+
+    async def __aenter__(self) -> WyomingServer:
+        assert self._listening is not None
+        await self.start(self._listening)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(self._drain)
 
     async def stop(self, timeout: float | None = None) -> None:
         """Nobody new; what was asked for is said to its end, for `timeout` seconds; then all connections end."""
@@ -83,8 +89,7 @@ class WyomingServer:
             writer.write(encode(Event("error", {"text": text, "code": "Busy"})))
             await hang_up(reader, writer)
             return
-        if (sock := writer.get_extra_info("socket")) is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNHEARD)
         conversation = Conversation(self, reader, writer)
         task = asyncio.current_task()
         assert task is not None
@@ -101,7 +106,7 @@ class WyomingServer:
         common = {"attribution": MAKER, "installed": True, "version": __version__}
         voices = [
             {"name": name, "description": name, "languages": list(LANGUAGES), "speakers": None, **common}
-            for name in self.voices.names()
+            for name in self.service.shelf.names()
         ]
         program = {
             "name": "sopro-np",
@@ -117,6 +122,10 @@ class WyomingServer:
         """What is said of a text, sentence by sentence."""
         return sentences(text, self._chosen, self._fits)
 
-    def submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
-        """A request to the scheduler. It may take a while to read a long text."""
-        return self.scheduler.submit(text, voice, priority="interactive", seed=seed, **self._options)
+    def new_seed(self) -> int:
+        """Of one request."""
+        return secrets.randbits(32) if self.service.seed is None else self.service.seed
+
+    async def submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
+        """A request to the scheduler."""
+        return await self.service.submit(text, voice, priority="interactive", seed=seed, **self._options)

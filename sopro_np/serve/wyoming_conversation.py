@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import select
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -77,7 +76,7 @@ class Conversation:
         """Events in order -> may those that were asked for be answered still?"""
         while True:
             try:
-                event = await read_event(self._reader, IDLE, RECEIVING)
+                event = await read_event(self._reader, IDLE, RECEIVING, self._server.most_data)
                 if event is None:
                     return True
                 self._events += 1
@@ -99,10 +98,10 @@ class Conversation:
         elif kind == "ping":
             await self._send(Event("pong", {"text": data.get("text")}))
         elif kind == "synthesize" and text is None:
-            whole = Text(voice_of(data), text_of(data))
+            whole = Text(voice_of(data), text_of(data, self._server.most))
             await self._ask(lambda: self._say(whole))
         elif kind == "synthesize" and text is not None:
-            text.instead = text_of(data)  # for servers that do not stream: this one has heard it
+            text.instead = text_of(data, self._server.most)  # for servers that do not stream: this one has heard it
         elif kind == "synthesize-start":
             await self._start(data)
         elif kind == "synthesize-chunk" and text is not None:
@@ -115,7 +114,7 @@ class Conversation:
     async def _start(self, data: dict[str, Any]) -> None:
         if self._text is not None:  # its stop was forgotten: its text ends here
             await self._stop(self._text)
-        text = self._text = TextStream(None, self._server.sentences)
+        text = self._text = TextStream(None, self._server.sentences, self._server.most)
         try:
             text.voice = voice_of(data)
             await self._ask(lambda: self._say_stream(text))
@@ -175,8 +174,8 @@ class Conversation:
         """Audio of a text, part after part."""
         self._speaking, self._sounding = True, False
         try:
-            seed = secrets.randbits(32) if self._server.seed is None else self._server.seed
-            voice = await asyncio.to_thread(self._server.voices.get, request.voice)
+            seed = self._server.new_seed()
+            _, voice = await self._server.service.voice(request.voice)
             async for part in request.parts():
                 request.heard(part, await self._say_part(part, voice, seed))
             await self._audio_start()
@@ -208,7 +207,7 @@ class Conversation:
 
     async def _submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
         """A place in the queue; it is given up if nobody waits for it any more."""
-        task = asyncio.ensure_future(asyncio.to_thread(self._server.submit, text, voice, seed))
+        task = asyncio.ensure_future(self._server.submit(text, voice, seed))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

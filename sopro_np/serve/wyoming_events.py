@@ -17,7 +17,7 @@ from typing import Any
 from sopro_np.errors import FormatError
 
 MOST_LINE = 1 << 16  # bytes of the line
-MOST_DATA = 1 << 18  # of the data: the longest text, written with escapes
+MOST_DATA = 1 << 18  # of the data, unless texts may be longer
 MOST_PAYLOAD = 1 << 18  # of the payload, which nothing that is asked for here has
 
 LINGER = 1.0  # seconds
@@ -51,7 +51,9 @@ def encode(event: Event) -> bytes:
     return json.dumps(line).encode("ascii") + b"\n" + data + event.payload
 
 
-async def read_event(reader: asyncio.StreamReader, idle: float, receiving: float) -> Event | None:
+async def read_event(
+    reader: asyncio.StreamReader, idle: float, receiving: float, most_data: int = MOST_DATA
+) -> Event | None:
     """The next event, or None where they end. The reader has to be made with `limit=MOST_LINE`.
 
     It may take `idle` seconds until it begins (TimeoutError), and `receiving` seconds from its first byte to its last.
@@ -63,7 +65,7 @@ async def read_event(reader: asyncio.StreamReader, idle: float, receiving: float
         return None
     try:
         async with asyncio.timeout(receiving):
-            return await _rest(first, reader)
+            return await _rest(first, reader, most_data)
     except TimeoutError:
         raise EventError(f"an event took longer than {receiving:g} s to arrive", lost=True) from None
     except asyncio.IncompleteReadError:
@@ -72,10 +74,10 @@ async def read_event(reader: asyncio.StreamReader, idle: float, receiving: float
         raise EventError(f"the line of an event is longer than {MOST_LINE} bytes", lost=True) from None
 
 
-async def _rest(first: bytes, reader: asyncio.StreamReader) -> Event:
+async def _rest(first: bytes, reader: asyncio.StreamReader, most_data: int) -> Event:
     raw = first if first == b"\n" else first + await reader.readuntil(b"\n")
     line = _parsed(raw, "line", lost=True)
-    sizes = [_length(line, name, most) for name, most in (("data", MOST_DATA), ("payload", MOST_PAYLOAD))]
+    sizes = [_length(line, name, most) for name, most in (("data", most_data), ("payload", MOST_PAYLOAD))]
     more, payload = [await reader.readexactly(size) for size in sizes]
     data = line.get("data", {})  # older peers have it in the line; both is allowed
     if not isinstance(data, dict):

@@ -12,23 +12,17 @@ from sopro_np.serve.settled import Settled
 from sopro_np.speech import Speech
 from sopro_np.text.split import Piece
 
-MOST_TEXT = 1 << 14  # characters of one request: a quarter of an hour
 ARRIVING = 600.0  # seconds that a text may take to arrive
 LANGUAGES = ("en",)
 
 
-def check_length(length: int) -> None:
-    """UsageError for a text of too many characters."""
-    if length > MOST_TEXT:
-        raise UsageError(f"the text has more than {MOST_TEXT} characters: send it in several requests")
-
-
-def text_of(data: dict[str, Any]) -> str:
-    """The text that an event brings. UsageError if there is none that could be one."""
+def text_of(data: dict[str, Any], most: int) -> str:
+    """The text that an event brings, of at most so many characters. UsageError if there is none that could be one."""
     text = data.get("text")
     if not isinstance(text, str):
         raise UsageError("the event has no text: it must be a string")
-    check_length(len(text))
+    if len(text) > most:
+        raise UsageError("the text is too long: send it in several requests, or serve with more --characters")
     return text
 
 
@@ -64,11 +58,12 @@ class Text:
 class TextStream:
     """A text in pieces: `synthesize-start`, chunks, `synthesize-stop`. One task pushes, another one takes parts.
 
-    `instead`: what is said if no chunk had any text (clients send the whole text once more, before the stop).
+    most: characters in all. `instead`: what is said if no chunk had any text (clients send the whole text once more,
+    before the stop).
     """
 
-    def __init__(self, voice: str | None, sentences: Callable[[str], Iterable[Piece]]) -> None:
-        self.voice, self.instead = voice, ""
+    def __init__(self, voice: str | None, sentences: Callable[[str], Iterable[Piece]], most: int) -> None:
+        self.voice, self.instead, self._most = voice, "", most
         self.over = asyncio.Event()  # its stop has come
         self._settled = Settled(sentences)
         self._ready: list[Piece] = []
@@ -83,8 +78,7 @@ class TextStream:
         if self.refused or self._error is not None:
             return
         try:
-            more = text_of(data)
-            check_length(len(self._settled.text) + len(more))
+            more = text_of(data, self._most - len(self._settled.text))
             settled = await asyncio.to_thread(self._settled.push, more)
             self._ready += settled  # now, and not the list as it was before
         except SoproError as error:
