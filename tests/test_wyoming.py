@@ -431,6 +431,25 @@ def test_a_stream_that_fails_ends_with_its_stop(place: Place, events: list[Event
     run(work())
 
 
+def test_a_fault_of_ours_is_told_and_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(VoiceShelf):
+        def get(self, name: str | None = None) -> Any:
+            raise FileNotFoundError("gone this moment")
+
+    async def work() -> None:
+        serving = place.serving(shelf=Broken(place.tts, place.folder))
+        async with serving as address, AsyncTcpClient(*address) as client:
+            await client.write_event(asked(HELLO))
+            assert "server's log" in Error.from_event(await read(client)).text
+            for event in streamed([HELLO]):
+                await client.write_event(event)
+            assert [(await read(client)).type for _ in range(2)] == ["error", "synthesize-stopped"]
+
+    run(work())
+    assert len(caplog.records) == 2 and "gone this moment" in caplog.text
+    assert HELLO not in caplog.text
+
+
 def test_a_stream_of_no_chunks_says_the_text_that_is_sent_with_it(place: Place) -> None:
     async def work() -> None:
         async with place.serving() as address, AsyncTcpClient(*address) as client:

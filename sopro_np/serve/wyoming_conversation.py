@@ -37,6 +37,10 @@ MOST_ASKED = 16  # requests of one connection that wait
 PROBE = 0.02  # seconds between looks at a connection whose other side says nothing more
 
 
+class Gone(Exception):
+    """The other side does not take what it is sent."""
+
+
 class Conversation:
     """`run` it; `finish`: nothing more is read, and it ends when what was asked for is said."""
 
@@ -57,7 +61,7 @@ class Conversation:
             await asyncio.wait({self._listening, answering}, return_when=asyncio.FIRST_COMPLETED)
             if self._listening.done() and (self._listening.cancelled() or self._listening.result()):
                 await self._last_answers(answering)
-        except OSError:  # the other side is gone
+        except Gone:
             pass
         finally:
             self._listening.cancel()
@@ -87,7 +91,9 @@ class Conversation:
                     return False
             except SoproError as error:
                 await self._fail(error)
-            except OSError:  # TimeoutError is one
+            except Gone:
+                return False
+            except OSError:  # of reading; TimeoutError is one
                 if self._reader.exception() is not None or not self._waiting or self._text is not None:
                     return False
 
@@ -143,13 +149,10 @@ class Conversation:
         while (answer := await self._asked.get()) is not None:
             try:
                 await answer()
-            except SoproError as error:
-                await self._fail(error)
-            except OSError:
-                raise  # nobody is there any more
-            except Exception:
-                LOG.exception("a Wyoming request failed")
-                await self._fail(SoproError("the request failed for a reason that is in the server's log"))
+            except Gone:
+                raise
+            except Exception as error:
+                await self._fail(known(error))
             finally:
                 self._waiting -= 1
 
@@ -186,9 +189,12 @@ class Conversation:
     async def _say_stream(self, text: TextStream) -> None:
         try:
             await self._say(text)
-        except SoproError as error:
-            text.fail(error)
-            await self._fail(error)
+        except Gone:
+            raise
+        except Exception as error:
+            told = known(error)
+            text.fail(told)
+            await self._fail(told)
         await text.over.wait()
         await self._stopped()
 
@@ -238,14 +244,22 @@ class Conversation:
             self._writer.close()
 
     async def _send(self, event: Event) -> None:
-        """ConnectionError if nobody takes it."""
+        """Gone if nobody takes it."""
         self._writer.write(encode(event))
         try:
             async with asyncio.timeout(SENDING):
                 await self._writer.drain()
-        except TimeoutError:
+        except OSError as error:  # TimeoutError is one
             self._writer.transport.abort()
-            raise ConnectionAbortedError(f"nothing was taken for {SENDING:g} s") from None
+            raise Gone from error
+
+
+def known(error: Exception) -> SoproError:
+    """What a client is told of an error; of a fault of ours only that there was one."""
+    if isinstance(error, SoproError):
+        return error
+    LOG.error("a Wyoming request failed", exc_info=error)
+    return SoproError("the request failed for a reason that is in the server's log")
 
 
 def _give_up(late: asyncio.Future[Ticket]) -> None:
