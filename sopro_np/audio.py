@@ -202,12 +202,12 @@ def _blocks(recording: Recognised, sample_rate: int) -> tuple[int, Generator[np.
     """Rate in Hz, and mono blocks (n,) float32 at that rate."""
     if recording.demuxer is not None:
         return sample_rate, ffmpeg.decoded(recording, sample_rate, MAX_SAMPLES / 2 / 48000)
-    file = _sound_file(recording)
+    file = sound_file(recording)
     return file.samplerate, _read(recording.name, file)
 
 
-def _sound_file(recording: Recognised) -> soundfile.SoundFile:
-    """Opened by libsndfile, its header checked."""
+def sound_file(recording: Recognised) -> soundfile.SoundFile:
+    """A recording that needs no ffmpeg, opened by libsndfile, its header checked; else AudioError."""
     import soundfile  # here and not above: synthesis from a saved voice needs no decoder
 
     recording.data.seek(0)

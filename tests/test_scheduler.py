@@ -22,7 +22,7 @@ from sopro_np.serve.order import AGEING, RANKS, places, rank, turn
 from sopro_np.serve.scheduler import Scheduler
 from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Ticket
 
-pytestmark = on_kernels
+pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 TEXT = "Hello there."
 SHORT: dict[str, Any] = {"max_frames": 6, "chunk_frames": 2, "guard": False}  # a tiny model never ends by itself
 

@@ -119,10 +119,14 @@ class Scheduler:
         self._thread.join(timeout)
         in_time = not self._thread.is_alive()
         if not in_time:
-            for ticket in list(self._running.values()):
-                self._end(ticket, error=Draining("the server ends; send it to another one"))
+            self.abandon()
             self._thread.join(10.0)
         return in_time
+
+    def abandon(self) -> None:
+        """Running requests end with Draining, before the next step."""
+        for ticket in list(self._running.values()):
+            self._end(ticket, error=Draining("the server ends; send it to another one"))
 
     def stop_taking(self) -> None:
         """The first half of `drain`: whoever waits is told so."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class Ticket:
         self._ending = threading.Lock()
         self._notify: Callable[[], object] | None = None
 
-    async def chunks(self) -> AsyncIterator[np.ndarray]:
+    async def chunks(self) -> AsyncGenerator[np.ndarray, None]:
         """The audio as it comes, float32 (n,) in [-1, 1]; raises what ended it. Whoever stops listening cancels it."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         self._notify = lambda: loop.call_soon_threadsafe(news.set)
