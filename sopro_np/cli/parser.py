@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from sopro_np.cli import wyoming
 from sopro_np.cli.convert import RECIPES, add_arguments
 from sopro_np.options import Options
 from sopro_np.version import __version__
@@ -147,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
 
     serve = _command(
-        commands, "serve", "speak over HTTP, as OpenAI's clients ask for it (needs the extra server)",
+        commands, "serve", "speak over HTTP, as to OpenAI's clients, and Wyoming (needs the extra server)",
         "sopro-np serve", "sopro-np serve --host 0.0.0.0 --api-key-file keys.txt --voices voices --memory 500",
     )  # fmt: skip
     serve.add_argument(
@@ -171,6 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--drain", type=float, default=30.0, metavar="S", help="to finish in at the end (default: 30)")
     serve.add_argument("--log", choices=("quiet", "requests", "text"), default="quiet",
                        help="a line for each request, or also what was said (default: quiet)")  # fmt: skip
+    wyoming.add_arguments(serve)
 
     evaluate = _command(
         commands, "eval", "how well does a model speak, and how far is it from another one?",

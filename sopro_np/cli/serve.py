@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-from sopro_np.cli import process
+from sopro_np.cli import process, wyoming
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.files import voices_dir
@@ -39,8 +41,11 @@ def run(args: argparse.Namespace) -> int:
         )
     aliases = dict(_alias(text) for text in args.alias)
     model = find_model(args.model)
-    listening = bind(args.host, args.port)  # a port that is taken is told before a model is read
-    with listening, open_model(model, args.threads, args.ops) as tts:
+    with ExitStack() as stack:  # a port that is taken is told before a model is read
+        listening = None if args.no_http else stack.enter_context(bind(args.host, args.port))
+        if (talking := wyoming.listen(args, _say)) is not None:
+            stack.enter_context(talking)
+        tts = stack.enter_context(open_model(model, args.threads, args.ops))
         if args.log != "text":
             process.hush()  # notes quote the text
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
@@ -54,11 +59,15 @@ def run(args: argparse.Namespace) -> int:
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        _say(f"http://{shown}:{port}/ speaks as {', '.join(shelf.names()) or 'nobody yet'}")
-        run(service, listening, args.drain, tell=_say)
+        where = [f"{kind}://{_address(sock)}" for kind, sock in (("http", listening), ("wyoming", talking)) if sock]
+        _say(f"{', '.join(where)} speaks as {', '.join(shelf.names()) or 'nobody yet'}")
+        run(service, listening, args.drain, wyoming.servers(args, service, talking), _say)
     return 0
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}/" if ":" in host else f"{host}:{port}/"
 
 
 def _say(line: str) -> None:
@@ -87,6 +96,7 @@ def _alias(text: str) -> tuple[str, str]:
 def _check_numbers(args: argparse.Namespace) -> None:
     bounds = {
         "port": (0, 65535),
+        "wyoming_port": (0, 65535),
         "queue": (0, 10**6),
         "memory": (1, 1 << 30),
         "width": (1, 256),
@@ -98,4 +108,4 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, (low, high) in bounds.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
-            raise UsageError(f"--{name} {value} must be a number from {low} to {high}")
+            raise UsageError(f"--{name.replace('_', '-')} {value} must be a number from {low} to {high}")

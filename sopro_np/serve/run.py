@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
@@ -23,14 +24,14 @@ BACKLOG = 512
 ENDING = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. UsageError if another server has the port, or the host is none of this machine's."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{host}, port {port}: cannot listen there ({reason}); see --host, --port") from None
+        raise UsageError(f"{host}, port {port}: cannot listen there ({reason}); see --host, {option}") from None
 
 
 class _Server(uvicorn.Server):
@@ -43,7 +44,7 @@ class _Server(uvicorn.Server):
 
 def run(
     service: Service,
-    listening: socket.socket,
+    listening: socket.socket | None,
     drain: float = 30.0,
     beside: Sequence[AbstractAsyncContextManager[object]] = (),
     tell: Callable[[str], object] = lambda line: None,
@@ -56,7 +57,7 @@ def run(
 
 async def serve(
     service: Service,
-    listening: socket.socket,
+    listening: socket.socket | None,
     drain: float = 30.0,
     beside: Sequence[AbstractAsyncContextManager[object]] = (),
     tell: Callable[[str], object] = lambda line: None,
@@ -64,8 +65,8 @@ async def serve(
 ) -> None:
     """Serve until a signal comes or `told` is set; then running requests finish within `drain` s, others are sent away.
 
-    beside: other servers of the same service, entered when this one starts and left once all is drained. tell: is
-    told when it is ready, and when it ends.
+    listening: for HTTP; None: without. beside: other servers of the same service, entered when this one starts and
+    left, when what they were asked for is said, before it is drained. tell: is told when it is ready, and when it ends.
     """
     protocol = type("Connection", (Connection,), {"most": service.limits.connections})
     config = uvicorn.Config(
@@ -97,7 +98,9 @@ async def serve(
         if scheduler.failure is None:
             await told.wait()
         tell("draining: requests that are spoken finish, others are sent away")
-        await asyncio.to_thread(scheduler.drain, drain)
+        started = time.monotonic()
+        await stack.aclose()
+        await asyncio.to_thread(scheduler.drain, max(0.0, drain - (time.monotonic() - started)))
         server.should_exit = True
 
     with _signals(asyncio.get_running_loop(), end):
@@ -106,8 +109,9 @@ async def serve(
             for other in beside:
                 await stack.enter_async_context(other)
             watching = asyncio.create_task(watch())
-            await server.serve(sockets=[listening])
-            told.set()
+            if listening is not None:
+                await server.serve(sockets=[listening])
+                told.set()
             await watching
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sopro_np.engine import Sopro
+from sopro_np.script import Part
 from sopro_np.serve.limits import Limits
 from sopro_np.serve.scheduler import Scheduler
 from sopro_np.serve.ticket import Ticket
@@ -44,7 +45,7 @@ class Service:
         """A recording becomes a voice, on the thread for voices."""
         return await asyncio.get_running_loop().run_in_executor(self._voices, self.shelf.add, name, data)
 
-    async def submit(self, text: str, voice: Voice, **options: object) -> Ticket:
+    async def submit(self, text: str | Part, voice: Voice, **options: object) -> Ticket:
         """Scheduler.submit, on a thread: a long text takes a while to normalise. The server's seed if none is given."""
         if self.seed is not None and options.get("seed") is None:
             options["seed"] = self.seed
