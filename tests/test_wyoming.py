@@ -76,7 +76,7 @@ class Place:
         service = Service(self.tts, more.pop("scheduler", self.scheduler), more.pop("shelf", self.shelf), seed=SEED)
         service.seed = more.pop("seed", SEED)
         with bind("127.0.0.1", 0) as listening:
-            server = WyomingServer(service, options=options, listening=listening, drain=PATIENCE, **more)
+            server = WyomingServer(service, listening, options=options, drain=PATIENCE, **more)
             async with server:
                 yield listening.getsockname()[:2]
             assert not server._open
@@ -671,8 +671,9 @@ def test_a_full_queue_is_an_error_event(place: Place) -> None:
 def test_stop_lets_what_is_said_be_said(place: Place) -> None:
     async def work() -> None:
         service = Service(place.tts, place.scheduler, place.shelf, seed=SEED)
-        server, listening = WyomingServer(service, options=SHORT), bind("127.0.0.1", 0)
-        await server.start(listening)
+        listening = bind("127.0.0.1", 0)
+        server = WyomingServer(service, listening, options=SHORT)
+        await server.start()
         address = listening.getsockname()[:2]
         clients = [AsyncTcpClient(*address) for _ in range(3)]
         for client in clients:

@@ -64,7 +64,7 @@ def servers(
     from sopro_np.serve.announce import Announcement, own_address
     from sopro_np.serve.wyoming import WyomingServer
 
-    found: list[AbstractAsyncContextManager[object]] = [WyomingServer(service, listening=listening, drain=args.drain)]
+    found: list[AbstractAsyncContextManager[object]] = [WyomingServer(service, listening, drain=args.drain)]
     if args.announce:
         found.append(Announcement(own_address(args.host), listening.getsockname()[1]))
     return found

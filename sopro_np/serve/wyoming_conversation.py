@@ -12,7 +12,7 @@ import asyncio
 import logging
 import select
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from sopro_np.errors import SoproError, UsageError
 from sopro_np.script import Part
 from sopro_np.serve.ticket import Busy, Draining, Ticket
 from sopro_np.serve.wyoming_events import Event, EventError, encode, hang_up, read_event
+from sopro_np.serve.wyoming_service import WyomingService
 from sopro_np.serve.wyoming_stream import Text, TextStream, text_of, voice_of
 from sopro_np.speech import Speech
 from sopro_np.voice import Voice
 from sopro_np.wav import pcm16
-
-if TYPE_CHECKING:
-    from sopro_np.serve.wyoming import WyomingServer
 
 LOG = logging.getLogger("sopro_np.serve")
 IDLE = 300.0  # seconds without a request, or a piece of text
@@ -44,8 +42,8 @@ class Gone(Exception):
 class Conversation:
     """`run` it; `finish`: nothing more is read, and it ends when what was asked for is said."""
 
-    def __init__(self, server: WyomingServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._server, self._reader, self._writer = server, reader, writer
+    def __init__(self, service: WyomingService, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._service, self._reader, self._writer = service, reader, writer
         self._asked: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
         self._waiting = 0  # requests that are not answered to their end
         self._text: TextStream | None = None  # a stream whose stop has not come
@@ -80,7 +78,7 @@ class Conversation:
         """Events in order -> may those that were asked for be answered still?"""
         while True:
             try:
-                event = await read_event(self._reader, IDLE, RECEIVING, self._server.most_data)
+                event = await read_event(self._reader, IDLE, RECEIVING, self._service.most_data)
                 if event is None:
                     return True
                 self._events += 1
@@ -104,10 +102,10 @@ class Conversation:
         elif kind == "ping":
             await self._send(Event("pong", {"text": data.get("text")}))
         elif kind == "synthesize" and text is None:
-            whole = Text(voice_of(data), text_of(data, self._server.most))
+            whole = Text(voice_of(data), text_of(data, self._service.most))
             await self._ask(lambda: self._say(whole))
         elif kind == "synthesize" and text is not None:
-            text.instead = text_of(data, self._server.most)  # for servers that do not stream: this one has heard it
+            text.instead = text_of(data, self._service.most)  # for servers that do not stream: this one has heard it
         elif kind == "synthesize-start":
             await self._start(data)
         elif kind == "synthesize-chunk" and text is not None:
@@ -120,7 +118,7 @@ class Conversation:
     async def _start(self, data: dict[str, Any]) -> None:
         if self._text is not None:  # its stop was forgotten: its text ends here
             await self._stop(self._text)
-        text = self._text = TextStream(None, self._server.sentences, self._server.most)
+        text = self._text = TextStream(None, self._service.sentences, self._service.most)
         try:
             text.voice = voice_of(data)
             await self._ask(lambda: self._say_stream(text))
@@ -171,14 +169,14 @@ class Conversation:
             await asyncio.wait({answering}, timeout=PROBE)
 
     async def _describe(self) -> None:
-        await self._send(Event("info", await asyncio.to_thread(self._server.info)))
+        await self._send(Event("info", await asyncio.to_thread(self._service.info)))
 
     async def _say(self, request: Text | TextStream) -> None:
         """Audio of a text, part after part."""
         self._speaking, self._sounding = True, False
         try:
-            seed = self._server.new_seed()
-            _, voice = await self._server.service.voice(request.voice)
+            seed = self._service.new_seed()
+            voice = await self._service.voice(request.voice)
             async for part in request.parts():
                 request.heard(part, await self._say_part(part, voice, seed))
             await self._audio_start()
@@ -213,7 +211,7 @@ class Conversation:
 
     async def _submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
         """A place in the queue; it is given up if nobody waits for it any more."""
-        task = asyncio.ensure_future(self._server.submit(text, voice, seed))
+        task = asyncio.ensure_future(self._service.submit(text, voice, seed))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -232,7 +230,7 @@ class Conversation:
         await self._send(Event("audio-chunk", self._format(), pcm16(wav)))
 
     def _format(self) -> dict[str, int]:
-        return {"rate": self._server.sample_rate, "width": 2, "channels": 1}
+        return {"rate": self._service.sample_rate, "width": 2, "channels": 1}
 
     async def _fail(self, error: SoproError) -> None:
         await self._send(Event("error", {"text": str(error), "code": type(error).__name__}))
