@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class Live:
 
     service: Service
     port: int
+    shared: httpx.Client = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.shared = self.client()
 
     @property
     def url(self) -> str:
@@ -50,8 +54,7 @@ class Live:
         return httpx.Client(base_url=self.url, timeout=60, **options)
 
     def post(self, path: str = "/v1/audio/speech", **body: Any) -> httpx.Response:
-        with self.client() as client:
-            return client.post(path, json=body)
+        return self.shared.post(path, json=body)
 
     def wav(self, text: str = TEXT, seed: int = 1, voice: str | None = None, **options: Any) -> np.ndarray:
         """What `synthesize` says."""
@@ -113,6 +116,7 @@ def serving(folder: Path, arch: str = "v1.5", ready: bool = True, **settings: An
             time.sleep(0.01)
         yield live
     finally:
+        live.shared.close()
         loop, told = loops[0]
         loop.call_soon_threadsafe(told.set)
         thread.join(60)

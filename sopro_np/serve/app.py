@@ -208,7 +208,9 @@ def make_app(service: Service) -> Starlette:
         )
     middleware += [Middleware(SameOrigin, service.cors), Middleware(Keys, service.keys)]
     failures = {HTTPException: _http_failure, Refusal: _failure, SoproError: _failure, Exception: _failure}
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=failures)  # type: ignore[arg-type]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=failures)  # type: ignore[arg-type]
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _failure(request: Request, error: Exception) -> Response:

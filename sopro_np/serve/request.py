@@ -19,6 +19,7 @@ MEDIA = {
     "pcm": ("raw", "audio/pcm"),
 }
 OURS = ("seed", "temperature", "top_p", "style_strength")
+MOST = 1e6  # seconds
 MOST_SEED = 2**63 - 1
 
 
@@ -56,7 +57,9 @@ def read_request(given: dict[str, Any], characters: int, is_voice: Callable[[str
     if options.get("seed", 0) > MOST_SEED:
         raise Refusal(400, f"seed: at most {MOST_SEED}", "invalid_value", "seed")
     deadline = given.get("deadline")
-    if deadline is not None and (isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline <= 0):
+    if deadline is not None and (
+        isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < MOST
+    ):
         raise Refusal(
             400, f"deadline = {deadline!r:.40} must be a number of seconds above 0", "invalid_value", "deadline"
         )
