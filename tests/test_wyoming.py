@@ -330,14 +330,19 @@ def test_home_assistant(place: Place) -> None:
 
 
 def test_seeds(place: Place) -> None:
-    """Given: the same speech every time. Not given: another one each time."""
+    """Given: the same speech every time. Not given: another one each time, and told, so that it can be said again."""
 
     async def work() -> None:
         heard = []
         for seed in (SEED, SEED, SEED + 1, None, None):
             async with place.serving(seed=seed) as address, AsyncTcpClient(*address) as client:
                 await client.write_event(asked(HELLO))
-                heard.append(await said(client))
+                events = await until(client, "audio-stop")
+                heard.append(audio(events))
+                told = events[0].data
+                assert told["voice"] == "me" and (seed is None or told["seed"] == seed)
+                expected = place.tts.synthesize(HELLO, place.voice, seed=told["seed"], **SHORT)
+                assert heard[-1] == pcm16(expected)
         assert heard[0] == heard[1]
         assert len(set(heard)) == 4
 
@@ -661,6 +666,48 @@ def test_a_full_queue_is_an_error_event(place: Place) -> None:
             assert Error.from_event(await read(two)).code == "Busy"
             one._writer.transport.abort()
         assert scheduler.drain(PATIENCE)
+
+    run(work())
+
+
+def test_two_hundred_at_once(place: Place) -> None:
+    """Each is served or told to come later; nobody is lost."""
+
+    async def one(address: tuple[str, int]) -> str:
+        async with AsyncTcpClient(*address) as client:
+            await client.write_event(asked(HELLO))
+            first = await read(client)
+            if first.type == "error":
+                return str(Error.from_event(first).code)
+            assert audio([first, *await until(client, "audio-stop")]) == place.pcm(HELLO)
+            return "served"
+
+    async def work() -> None:
+        async with place.serving() as address:
+            found = await asyncio.gather(*(one(address) for _ in range(200)))
+            assert set(found) == {"served", "Busy"} and found.count("served") >= 64
+            assert await one(address) == "served"
+
+    run(work())
+
+
+def test_a_hundred_who_leave_in_the_middle(place: Place) -> None:
+    async def one(address: tuple[str, int], rng: np.random.Generator) -> None:
+        client = AsyncTcpClient(*address)
+        await client.connect()
+        for event in streamed([TEXT])[: rng.integers(2, 5)] if rng.random() < 0.5 else [asked(TEXT)]:
+            await client.write_event(event)
+        for _ in range(rng.integers(3)):
+            await client.read_event()
+        client._writer.transport.abort() if rng.random() < 0.5 else client._writer.close()
+
+    async def work() -> None:
+        rng = np.random.default_rng(1)
+        async with place.serving(LONG) as address:
+            for _ in range(10):
+                await asyncio.gather(*(one(address, rng) for _ in range(10)))
+            await place.idle()
+        assert not place.scheduler.stats()["memory_estimate_bytes"]
 
     run(work())
 

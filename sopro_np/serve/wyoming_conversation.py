@@ -49,6 +49,7 @@ class Conversation:
         self._text: TextStream | None = None  # a stream whose stop has not come
         self._events = 0  # that came
         self._speaking = self._sounding = False  # an answer is being made; its audio-start was sent
+        self._about: dict[str, Any] = {}  # how it is said: what the protocol does not ask for, in its audio-start
         self._listening: asyncio.Task[bool] | None = None
 
     async def run(self) -> None:
@@ -176,7 +177,10 @@ class Conversation:
         self._speaking, self._sounding = True, False
         try:
             seed = self._service.new_seed()
-            voice = await self._service.voice(request.voice)
+            self._about = {"seed": seed}
+            name, voice = await self._service.voice(request.voice)
+            self._about["voice"] = name
+            LOG.info("Wyoming speech: voice %s, seed %d", name, seed)
             async for part in request.parts():
                 request.heard(part, await self._say_part(part, voice, seed))
             await self._audio_start()
@@ -223,7 +227,7 @@ class Conversation:
     async def _audio_start(self) -> None:
         if not self._sounding:
             self._sounding = True
-            await self._send(Event("audio-start", self._format()))
+            await self._send(Event("audio-start", {**self._format(), **self._about}))
 
     async def _audio(self, wav: np.ndarray) -> None:
         await self._audio_start()

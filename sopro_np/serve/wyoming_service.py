@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from sopro_np.text.split import Piece
 from sopro_np.version import __version__
 from sopro_np.voice import Voice
 
+LOG = logging.getLogger("sopro_np.serve")
 MAKER = {"name": "Sopro TTS", "url": "https://huggingface.co/samuel-vitorino/sopro"}
 
 
@@ -53,9 +55,9 @@ class WyomingService:
         """What is said of a text, sentence by sentence."""
         return sentences(text, self._chosen, self._fits)
 
-    async def voice(self, name: str | None) -> Voice:
-        """The voice of that name, or the default. It may take a second: a recording is heard when it is asked for."""
-        return (await self._service.voice(name))[1]
+    async def voice(self, name: str | None) -> tuple[str, Voice]:
+        """The voice of that name, or the default -> its real name, and the voice. A recording takes a second."""
+        return await self._service.voice(name)
 
     def new_seed(self) -> int:
         """Of one request."""
@@ -63,4 +65,5 @@ class WyomingService:
 
     async def submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
         """A request to the scheduler."""
+        LOG.debug("seed %d says %r", seed, text if isinstance(text, str) else " ".join(p.text for p in text.pieces))
         return await self._service.submit(text, voice, priority="interactive", seed=seed, **self._options)
