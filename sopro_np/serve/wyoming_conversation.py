@@ -162,8 +162,10 @@ class Conversation:
             missing = UsageError("the text has no synthesize-stop") if ended else Draining("the server ends")
             self._text.fail(missing, over=True)
         self._asked.put_nowait(None)
+        if self._writer.is_closing():
+            return
         poll = select.poll()
-        poll.register(self._writer.get_extra_info("socket").fileno(), 0)
+        poll.register(self._writer.get_extra_info("socket").fileno(), 0)  # tells only of errors
         while not (answering.done() or self._writer.is_closing() or poll.poll(0)):
             if self._speaking:
                 await self._audio_start()
