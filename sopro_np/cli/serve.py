@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
-        where = [f"{kind}://{_address(sock)}" for kind, sock in (("http", listening), ("wyoming", talking)) if sock]
-        _say(f"{', '.join(where)} speaks as {', '.join(shelf.names()) or 'nobody yet'}")
+        for kind, sock in (("wyoming", talking), ("http", listening)):
+            if sock is not None:
+                _say(f"{kind}://{_address(sock)} speaks as {', '.join(shelf.names()) or 'nobody yet'}")
         run(service, listening, args.drain, wyoming.servers(args, service, talking), _say)
     return 0
 
