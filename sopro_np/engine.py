@@ -182,8 +182,7 @@ class Sopro:
         """What will be said for a text, and how each sentence of it is begun."""
         who, tokens, encode = self._voice(voice), len(self.model.text.positions), self.tokenizer.encode
         self.mimi.check_length(options.max_frames)
-        begin = partial(self.session, voice=who)
-        return write_script(text, options, self.pace, encode, tokens, begin, self.mimi)
+        return write_script(text, options, self.pace, encode, tokens, partial(self.session, voice=who), self.mimi)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""
