@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
+        beside = wyoming.servers(args, service, talking)
         for kind, sock in (("wyoming", talking), ("http", listening)):
             if sock is not None:
                 _say(f"{kind}://{_address(sock)} speaks as {', '.join(shelf.names()) or 'nobody yet'}")
-        run(service, listening, args.drain, wyoming.servers(args, service, talking), _say)
+        run(service, listening, args.drain, beside, _say)
     return 0
 
 
