@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from sopro_np.errors import ModelError, NothingToSay, UsageError
-from sopro_np.serve.estimate import job_bytes
+from sopro_np.options import Options
+from sopro_np.serve.estimate import need, total_bytes
 from sopro_np.serve.order import AGEING, RANKS, places, rank, turn
 from sopro_np.serve.scheduler import Scheduler
 from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Ticket
@@ -25,6 +26,8 @@ from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Ticket
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 TEXT = "Hello there."
 SHORT: dict[str, Any] = {"max_frames": 6, "chunk_frames": 2, "guard": False}  # a tiny model never ends by itself
+
+OPTIONS = Options.of(SHORT)
 
 # ---------------------------------------------------------------- order
 
@@ -89,21 +92,15 @@ class Events(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.need = job_bytes(self.subject.tts, len(TEXT), self.options(0))
-        self.s = Scheduler(self.subject.tts, queue=3, width=2, memory=self.need * 4)
+        self.need = need(self.subject.tts, len(TEXT), OPTIONS)
+        self.s = Scheduler(self.subject.tts, queue=3, width=2, memory=total_bytes([self.need] * 4, 2))
         self.s.ready = True
         self.tickets: list[Ticket] = []
         self.refused = 0
 
-    @staticmethod
-    def options(seed: int) -> Any:
-        from sopro_np.options import Options
-
-        return Options.of({**SHORT, "seed": seed})
-
     @rule(priority=st.sampled_from(sorted(RANKS)), seed=st.integers(0, 2))
     def submit(self, priority: str, seed: int) -> None:
-        full = len(self.s._waiting) + len(self.s._running) >= 5 or self.held() + self.need > self.s.memory
+        full = len(self.s._waiting) + len(self.s._running) >= 5 or self.held(self.need) > self.s.memory
         try:
             self.tickets.append(self.s.submit(TEXT, self.subject.voice, priority=priority, seed=seed, **SHORT))
             assert not full
@@ -113,8 +110,8 @@ class Events(RuleBasedStateMachine):
         except Draining:
             assert self.s.draining
 
-    def held(self) -> int:
-        return sum(ticket.nbytes for ticket in self.tickets)
+    def held(self, *more: Any) -> int:
+        return total_bytes([*(ticket.need for ticket in self.tickets if ticket.need is not None), *more], 2)
 
     @rule(count=st.integers(1, 12))
     def step(self, count: int) -> None:
@@ -151,7 +148,7 @@ class Events(RuleBasedStateMachine):
             self.s._turn()
         assert all(ticket.ended is not None for ticket in self.tickets)
         for ticket in self.tickets:
-            if ticket.speech is not None and ticket.nbytes:
+            if ticket.speech is not None and ticket.need is not None:
                 alone = self.subject.tts.synthesize(TEXT, self.subject.voice, seed=ticket.seed, **SHORT)
                 assert np.array_equal(np.concatenate(ticket._audio), alone)
 
@@ -213,7 +210,7 @@ def test_a_listener_who_leaves_frees_the_place_for_the_next(tiny: Callable[..., 
             await anext(chunks)
             after = scheduler.submit(TEXT, it.voice, seed=3, **SHORT)
         assert np.array_equal(await heard(after), it.tts.synthesize(TEXT, it.voice, seed=3, **SHORT))
-        assert long.nbytes == 0 and long.error is None and long.speech is None
+        assert long.need is None and long.error is None and long.speech is None
         assert scheduler.stats()["cancelled"] == 1
 
     with running(it.tts, width=1) as scheduler:
@@ -314,24 +311,39 @@ def test_a_step_that_fails_ends_those_that_speak_and_not_the_server(
 
 def test_what_can_never_be_said_is_told_at_once_or_ends_its_ticket(tiny: Callable[..., Tiny]) -> None:
     it = tiny("v1", "int8")
-    with running(it.tts, memory=job_bytes(it.tts, 50, Events.options(0))) as scheduler:
+    with running(it.tts) as scheduler:
         with pytest.raises(NothingToSay):
             scheduler.submit(" ", it.voice)
         with pytest.raises(UsageError, match="sead"):
             scheduler.submit(TEXT, it.voice, sead=1)  # type: ignore[call-arg]
         with pytest.raises(UsageError, match="priority"):
             scheduler.submit(TEXT, it.voice, priority="urgent")
-        with pytest.raises(UsageError, match="MiB"):
-            scheduler.submit(TEXT * 1000, it.voice, **SHORT)
         with pytest.raises(UsageError, match="max_frames"):
             asyncio.run(heard(scheduler.submit(TEXT, it.voice, max_frames=832)))
+        scheduler.memory = total_bytes([need(it.tts, len(TEXT), OPTIONS)], 16)
+        assert asyncio.run(heard(scheduler.submit(TEXT, it.voice, **SHORT))).size
+        with pytest.raises(UsageError, match="MiB"):
+            scheduler.submit(TEXT * 1000, it.voice, **SHORT)
     for bounds in ({"queue": -1}, {"memory": 0}, {"width": 0}):
         with pytest.raises(UsageError, match="too small"):
             Scheduler(it.tts, **bounds)
 
 
-@given(st.integers(1, 5000), st.integers(1, 5000))
-def test_a_longer_text_needs_no_less_memory(a: int, b: int) -> None:
-    tts, options = models.model("v1", "int8", seed=5), Events.options(0)
-    few, many = sorted((a, b))
-    assert 0 < job_bytes(tts, few, options) <= job_bytes(tts, many, options)
+texts = st.lists(st.integers(1, 5000), max_size=30)
+
+
+@given(texts, st.integers(1, 5000), st.integers(1, 16))
+def test_more_and_longer_texts_need_no_less_memory(characters: list[int], more: int, width: int) -> None:
+    tts = models.model("v1", "int8", seed=5)
+    needs = [need(tts, count, OPTIONS) for count in characters]
+    longer = [need(tts, count + more, OPTIONS) for count in characters]
+    assert 0 <= total_bytes(needs, width) <= total_bytes(longer, width)
+    assert total_bytes(needs, width) < total_bytes([*needs, need(tts, more, OPTIONS)], width)
+
+
+@given(st.integers(20, 200))
+def test_texts_that_wait_need_no_more_than_their_audio(count: int) -> None:
+    """What does not speak holds no state: a board may have a queue."""
+    tts = models.model("v1", "int8", seed=5)
+    one = need(tts, 5000, OPTIONS)
+    assert total_bytes([one] * (count + 1), 4) - total_bytes([one] * count, 4) == one.audio

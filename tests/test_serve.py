@@ -6,6 +6,8 @@ import asyncio
 import base64
 import http.client
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +78,16 @@ def test_every_format_decodes_to_the_speech(live: Live, form: str) -> None:
     assert abs(seconds - len(expected) / 24000) < 0.2
     loudness = np.sqrt(np.mean(np.square(samples / 32768)))
     assert 0.5 < loudness / np.sqrt(np.mean(np.square(expected))) < 2
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe here")
+def test_ffprobe_reads_every_format(live: Live) -> None:
+    codecs = {"wav": "pcm_s16le", "flac": "flac", "mp3": "mp3", "opus": "opus"}
+    for form, codec in codecs.items():
+        data = live.post(input=TEXT, seed=1, response_format=form).content
+        command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name,channels", "-of", "csv=p=0", "-i", "-"]
+        done = subprocess.run(command, input=data, capture_output=True, check=False)
+        assert done.stdout.decode().split() == [f"{codec},1"] and not done.stderr, done.stderr
 
 
 def test_audio_comes_while_it_is_made(live: Live) -> None:

@@ -568,17 +568,17 @@ def test_an_origin_that_is_named_may_use_it(tmp_path: Path) -> None:
 
 def test_memory_is_bounded_by_estimate(tmp_path: Path) -> None:
     from sopro_np.options import Options
-    from sopro_np.serve.estimate import job_bytes
+    from sopro_np.serve.estimate import need, total_bytes
 
     with serving(tmp_path / "voices", width=1, memory=1 << 40) as live:
         scheduler = live.service.scheduler
-        scheduler.memory = 2 * job_bytes(live.service.tts, len(LONG), Options())
+        scheduler.memory = total_bytes([need(live.service.tts, len(LONG), Options())] * 2, 1)
         with live.client() as client, contextlib.ExitStack() as stack:
             body = {"input": LONG, "response_format": "pcm"}
             for _ in range(2):
                 threading.Thread(target=_hold, args=(live, body, stack), daemon=True).start()
             until = time.monotonic() + 20
-            while len([ticket for ticket in list(scheduler._held) if ticket.nbytes]) < 2:
+            while scheduler.stats()["memory_estimate_bytes"] < scheduler.memory:
                 assert time.monotonic() < until
                 time.sleep(0.01)
             answer = client.post("/v1/audio/speech", json=body)

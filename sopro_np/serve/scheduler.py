@@ -18,7 +18,7 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import ModelError, UsageError
 from sopro_np.options import OptionArgs
 from sopro_np.script import Part
-from sopro_np.serve.estimate import job_bytes
+from sopro_np.serve.estimate import Need, need, total_bytes
 from sopro_np.serve.metrics import Histogram
 from sopro_np.serve.order import RANKS, turn
 from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Ticket
@@ -80,18 +80,18 @@ class Scheduler:
             raise UsageError(f"deadline = {deadline!r:.40} must be a number of seconds above 0")
         with self._changed:
             self._check_open()
-            self._check_room(0)  # before any work
+            self._check_room()  # before any work
         job = self._batch.prepare(text, voice, priority=-RANKS[priority], keep=False, **options)
-        nbytes = job_bytes(self.tts, len(text), job.script.options)
-        if self.memory is not None and nbytes > self.memory:
+        its = need(self.tts, len(text), job.script.options)
+        if self.memory is not None and (alone := total_bytes([its], self.width)) > self.memory:
             raise UsageError(
-                f"the text needs about {nbytes >> 20} MiB, and there are {self.memory >> 20} MiB for all requests: "
-                "split it, or give a smaller max_frames"
+                f"the text needs about {alone >> 20} MiB, and there are {self.memory >> 20} MiB for all requests: "
+                "send it in parts"
             )
         with self._changed:
             self._check_open()
-            self._check_room(nbytes)
-            ticket = Ticket(job, priority, deadline, nbytes, self.leave)
+            self._check_room(its)
+            ticket = Ticket(job, priority, deadline, its, self.leave)
             self._waiting.append(ticket)
             self._held.add(ticket)
             self._changed.notify_all()
@@ -166,16 +166,18 @@ class Scheduler:
         if not self.ready:
             raise Loading("the model is being loaded; ask again soon", 2)
 
-    def _check_room(self, nbytes: int) -> None:
+    def _check_room(self, its: Need | None = None) -> None:
         if len(self._waiting) + len(self._running) >= self.queue + self.width:
             self.counts["refused"] += 1
             raise Busy(f"{len(self._waiting)} requests wait already; ask again later", self._retry_after())
-        if self.memory is not None and self._held_bytes() + nbytes > self.memory:
+        if self.memory is not None and self._held_bytes(its) > self.memory:
             self.counts["refused"] += 1
             raise Busy("the requests taken so far need all the memory there is; ask again later", self._retry_after())
 
-    def _held_bytes(self) -> int:
-        return sum(ticket.nbytes for ticket in self._held)
+    def _held_bytes(self, its: Need | None = None) -> int:
+        """What all requests that are held need, and this one beside them."""
+        needs = [held for ticket in self._held if (held := ticket.need) is not None]
+        return total_bytes([*needs, its] if its is not None else needs, self.width)
 
     def _retry_after(self) -> int:
         """Seconds until one of those who wait now has its turn, roughly."""

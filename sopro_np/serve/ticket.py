@@ -12,6 +12,7 @@ import numpy as np
 
 from sopro_np.errors import SoproError
 from sopro_np.longform import Job
+from sopro_np.serve.estimate import Need
 from sopro_np.speech import Speech
 
 
@@ -47,11 +48,12 @@ class Ticket:
     """
 
     def __init__(
-        self, job: Job, priority: str, deadline: float | None, nbytes: int, leave: Callable[[Ticket], object]
+        self, job: Job, priority: str, deadline: float | None, need: Need, leave: Callable[[Ticket], object]
     ) -> None:
         assert job.script.options.seed is not None
         self.seed: int = job.script.options.seed
-        self.priority, self.nbytes = priority, nbytes
+        self.priority = priority
+        self.need: Need | None = need  # of memory; None once nothing is held for it any more
         self.job: Job | None = job  # until it is over
         self.arrived = time.monotonic()
         self.expires = None if deadline is None else self.arrived + deadline
@@ -89,7 +91,7 @@ class Ticket:
         """Nobody listens any more: its place is free before the next step. Harmless if it is over."""
         self._leave(self)
         self._audio.clear()
-        self.nbytes = 0
+        self.need = None
 
     def put(self, wav: np.ndarray) -> None:
         """The next audio; from the scheduler's thread."""

@@ -132,6 +132,8 @@ class VoiceShelf:
                     known = stamp, True
                 except SoproError:
                     known = stamp, False
+                if len(self._fits) > 4 * MOST:  # files that came and went
+                    self._fits.clear()
                 self._fits[path] = known
             return known[1]
         except OSError:  # removed meanwhile
