@@ -59,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
-        beside = wyoming.servers(args, service, talking)
-        for kind, sock in (("wyoming", talking), ("http", listening)):
-            if sock is not None:
-                _say(f"{kind}://{_address(sock)} speaks as {', '.join(shelf.names()) or 'nobody yet'}")
-        run(service, listening, args.drain, beside, _say)
+        speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
+        both = (("wyoming", talking), ("http", listening))
+        greeting = [f"{kind}://{_address(sock)} {speaks}" for kind, sock in both if sock is not None]
+        run(service, listening, args.drain, wyoming.servers(args, service, talking), _say, greeting)
     return 0
 
 

@@ -48,9 +48,10 @@ def run(
     drain: float = 30.0,
     beside: Sequence[AbstractAsyncContextManager[object]] = (),
     tell: Callable[[str], object] = lambda line: None,
+    greeting: Sequence[str] = (),
 ) -> None:
     """`serve` until a signal says so. ModelError if the model could not be warmed up."""
-    asyncio.run(serve(service, listening, drain, beside, tell))
+    asyncio.run(serve(service, listening, drain, beside, tell, greeting=greeting))
     if (failure := service.scheduler.failure) is not None:
         raise ModelError(f"the model could not be warmed up: {failure}")
 
@@ -62,11 +63,13 @@ async def serve(
     beside: Sequence[AbstractAsyncContextManager[object]] = (),
     tell: Callable[[str], object] = lambda line: None,
     told: asyncio.Event | None = None,
+    greeting: Sequence[str] = (),
 ) -> None:
     """Serve until a signal comes or `told` is set; then running requests finish within `drain` s, others are sent away.
 
     listening: for HTTP; None: without. beside: other servers of the same service, entered when this one starts and
-    left, when what they were asked for is said, before it is drained. tell: is told when it is ready, and when it ends.
+    left, when what they were asked for is said, before it is drained. tell: is told when it is ready, and when it ends;
+    first the greeting, from which on a signal ends it well.
     """
     protocol = type("Connection", (Connection,), {"most": service.limits.connections})
     config = uvicorn.Config(
@@ -104,6 +107,8 @@ async def serve(
         server.should_exit = True
 
     with _signals(asyncio.get_running_loop(), end):
+        for line in greeting:
+            tell(line)
         scheduler.start()
         async with AsyncExitStack() as stack:
             for other in beside:
