@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
@@ -78,7 +79,6 @@ async def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, int(drain)),
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server, scheduler, told = _Server(config), service.scheduler, told or asyncio.Event()
@@ -97,7 +97,9 @@ async def serve(
         if scheduler.failure is None:
             await told.wait()
         tell("draining: requests that are spoken finish, others are sent away")
+        until = time.monotonic() + drain
         await asyncio.to_thread(scheduler.drain, drain)
+        config.timeout_graceful_shutdown = max(1, int(until - time.monotonic()))  # to send the rest
         server.should_exit = True
 
     with _signals(asyncio.get_running_loop(), end):
