@@ -111,7 +111,7 @@ def test_aliases_and_openais_names(shelf: VoiceShelf) -> None:
 def test_what_is_added_is_there_and_can_be_removed(shelf: VoiceShelf) -> None:
     assert shelf.folder is not None
     made = shelf.add("new", recording())
-    assert made == shelf.get("new") == shelf.get("two") and shelf.created("new") > 0
+    assert made == shelf.get("new") == shelf.get("two") and shelf.listing()["new"] > 10**9
     assert (shelf.folder / "new.voice.safetensors").stat().st_size < 100_000
     for taken in ("new", "NEW", VOICE, "Two"):
         with pytest.raises(VoiceTaken):

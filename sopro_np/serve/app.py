@@ -6,6 +6,7 @@ Every path exists with and without /v1: clients differ in what they take for the
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,8 @@ class Endpoints:
 
     async def voices(self, request: Request) -> Response:
         """GET audio/voices: the default first."""
-        voices = [self._voice(name) for name in self.service.shelf.names()]
+        voices = [_voice(name, written) for name, written in self.service.shelf.listing().items()]
         return Json({"object": "list", "data": voices, "voices": voices})
-
-    def _voice(self, name: str) -> dict[str, Any]:
-        created = self.service.shelf.created(name)
-        return {"id": name, "object": "audio.voice", "name": name, "created_at": created, "type": "audio_sample"}
 
     # ------------------------------------------------------------ voices
 
@@ -126,7 +123,7 @@ class Endpoints:
             await self.service.add_voice(name, data)
         finally:
             self._uploads -= 1
-        return Json(self._voice(name))
+        return Json(_voice(name, int(time.time())))
 
     async def remove_voice(self, request: Request) -> Response:
         """DELETE audio/voices/ID."""
@@ -161,6 +158,10 @@ class Endpoints:
         """GET /: the page to try it with."""
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
         return HTMLResponse(PAGE.read_bytes(), headers=headers)
+
+
+def _voice(name: str, written: int) -> dict[str, Any]:
+    return {"id": name, "object": "audio.voice", "name": name, "created_at": written, "type": "audio_sample"}
 
 
 class Counted:

@@ -82,7 +82,6 @@ async def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, int(drain)),
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server, scheduler, told = _Server(config), service.scheduler, told or asyncio.Event()
@@ -101,9 +100,10 @@ async def serve(
         if scheduler.failure is None:
             await told.wait()
         tell("draining: requests that are spoken finish, others are sent away")
-        started = time.monotonic()
+        until = time.monotonic() + drain
         await stack.aclose()
-        await asyncio.to_thread(scheduler.drain, max(0.0, drain - (time.monotonic() - started)))
+        await asyncio.to_thread(scheduler.drain, max(0.0, until - time.monotonic()))
+        config.timeout_graceful_shutdown = max(1, int(until - time.monotonic()))  # to send the rest
         server.should_exit = True
 
     with _signals(asyncio.get_running_loop(), end):

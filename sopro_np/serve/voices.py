@@ -63,9 +63,13 @@ class VoiceShelf:
 
     def names(self) -> list[str]:
         """Of all voices there are now, the default first."""
-        names = sorted(self._files())
-        first = self._default(names)
-        return names if first is None else [first, *(name for name in names if name != first)]
+        return list(self.listing())
+
+    def listing(self) -> dict[str, int]:
+        """Name -> when its file was written (Unix time in s) of all voices there are now, the default first."""
+        files = self._files()
+        first = self._default(sorted(files))
+        return {name: _written(files[name]) for name in sorted(files, key=lambda name: (name != first, name))}
 
     def resolve(self, name: str | None = None) -> str:
         """The name of the voice that will speak. UnknownVoice if there is none.
@@ -224,12 +228,12 @@ class VoiceShelf:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def created(self, name: str) -> int:
-        """When its file was written, Unix time in seconds."""
-        try:
-            return int(self._files()[name].stat().st_mtime)
-        except (KeyError, OSError):
-            return 0
+
+def _written(path: Path) -> int:
+    try:
+        return int(path.stat().st_mtime)
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def _stamp(path: Path) -> Stamp:
