@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from sopro_np.errors import (
     AudioError,
+    BulkError,
     ConvertError,
     DownloadError,
     FormatError,
     Full,
     ModelError,
+    NothingToSay,
     OpsError,
     SoproError,
+    SoproWarning,
     TokenizerError,
     UsageError,
     VoiceError,
@@ -32,9 +35,9 @@ if TYPE_CHECKING:
     from sopro_np.wav import write_wav
 
 __all__ = [
-    "AudioError", "ConvertError", "DownloadError", "FormatError", "Full", "Job", "ModelError", "OpsError", "OptionArgs",
-    "Options", "Sopro", "SoproError", "Speech", "SpeechBatch", "TokenizerError", "UsageError", "Voice", "VoiceError",
-    "__version__", "load", "synthesize", "write_wav",
+    "AudioError", "BulkError", "ConvertError", "DownloadError", "FormatError", "Full", "Job", "ModelError",
+    "NothingToSay", "OpsError", "OptionArgs", "Options", "Sopro", "SoproError", "SoproWarning", "Speech", "SpeechBatch",
+    "TokenizerError", "UsageError", "Voice", "VoiceError", "__version__", "load", "synthesize", "write_wav",
 ]  # fmt: skip
 
 # Imported on first use: `import sopro_np` alone, and `sopro-np --help`, stay instant. Name -> the module it lives in.

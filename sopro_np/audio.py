@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from sopro_np import ffmpeg, hearing
+from sopro_np import hearing
 from sopro_np.containers import REMEDY, Recognised, recognise
 from sopro_np.errors import AudioError
 
@@ -89,6 +89,22 @@ def read_reference(
         recording = recognise(name, file, size)
         mono, rate = _mono(recording, sample_rate, seconds)
     return _voice_of(name, mono, rate, sample_rate, seconds, frame_rate, trim=True)
+
+
+def recorded_rate(source: AudioSource, sample_rate: int = 24000) -> int:
+    """Samples a second of a recording as it was made, as far as its container says; else `sample_rate`.
+
+    AudioError as `read_reference`, as far as the header tells.
+    """
+    name, opened = _open(source)
+    with opened as file:
+        recording = recognise(name, file, file.seek(0, os.SEEK_END))
+        if recording.demuxer is not None:
+            from sopro_np import ffmpeg
+
+            return ffmpeg.rate_of(recording) or sample_rate
+        with _sound_file(recording) as sound:
+            return sound.samplerate
 
 
 def _voice_of(
@@ -201,6 +217,8 @@ def _mono(recording: Recognised, sample_rate: int, seconds: float) -> tuple[np.n
 def _blocks(recording: Recognised, sample_rate: int) -> tuple[int, Generator[np.ndarray]]:
     """Rate in Hz, and mono blocks (n,) float32 at that rate."""
     if recording.demuxer is not None:
+        from sopro_np import ffmpeg  # here and not above: it starts another program, which is rarely wanted
+
         return sample_rate, ffmpeg.decoded(recording, sample_rate, MAX_SAMPLES / 2 / 48000)
     file = sound_file(recording)
     return file.samplerate, _read(recording.name, file)

@@ -1,12 +1,13 @@
-"""What may be done to finished speech: gain, loudness by ITU-R BS.1770, another sample rate."""
+"""What may be done to finished speech: gain, loudness by ITU-R BS.1770, another speed or sample rate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from sopro_np.errors import AudioError
+from sopro_np.errors import AudioError, ModelError
 
 BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1  # of BS.1770's gating
 SILENCE_LUFS, RELATIVE_LU = -70.0, -10.0
@@ -35,6 +36,26 @@ def resampled(chunks: Iterator[np.ndarray], rate: int, new_rate: int) -> Iterato
         if len(out := stream.resample_chunk(np.ascontiguousarray(chunk))):
             yield out
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def at_speed(wav: np.ndarray, rate: int, speed: float) -> np.ndarray:
+    """(n,) at `rate` Hz -> (round(n / speed),): faster or slower at the same pitch (Signalsmith Stretch, spectral).
+
+    It takes the whole signal at once: the package has no call for a stream. ModelError if it is not installed.
+    """
+    try:
+        from python_stretch.Signalsmith import Stretch
+    except ImportError:
+        message = "another speed needs python-stretch, which is not installed: pip install python-stretch"
+        raise ModelError(message) from None
+    stretch: Any = Stretch()
+    stretch.preset(1, rate)
+    stretch.timeFactor = speed
+    size = round(len(wav) / speed)
+    room = np.zeros((1, max(len(wav), stretch.blockSamples())), np.float32)
+    room[0, : len(wav)] = wav
+    out: np.ndarray = np.concatenate([stretch.process(room)[0], np.zeros(1, np.float32)])  # it may round down
+    return np.clip(out[:size], -1, 1)
 
 
 def to_loudness(wav: np.ndarray, rate: int, lufs: float) -> tuple[np.ndarray, float]:

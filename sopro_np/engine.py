@@ -42,13 +42,14 @@ WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
 class Sopro:
     """A loaded model. Weights are shared and read-only: any number of voices, streams and batches may use one object.
 
-    `with` closes it at the end. `read`: how tensors are taken from the file (a study may want another format).
+    `threads`: at most that many for large products, and never more than the process has cores. `with` closes it.
+    `read`: how tensors are taken from the file (a study may want another format).
     """
 
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
-        self.runtime = Runtime(current(), threads)  # whose operations pack the weights computes with them
+        self.runtime = Runtime(current(), capped(threads))  # whose operations pack the weights computes with them
         self.file = TensorFile(path)
         self.path, self._read, self._named = Path(path), read, LoadedVoices()
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
@@ -228,6 +229,8 @@ class Sopro:
         """
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one text")
+        if not isinstance(texts, Iterable):
+            raise UsageError(f"texts must be a list of texts, not {type(texts).__name__}")
         texts = list(texts)
         one = not isinstance(voice, Sequence) or isinstance(voice, str)
         voices: list[Any] = [voice] * len(texts) if one else list(voice)  # type: ignore[arg-type]
@@ -302,7 +305,6 @@ def open_model(path: str | Path, threads: int | None = None, ops: str | None = N
 
     `ops`: "numpy" (or "native"), for everything that this model computes; other models keep theirs.
     """
-    threads = capped(threads)
     with using(current() if ops is None else ops):
         return Sopro(path, threads)
 

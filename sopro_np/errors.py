@@ -53,6 +53,10 @@ class DownloadError(SoproError):
     """A published file could not be fetched, or is not the one that was expected."""
 
 
+class BulkError(SoproError):
+    """Work on many lines cannot go on: its folder cannot be written or is in use, or the cluster is gone."""
+
+
 class OpsError(SoproError):
     """The requested implementation of the operations is not available on this machine."""
 

@@ -21,6 +21,7 @@ from sopro_np.mp4 import index_first
 SECONDS_AT_MOST = 120.0  # of work; an hour of m4a takes some 5 s on a PC
 _PIECE = 1 << 16  # bytes written at a time
 _BLOCK = 1 << 18  # bytes read at a time
+_WHOLE = 256 << 20  # bytes of a file whose rate is asked for
 
 
 def command(program: str, demuxer: str, rate: int, seconds: float) -> list[str]:
@@ -32,6 +33,25 @@ def command(program: str, demuxer: str, rate: int, seconds: float) -> list[str]:
     inward = ["-protocol_whitelist", "pipe", "-f", demuxer, "-i", "pipe:0"]
     outward = ["-map", "0:a:0", "-vn", "-sn", "-dn", "-ac", "1", "-ar", str(rate), "-t", f"{seconds:.3f}"]
     return [*quiet, *inward, *outward, "-c:a", "pcm_s32le", "-f", "s32le", "pipe:1"]
+
+
+def rate_of(recording: Recognised) -> int | None:
+    """Samples a second of what `decoded` would read, as ffmpeg finds them; None: it finds none, or is not here."""
+    program, whole = shutil.which("ffmpeg"), recording.data
+    if program is None or recording.demuxer is None or whole.length > _WHOLE:
+        return None
+    start = command(program, recording.demuxer, 0, 0.1)
+    start = [*start[: start.index("-ar")], "-t", "0.1", "-c:a", "pcm_s16le", "-f", "wav", "pipe:1"]
+    data = index_first(whole) if recording.demuxer == "mov" else whole
+    data.seek(0)
+    try:
+        done = subprocess.run(
+            start, input=data.read(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS_AT_MOST
+        )
+    except (subprocess.TimeoutExpired, OSError):
+        return None
+    rate = int.from_bytes(done.stdout[24:28], "little")  # of the header that ffmpeg writes
+    return rate if done.stdout[:4] == b"RIFF" and rate else None
 
 
 def decoded(recording: Recognised, rate: int, seconds: float) -> Generator[np.ndarray]:

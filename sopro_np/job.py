@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import numpy as np
 
+from sopro_np.errors import ModelError
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import Speech
 
@@ -42,6 +44,9 @@ class Outcome:
 
     def _forget(self) -> None:
         """Give up all that was needed on the way."""
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError("a job lives where it is stepped: pickle its speech, or the Sopro and the text")
 
 
 class SentenceJob(Outcome):

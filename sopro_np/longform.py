@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NoReturn
 
 import numpy as np
@@ -39,13 +40,29 @@ class OnItsWay:
     guard: Guard | None
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A text that was said up to the end of a sentence: all that is needed to go on from there.
+
+    sentences: those that were heard; samples: of audio so far; frames: of speech; level: power of the first sentence,
+    which the others are matched to; check: as in Speech.
+    """
+
+    sentences: tuple[Sentence, ...]
+    samples: int
+    frames: int
+    level: float
+    check: tuple[str, ...] = ()
+
+
 class Job(Outcome):
     """One text in a batch. `done`: nothing more will come; then `speech`, or `error`, or neither: it was removed.
 
-    `priority`: larger goes first, as long as it has no audio yet.
+    `priority`: larger goes first, as long as it has no audio yet. `after`: what was heard already; what follows is
+    said, and with `keep` only that is kept.
     """
 
-    def __init__(self, script: Script, priority: int = 0, keep: bool = True) -> None:
+    def __init__(self, script: Script, priority: int = 0, keep: bool = True, after: Heard | None = None) -> None:
         super().__init__()
         self.priority, self.keep = priority, keep
         self.progress = 0  # characters of the text that were heard
@@ -56,7 +73,8 @@ class Job(Outcome):
         first = not script.position  # the text's first sentence is heard while it is made
         self._fade: Fade | None = Fade(script.sample_rate) if first else None
         self._level = Level(script.hop)
-        self._finished = 0
+        self._loudness = script.level  # of the first sentence, once it was heard
+        self.finished = 0  # sentences that were heard to their end
         self.samples = 0  # that were given out
         self._frames = 0
         self._heard_first = not first
@@ -64,6 +82,25 @@ class Job(Outcome):
         self._codes: list[np.ndarray] = []
         self._sentences: list[Sentence] = []
         self._check: list[str] = []
+        if after is not None:
+            self._go_on(after)
+
+    def _go_on(self, after: Heard) -> None:
+        """Behind the sentences that were heard; all of them follow from the text, so they are only counted."""
+        count = len(after.sentences)
+        next(islice(self.script.pieces, count, count), None)
+        self.begun = self.finished = count
+        self.samples, self._frames, self._loudness = after.samples, after.frames, after.level
+        self._sentences, self._check = list(after.sentences), list(after.check)
+        if after.sentences:
+            self._heard_first, self._fade, self.progress = True, None, after.sentences[-1].span[1]
+
+    @property
+    def heard(self) -> Heard | None:
+        """How far it was said, between two steps; None before the end of the first sentence, and once it is done."""
+        if not self.finished or self.done:
+            return None
+        return Heard(tuple(self._sentences), self.samples, self._frames, self._loudness, tuple(self._check))
 
     @property
     def silent(self) -> bool:
@@ -73,7 +110,7 @@ class Job(Outcome):
     @property
     def wants(self) -> int:
         """How many sentences should be on their way: one, until it is heard; then more with each that is finished."""
-        return min(AHEAD, 1 + self._heard_first + self._finished)
+        return min(AHEAD, 1 + self._heard_first + self.finished)
 
     # ------------------------------------------------------------ sentences
 
@@ -128,17 +165,17 @@ class Job(Outcome):
             self._heard_first = True
             if (rest := self._fade.end()).size:
                 yield self._give(rest)
-            self._fade, start = None, self.samples - len(said.wav)
+            self._fade, start, self._loudness = None, self.samples - len(said.wav), self._level.power
         else:
             if (pause := self._pause(spoken.piece)).size:
                 yield self._give(pause)
             start = self.samples
-            fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._power)
+            fade, gain = Fade(rate), matching_gain(level_of(said.wav, hop), self._loudness)
             wav = np.clip(np.concatenate([fade.push(said.wav), fade.end()]) * gain, -1, 1)
             step = self.script.options.chunk_frames * hop
             for at in range(0, len(wav), step):
                 yield self._give(wav[at : at + step])
-        self._finished += 1
+        self.finished += 1
         self._tell(spoken, said, start / rate)
 
     def _tell(self, spoken: OnItsWay, said: Speech, start: float) -> None:
@@ -157,11 +194,6 @@ class Job(Outcome):
             self._check.append(f"sentence {spoken.position + 1} ({piece.text[:40]!r}): {what}")
             warnings.warn(f"{self._check[-1]}; try another seed", SoproWarning, stacklevel=2)
         self.progress = span[1]
-
-    @property
-    def _power(self) -> float:
-        """Level of the text's first sentence."""
-        return self.script.level if self.script.position else self._level.power
 
     def _pause(self, piece: Piece) -> np.ndarray:
         """The silence before it: whole frames."""
@@ -182,7 +214,7 @@ class Job(Outcome):
         assert options.seed is not None
         reason = max((s.finish_reason for s in self._sentences), key=WORST.index, default="stop")
         check, sentences = tuple(self._check), tuple(self._sentences)
-        return Speech(wav, codes, reason, options.seed, self._frames, check, sentences, self._power)
+        return Speech(wav, codes, reason, options.seed, self._frames, check, sentences, self._loudness)
 
     def _forget(self) -> None:
         self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None

@@ -1,6 +1,7 @@
 """Speaking rate: how many frames a text should take, and how many are too few or too many.
 
-A model file may hold what was measured on its training texts (metadata `speech`); without that, bounds are generous.
+A model file may hold what was measured on its lessons (metadata `speech`, made by tools/train/pace.py); without that,
+bounds are generous.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Pace:
         names = ("start", "each", "low", "high", "longest")
         if not isinstance(speech, dict) or set(speech) != set(names):
             raise FormatError(f"the metadata 'speech' must hold {', '.join(names)}")
-        if not all(isinstance(v, int | float) and math.isfinite(v) and 0 <= v <= 1e4 for v in speech.values()):
+        numbers = (isinstance(v, int | float) and not isinstance(v, bool) for v in speech.values())
+        if not all(numbers) or not all(0 <= v <= 1e4 for v in speech.values()):  # not NaN either
             raise FormatError("the metadata 'speech' must hold numbers from 0 to 10000")
         pace = Pace(**{**speech, "longest": int(speech["longest"])})
         if not pace.low <= 1 <= pace.high or pace.longest < 1 or pace.start + pace.each <= 0:

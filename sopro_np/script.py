@@ -15,8 +15,9 @@ from sopro_np.options import Options
 from sopro_np.pace import Pace
 from sopro_np.session import AudioStream, Session
 from sopro_np.speech import check_text
-from sopro_np.text.normalise import normalise
-from sopro_np.text.split import Piece, split
+from sopro_np.text.blocks import PARAGRAPH
+from sopro_np.text.normalise import TOLD, Normaliser, as_given
+from sopro_np.text.split import Piece, Splitter
 
 FIRST = 100  # characters: a first sentence longer than this starts with its first clause, to be heard early
 
@@ -87,18 +88,27 @@ def fitting(pace: Pace, encode: Callable[[str], np.ndarray], tokens: int) -> Cal
 
 
 def sentences(text: str, options: Options, fits: Callable[[str], bool]) -> Iterator[Piece]:
-    """Text -> what is given to the model, piece by piece. UsageError if there is nothing that it could say."""
+    """Text -> what is given to the model, piece by piece, each when it is asked for.
+
+    UsageError, before the first one, if there is something that it cannot say, or nothing that it could.
+    """
     check_text(text)
-    pauses = options.pause, options.paragraph_pause
-    if not options.normalise:
-        return split(text, fits, *pauses, first=FIRST)
-    spoken = normalise(text, day_first=options.day_first, lexicon=options.lexicon, lenient=options.lenient)
-    if spoken.dropped:
-        warnings.warn(f"left out, it cannot be said: {spoken.dropped[:40]!r}", SoproWarning, stacklevel=2)
+    if options.normalise:
+        chosen = Normaliser(day_first=options.day_first, lexicon=options.lexicon, lenient=options.lenient)
+        passages, left_out = chosen.read(text)
+        if left_out:
+            warnings.warn(f"left out, it cannot be said: {left_out[:TOLD]!r}", SoproWarning, stacklevel=2)
+    else:
+        passages = as_given(text)
+    splitter = Splitter(fits, options.pause, options.paragraph_pause, first=FIRST)
 
     def placed() -> Iterator[Piece]:
-        for piece in split(spoken.text, fits, *pauses, first=FIRST):
-            start, end = spoken.span(piece.start, piece.end) if piece.text else (len(text), len(text))
-            yield Piece(piece.text, start, end, piece.pause)
+        for start, joint, spoken in passages:
+            if joint == PARAGRAPH:
+                splitter.paragraph()
+            for piece in splitter.pieces(spoken.text):
+                first, last = spoken.span(piece.start, piece.end)
+                yield Piece(piece.text, start + first, start + last, piece.pause)
+        yield from splitter.end(len(text))
 
     return placed()

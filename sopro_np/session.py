@@ -91,6 +91,11 @@ class Session:
 
     # ------------------------------------------------------------ codebook 0
 
+    @property
+    def first_codes(self) -> tuple[int, ...]:
+        """Codes of codebook 0 so far, one per frame."""
+        return tuple(self._codes)
+
     def advance(self) -> None:
         """One step: the next frame's first code, or the end."""
         row = self.next_condition()

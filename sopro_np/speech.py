@@ -16,7 +16,7 @@ _REMEDIES: dict[type, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sentence:
     """One sentence of a text that was spoken.
 
@@ -65,4 +65,7 @@ def check_text(text: Any) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"character {error.start} of the text is a lone surrogate, not text") from None
+        code = ord(text[error.start])
+        # What Python makes of a byte of an argument that is not UTF-8.
+        what = f"is not UTF-8 (the byte {code - 0xDC00:02X})" if 0xDC80 <= code <= 0xDCFF else "is a lone surrogate"
+        raise UsageError(f"character {error.start} of the text {what}: give it as UTF-8") from None

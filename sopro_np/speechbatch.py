@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from numbers import Integral
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 import numpy as np
 
 from sopro_np.batch import Batch
 from sopro_np.errors import Full, ModelError, UsageError
 from sopro_np.job import SentenceJob
-from sopro_np.longform import AHEAD, Job
+from sopro_np.longform import AHEAD, Heard, Job
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import OptionArgs, Options
 from sopro_np.script import Part, Script
@@ -35,6 +35,9 @@ class SpeechBatch:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def __reduce__(self) -> NoReturn:
+        raise ModelError("a batch is not pickled: pickle the Sopro, and make a batch of it there")
+
     def _check_room(self) -> None:
         if len(self) >= self.size:
             raise Full(f"the batch is full: {self.size} jobs; step it until one is done, or make a larger one")
@@ -46,6 +49,7 @@ class SpeechBatch:
         *,
         priority: int = 0,
         keep: bool = True,
+        after: Heard | None = None,
         **options: Unpack[OptionArgs],
     ) -> Job:
         """A text of any length, spoken from the next step on. Options as in `synthesize`; sopro_np.Full beyond `size`.
@@ -53,9 +57,10 @@ class SpeechBatch:
         The first audio comes after codebook 0 of the first sentence; earlier with `lookahead` 0 to 16.
         `priority`: while a job of a higher one has no audio yet, lower ones wait (at most 100 steps in a row).
         `keep` False: job.speech has no wav and no codes, so that memory does not grow with the text.
+        `after`: what `Job.heard` was before, with the same text, voice, options and seed: only the rest is said.
         """
         self._check_room()  # before any work
-        job = self.prepare(text, voice, priority=priority, keep=keep, **options)
+        job = self.prepare(text, voice, priority=priority, keep=keep, after=after, **options)
         self.join(job)
         return job
 
@@ -66,12 +71,13 @@ class SpeechBatch:
         *,
         priority: int = 0,
         keep: bool = True,
+        after: Heard | None = None,
         **options: Unpack[OptionArgs],
     ) -> Job:
         """The job of `add`, checked and its text normalised, for `join`; from any thread. No model computes yet."""
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        return Job(self._write(text, voice, Options.of(options).seeded()), int(priority), keep)
+        return Job(self._write(text, voice, Options.of(options).seeded()), int(priority), keep, after)
 
     def join(self, job: Job) -> None:
         """A prepared job is spoken from the next step on; once. sopro_np.Full beyond `size`."""

@@ -70,6 +70,18 @@ def test_loudness_is_what_was_asked_for(run: Run, voice: Path, tmp_path: Path) -
     assert "clipped" in run(*given, "--gain", "90")[2]
 
 
+def test_faster(run: Run, voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    pytest.importorskip("python_stretch")  # in the extra `test`
+    given = ["say", tiny.TEXT, "--voice", voice, "--speed", 1.25, "-o", "-", "--raw", "--json", "x.json", *SHORT]
+    code, out, err = run(*given)
+    assert code == 0 and len(out) == 2 * round(len(speech()) / 1.25), err
+    [sentence] = json.loads((tmp_path / "x.json").read_text())["sentences"]
+    assert sentence["end"] == pytest.approx(len(out) / 2 / 24000, abs=1e-3)
+    monkeypatch.setitem(sys.modules, "python_stretch.Signalsmith", None)
+    code, out, err = run(*given)
+    assert (code, out) == (1, b"") and "pip install python-stretch" in err
+
+
 REFUSED = [
     (["-o", "x.m4a"], ".m4a"),
     (["-o", "x.aac"], ".flac"),
@@ -82,8 +94,15 @@ REFUSED = [
     (["--gain", "1", "--normalise-loudness=-16"], "--gain"),
     (["--normalise-loudness=-16", "--stream"], "--stream"),
     (["--normalise-loudness", "3"], "LUFS"),
+    (["--speed", "1.5", "--stream"], "--stream"),
+    (["--speed", "3"], "0.5 to 2"),
+    (["--speed", "nan"], "0.5 to 2"),
     (["--file", "none.txt"], "TEXT"),
     (["--lines"], "--lines"),
+    (["--sentences"], "--sentences"),
+    (["-o", "-", "--json", "-"], "two things"),
+    (["-o", "x", "--srt", "./x"], "two things"),
+    (["--vtt", "no/such/x.vtt"], "no such folder"),
 ]
 
 
@@ -244,6 +263,7 @@ def test_lines_without_words_are_left_out(run: Run, voice: Path, tmp_path: Path)
     assert second["end"] == pytest.approx(len(out) / 2 / 24000)
     assert second["start"] == pytest.approx(second["end"] - first["end"])
     assert (tmp_path / "x.srt").read_text().count("-->") == 2
+    assert json.loads(run(*given, "--json", "-", "-q")[1]) == facts
     (tmp_path / "text.txt").write_text("***\n---\n")
     code, _, err = run(*given)
     assert code == 2 and "nothing to say" in err
@@ -330,7 +350,7 @@ def test_convert_is_the_tool(run: Run, tmp_path: Path) -> None:  # noqa: F811
     code, out, err = run("convert", "--sopro", tiny.sopro_file(ARCH), "--recipe", "int4", "-o", "x", "--json", "r.json")
     assert (code, out) == (0, b"") and "MB" in err
     assert json.loads((tmp_path / "r.json").read_text())["bytes_after"] == (tmp_path / "x").stat().st_size
-    for more, status in ((["--recipe", "int9"], 1), (["--json", "y"], 2), (["--json", "no/such/r"], 1)):
+    for more, status in ((["--recipe", "int9"], 1), (["--json", "y"], 2), (["--json", "no/such/r"], 2)):
         code, _, err = run("convert", "--sopro", tiny.sopro_file(ARCH), "-o", "y", *more)
         assert code == status and "sopro-np: " in err
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from sopro_np.effects import amplified, k_filters, k_weighted, loudness, resampled, to_loudness
+from sopro_np.effects import amplified, at_speed, k_filters, k_weighted, loudness, resampled, to_loudness
 from sopro_np.errors import AudioError
 
 RATES = (8000, 16000, 22050, 24000, 44100, 48000)
@@ -84,3 +84,24 @@ def test_what_has_no_loudness(wav: np.ndarray) -> None:
     assert loudness(wav, 24000) == -np.inf
     with pytest.raises(AudioError, match="silent"):
         to_loudness(wav, 24000, -16)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 9000), st.floats(0.5, 2))
+def test_another_speed_has_that_length(size: int, speed: float) -> None:
+    pytest.importorskip("python_stretch")  # in the extra `test`
+    wav = np.sin(np.arange(size) * 0.05).astype(np.float32)
+    out = at_speed(wav, 24000, speed)
+    assert out.shape == (round(size / speed),) and out.dtype == np.float32
+    assert np.isfinite(out).all() and np.abs(out).max(initial=0) <= 1
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.8, 1.25, 2.0])
+def test_another_speed_keeps_the_pitch(speed: float) -> None:
+    pytest.importorskip("python_stretch")
+    wav = np.sin(np.arange(48000) * 2 * np.pi * 200 / 24000).astype(np.float32) / 2
+    out = at_speed(wav, 24000, speed)
+    peak = np.abs(np.fft.rfft(out * np.hanning(len(out)))).argmax() * 24000 / len(out)
+    assert peak == pytest.approx(200, abs=1) and out.std() == pytest.approx(wav.std(), rel=0.05)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,7 +20,8 @@ from sopro_np.cli.main import main
 from sopro_np.convert.recipe import BUILT_IN
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity, libraries, quality
-from sopro_np.evaluate.texts import built_in, read_texts
+from sopro_np.evaluate.quality import Speaker, Tools
+from sopro_np.evaluate.texts import Text, built_in, read_texts, spoken_form
 from sopro_np.ops.quant import QTensor, quantize, quantize_rows
 from sopro_np.options import Options
 from sopro_np.wav import write_wav
@@ -331,6 +334,114 @@ def test_other_checkpoints_are_judged_but_not_forced(
     out, err = capsys.readouterr()
     assert "fidelity" not in json.loads(out)
     assert "different checkpoints" in err
+
+
+@pytest.mark.usefixtures("no_libraries")
+def test_the_guard_is_counted(
+    scratch: Path, tiny: Callable[..., Tiny], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of random weights that never ends: every sentence is said three times, and then cut."""
+    monkeypatch.chdir(scratch)
+    (scratch / "two").write_text("Hello there. And hello again, my friend.\nWhy?\n")
+    arguments = ["eval", str(tiny("v1").path), "--ref", "me.wav", "--texts", "two", "--seeds", "2", "--json", "-"]
+    arguments += ["--stop-threshold", "2", "--html", "r.html"]
+
+    def counted(*more: str) -> dict[str, int]:
+        assert main([*arguments, *more]) == 0
+        out, err = capsys.readouterr()
+        system = json.loads(out)["quality"]["systems"]["model"]
+        found = system["guard"]
+        assert (
+            "guard: {sentences} sentences, {retries} retries, {cuts} cuts, {failures} failures".format(**found) in err
+        )
+        assert "retries are tries beyond" in err
+        for name, total in found.items():
+            assert sum(u["guard"][name] for u in system["utterances"]) == total
+            assert f"<td class='n'>{total}" in (scratch / "r.html").read_text()
+        assert system["summary"]["no_stop"]["mean"] == 100
+        return found
+
+    found = counted()
+    sentences = found["sentences"]
+    assert sentences >= 4 and found == {"sentences": sentences, "retries": 2 * sentences, "cuts": sentences,
+                                        "failures": sentences}  # fmt: skip
+    assert counted("--retries", "0") == found | {"retries": 0}
+    off = {"sentences": sentences, "retries": 0, "cuts": 0, "failures": 0}
+    assert counted("--no-guard", "--max-frames", "30") == off
+    assert counted("--max-frames", "5") == off, "the caller's own limit is no failure"
+
+
+def test_fidelity_is_unguarded(tiny: Callable[..., Tiny]) -> None:
+    """The script is as long as the model says, whatever its text should take."""
+    tts, voice = tiny("v1").tts, tiny("v1").voice.codes.astype(np.int64)
+    options = Options(stop_threshold=2, max_frames=60, seed=1)
+    assert len(fidelity.prepare(tts, "Oh.", None, voice, options).codes) == 60
+    assert len(tts.speak("Oh.", tiny("v1").voice, stop_threshold=2, max_frames=60, seed=1).codes) < 60
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.usefixtures("no_libraries")
+def test_recordings_of_texts_may_be_what_phones_make(
+    scratch: Path, tiny: Callable[..., Tiny], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared at the rate at which they were recorded, like a WAV."""
+    monkeypatch.chdir(scratch)
+    command = ["ffmpeg", "-v", "error", "-i", "me.wav", "-ar", "16000", "-c:a", "aac", "phone.m4a"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    (scratch / "texts").write_text("Hello there.\tphone.m4a\n")
+    arguments = ["eval", str(tiny("v1").path), "--ref", "me.wav", "--texts", "texts", "--seeds", "1", "--json", "-"]
+    assert main([*arguments, "--max-frames", "4", "-q"]) == 0
+    quality = json.loads(capsys.readouterr().out)["quality"]
+    assert quality["mcd_at"] == 16000 and len(quality["systems"]["recording"]["utterances"]) == 1
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("quiet", [True, False])
+def test_progress_on_a_terminal(
+    terminal: bool, quiet: bool, scratch: Path, tiny: Callable[..., Tiny], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from sopro_np.cli import evaluate, progress
+
+    monkeypatch.chdir(scratch)
+    monkeypatch.setattr(evaluate, "watched", lambda: terminal)
+    monkeypatch.setattr(progress, "EVERY", 0)
+    arguments = ["eval", str(tiny("v1.5", "int8").path), "--against", str(tiny("v1.5").path), "--ref", "me.wav"]
+    arguments += ["--texts", "texts", "--seeds", "2", "--max-frames", "4", *(["-q"] if quiet else [])]
+    assert main(arguments) == 0
+    drawn = [int(part.split("%")[0]) for part in capsys.readouterr().err.split("\r") if "%  " in part[:9]]
+    if quiet or not terminal:
+        assert not drawn
+    else:
+        assert drawn == sorted(drawn) and drawn[0] == 0 and drawn[-1] == 100
+        assert len(drawn) == 1 + 2 + 2 * 2 * 4 + 1  # at once; scripts; spoken and measured; a recording
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("It costs $1,234.56 [pause 0.5] or 3/4/2026.", {}, "It costs one thousand"),
+        ("It is 3/4/2026.", {"day_first": True}, "April third"),
+        ("It is 3/4/2026.", {"normalise": False}, "It is 3/4/2026."),
+        ("Kubernetes is here.", {"lexicon": {"kubernetes": "coo ber net ees"}}, "Kubernetes is here."),
+        ("日本 is Japan.", {"lenient": True}, "is Japan."),
+    ],
+)
+def test_what_an_asr_should_hear(text: str, options: dict[str, object], expected: str) -> None:
+    found = spoken_form(text, options)
+    assert expected in found
+    assert "[" not in found
+
+
+def test_errors_are_counted_against_the_spoken_form(tiny: Callable[..., Tiny]) -> None:
+    """Somebody who hears every word of the spoken form makes no mistake."""
+    pytest.importorskip("jiwer")
+    text, heard = "Dr. Smith paid $5 on 3/4/2026.", "doctor smith paid five dollars on march fourth twenty twenty six"
+    tts, who = tiny("v1.5").tts, Speaker("me", tiny("v1.5").voice, np.zeros(9, np.float32))
+    spoken = quality.speak(tts, [Text(text)], [who], [1], {"max_frames": 4, "day_first": False})
+    quality.measure(spoken, RATE, {}, lambda u: None, Tools(recognise=lambda wav, rate: heard), RATE)  # type: ignore[arg-type]
+    assert spoken[0].measures["word_errors"] == 0 and spoken[0].measures["words"] == len(heard.split())
 
 
 def test_study_runs_from_one_command(

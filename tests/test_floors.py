@@ -22,7 +22,7 @@ FLOORS = (
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "script", "job", "batch", "longform", "speechbatch"),
     ("engine", "bench", "hub", "api"),
-    ("evaluate", "serve", "cli", "__main__"),
+    ("evaluate", "bulk", "serve", "cli", "__main__"),
 )  # fmt: skip
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
 # Inside the lowest floors, likewise from the ground up.
@@ -38,7 +38,11 @@ kernels.pack kernels.attention kernels.sampling kernels.gemm kernels.run kernels
 """
 ORDER = INSIDE.split()
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
-LAZY = {"torch": {"convert/source.py"}, "huggingface_hub": {"hub/client.py"}}
+LAZY = {
+    "torch": {"convert/source.py"},
+    "huggingface_hub": {"hub/client.py"},
+    "distributed": {"bulk/cluster.py"},
+}
 NEUTRAL = ("ops", "layers.py", "model", "mimi", "session.py")  # they know no generation
 
 

@@ -28,7 +28,7 @@ import sopro_np
 from sopro_np import errors
 from sopro_np.cli.main import main
 from sopro_np.engine import Sopro, open_model
-from sopro_np.errors import ModelError, SoproError, UsageError
+from sopro_np.errors import ModelError, SoproError, SoproWarning, UsageError
 from sopro_np.options import OptionArgs, Options
 from sopro_np.voice import Voice
 
@@ -228,6 +228,25 @@ def test_a_pickled_model_opens_its_file_again(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(tiny.model_file("v1", seed=2).read_bytes())
     with pytest.raises(ModelError, match="not the model that was pickled"):
         pickle.loads(data)
+
+
+def test_a_batch_and_its_jobs_are_not_pickled() -> None:
+    with pytest.raises(UsageError, match="list of texts, not int"):
+        tiny.model("v1").synthesize_many(5)  # type: ignore[arg-type]
+    tts = tiny.model("v1")
+    batch = tts.batch(1)
+    job = batch.add("Hi.", tiny.voice("v1"), max_frames=1)
+    for thing in (batch, job):
+        for take in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(ModelError, match="pickle"):
+                take(thing)
+    batch.remove(job)
+
+
+def test_threads_of_the_class_are_capped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sopro_np.cores.usable", lambda: 2)
+    with pytest.warns(SoproWarning, match="threads = 99"), Sopro(tiny.model_file("v1"), 99) as tts:
+        assert tts.threads == 2
 
 
 # --- voices by name -----------------------------------------------------------------------------------------

@@ -338,6 +338,30 @@ def test_foreign_containers_are_read_with_ffmpeg(kind: str, tmp_path: Path) -> N
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_rate_of_foreign_containers(kind: str, tmp_path: Path) -> None:
+    path = converted(tmp_path, kind, spoken(2.0, 16000), 16000)
+    assert audio.recorded_rate(path) == (48000 if kind == "webm" else 16000), "Opus has one rate"
+    path.write_bytes(path.read_bytes()[:40])
+    assert audio.recorded_rate(path, 22050) == 22050, "where nothing is found, nothing is lost"
+
+
+@pytest.mark.parametrize(("ending", "rate"), [("wav", 8000), ("flac", 44100), ("ogg", 16000), ("aiff", 22050)])
+def test_the_rate_of_a_recording(ending: str, rate: int, tmp_path: Path) -> None:
+    path = tmp_path / f"me.{ending}"
+    soundfile.write(path, spoken(1.0, rate), rate)
+    assert audio.recorded_rate(path) == audio.recorded_rate(path.read_bytes()) == rate
+    path.write_bytes(b"no sound")
+    with pytest.raises(AudioError, match="is not WAV"):
+        audio.recorded_rate(path)
+
+
+def test_the_rate_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert audio.recorded_rate(b"\0\0\0\x20ftypM4A " + bytes(100), 24000) == 24000
+
+
+@needs_ffmpeg
 def test_a_long_m4a_with_its_index_at_the_end(tmp_path: Path) -> None:
     wav = 0.001 * np.random.default_rng(1).standard_normal(48000 * 200).astype(np.float32)
     wav[150 * 48000 : 162 * 48000] += spoken(12.0, 48000)

@@ -21,6 +21,7 @@ pytest.importorskip("transformers")
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.recipe import load_recipe  # noqa: E402
 from sopro_np.engine import open_model  # noqa: E402
+from sopro_np.tensorfile import read_header  # noqa: E402
 from tools.train import codebooks, codes, data, evaluate, features, flite, predict, render, sentences, vocoder  # noqa: E402
 from tools.train.__main__ import STAGES  # noqa: E402
 from tools.train.asr import word_error_rate  # noqa: E402
@@ -153,6 +154,10 @@ def test_trained_files_go_through_the_converter(copy: Path) -> None:
     assert_close("half precision", open_model(copy / "half.safetensors").decode(found[0].numpy()), expected, 1e-2)
     make_model(cfg, copy, copy / "model.safetensors")
     tts = open_model(copy / "model.safetensors", threads=1)
+    speech = json.loads(read_header(copy / "export" / "sopro" / "model.safetensors")[1]["speech"])
+    lessons = sopro.coded.entries
+    assert speech == tts.file.json("speech") and speech["longest"] == 1  # the lessons are all "a"
+    assert min(e["frames"] for e in lessons) <= speech["start"] <= max(e["frames"] for e in lessons)
     assert set(tts.file.json("licenses").values()) == {"Apache-2.0"}
     assert np.allclose(tts.model.ar.head.bias, cfg.embed.sharpness * sopro.model.ar.head.bias.detach().numpy())
     assert tts.tokenizer.encode("A cat?").tolist() == encode_text(sopro.tokenizer, "A cat?")

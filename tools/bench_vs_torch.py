@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import statistics
@@ -154,6 +155,9 @@ def main() -> int:
     if args.worker == "engine":
         print(json.dumps(run_engine(args.model, frames, args.threads, args.ops)))
         return 0
+    for name in ("torch", "transformers"):  # before minutes of work
+        if importlib.util.find_spec(name) is None:
+            sys.exit(f"there is nothing to compare with: {name} is not installed: pip install '.[test]'")
     runs: dict[str, list[dict[str, float]]] = {"torch": [], "engine": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder, model = _prepare(args, Path(scratch))

@@ -82,6 +82,7 @@ def page() -> str:
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, sopro_np.SoproError)]
     parts.append("\n".join(["| error | exit code | when |", "|---|---|---|"]
                            + [f"| {e.__name__} | {e.exit_code} | {text(e)} |" for e in errors]))  # fmt: skip
+    parts += ["## SoproWarning", f"{text(sopro_np.SoproWarning)} A UserWarning; Python's `warnings` filters apply."]
     return "\n\n".join(parts) + "\n"
 
 

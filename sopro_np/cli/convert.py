@@ -35,9 +35,13 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and report what that cost in precision."""
     from sopro_np.convert.convert import convert
     from sopro_np.convert.recipe import load_recipe
+    from sopro_np.files import replacing
+    from sopro_np.wav import check_target
 
     if args.json is not None and args.json.resolve() == args.output.resolve():
         raise UsageError("--json and --output name the same file")
+    if args.json is not None:
+        check_target(str(args.json), (args.sopro, args.mimi, args.tokenizer))
     passed_over: list[str] = []
     report = convert(
         args.output,
@@ -53,10 +57,8 @@ def run(args: argparse.Namespace) -> int:
         tell=passed_over.append,
     )
     if args.json is not None:
-        try:
-            args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise ConvertError(f"{args.json}: cannot be written ({error.strerror})") from None
+        with replacing(args.json, ConvertError) as file:
+            file.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
     print_report(report, passed_over)
     return 0
 

@@ -8,16 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sopro_np.cli.progress import Progress, watched
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
+from sopro_np.evaluate.failures import GuardCount
 from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.files import replacing
 from sopro_np.locate import find_model, find_voice
+from sopro_np.modelfile import check_kind
 from sopro_np.options import Options
+from sopro_np.tensorfile import TensorFile
 from sopro_np.wav import check_target
 
 
@@ -31,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise UsageError(f"--{name} {value} must be at least {least}")
     model, against = find_model(args.model), find_model(args.against) if args.against else None
+    for file in filter(None, (model, against)):
+        check_kind(TensorFile(file))  # before a voice for it is asked for
     voices = [find_voice(v, model) for v in args.voice or ([] if args.ref else [None])]
     for target in filter(None, (args.json, args.html, args.listen)):
         check_target(target, (model, against, args.texts, *args.ref, *voices))
@@ -40,12 +46,21 @@ def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     first = options.pop("seed", 1)
     Options(**options)
-    done = evaluate(
-        open_model(model, args.threads, args.ops),
-        open_model(against, args.threads, args.ops) if against else None,
-        Task(args.ref, voices, texts, range(first, first + args.seeds), options), args.only,
-        progress=(lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
+    task, shown = Task(args.ref, voices, texts, range(first, first + args.seeds), options), Progress(watched())
+
+    def tell(line: str) -> None:
+        shown.clear()
+        print(line, file=sys.stderr, flush=True)
+
+    told: dict[str, Any] = {} if args.quiet else {"progress": tell, "advance": shown.update}
+    try:
+        done = evaluate(
+            open_model(model, args.threads, args.ops),
+            open_model(against, args.threads, args.ops) if against else None,
+            task, args.only, **told,
+        )  # fmt: skip
+    finally:
+        shown.clear()
     result = done.result
     if args.json:
         _write(args.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -84,6 +99,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         for system, inside in found["systems"].items():
             out.append(f"  {system}")
             out += [_summary(name, m) for name, m in inside["summary"].items()]
+            if found_by_guard := inside.get("guard"):
+                out.append(f"    guard: {GuardCount(**found_by_guard)}")
         if difference := found.get("difference"):
             out.append("  model minus against")
             out += [_summary(name, m) for name, m in difference.items()]

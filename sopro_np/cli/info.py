@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import sys
@@ -14,6 +15,7 @@ from sopro_np.config import MimiConfig, SoproConfig
 from sopro_np.engine import open_model
 from sopro_np.errors import FormatError, SoproError, UsageError
 from sopro_np.locate import EMBEDDED, find_model, find_voice
+from sopro_np.pace import Pace
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import FORMAT as VOICE_FORMAT
 
@@ -86,6 +88,7 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
         "dropped": _json(file, "dropped", list),
         "passed_over": _passed_over(file),
         "filled": _json(file, "filled", list) if "filled" in file.metadata else [],  # not yet in files of 0.1
+        "speech": _speech(file),
     }
 
 
@@ -121,6 +124,12 @@ def _passed_over(file: TensorFile) -> Any:
     if not all(isinstance(names, list) for kinds in parts.values() for names in kinds.values()):
         raise FormatError(f"{file.path}: metadata 'passed_over' is not what it should be: {parts!r:.80}")
     return parts
+
+
+def _speech(file: TensorFile) -> dict[str, float] | None:
+    """The pace that was measured on the model's lessons; None: it was not."""
+    speech = file.json("speech") if "speech" in file.metadata else None
+    return None if speech is None else dataclasses.asdict(Pace.read(speech, frame_rate=12.5))
 
 
 def _has(file: TensorFile, part: str) -> bool:
@@ -169,6 +178,11 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines.append("numbers: " + ", ".join(f"{n:,} {dtype}" for dtype, n in facts["stored_as"].items()))
     if (arena := facts.get("arena")) is not None:
         lines.append(f"arena: {arena if isinstance(arena, str) else f'{arena / mb:.1f} MB a stream'}")
+    if p := facts["speech"]:
+        lines.append(
+            f"pace: {p['start']:g} frames + {p['each']:g} a character, times {p['low']:g} to {p['high']:g}; "
+            f"up to {p['longest']} characters at once"
+        )
     for part, source in facts["sources"].items():
         lines.append(f"from {part}: " + ", ".join(f"{k} {v}" for k, v in source.items()))
     lines.append("licences: " + ", ".join(f"{k} {v}" for k, v in facts["licenses"].items()))

@@ -36,6 +36,8 @@ def _run(args: argparse.Namespace) -> int:
         from sopro_np.cli.convert import run as command
     elif args.command == "voice":
         from sopro_np.cli.voices import make_voice as command
+    elif args.command == "batch":
+        from sopro_np.cli.batch import run as command
     elif args.command == "text":
         from sopro_np.cli.text import text as command
     elif args.command == "info":

@@ -56,18 +56,45 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE, else wav")
     say.add_argument("--raw", action="store_true", help="16-bit little-endian samples without a header; --format raw")
     say.add_argument("--sample-rate", type=int, metavar="HZ", help="default: the model's own, 24000 for published ones")
+    say.add_argument("--speed", type=float, metavar="F", default=1.0,
+                     help="0.5 to 2 at the same pitch, not with --stream (extra speed; default: 1.0)")  # fmt: skip
     loud = say.add_mutually_exclusive_group()
     loud.add_argument("--gain", type=float, metavar="DB", help="louder or softer by so much (default: 0)")
     loud.add_argument("--normalise-loudness", "--normalize-loudness", type=float, metavar="LUFS",
                       help="as loud as that by ITU-R BS.1770, e.g. -16; not with --stream")  # fmt: skip
     say.add_argument("--play", action="store_true", help="through the loudspeaker; without -o no file is written")
     say.add_argument("--stream", action="store_true", help="write into a pipe while audio is generated")
-    say.add_argument("--srt", metavar="FILE", help="also write subtitles: when each sentence is said")
-    say.add_argument("--vtt", metavar="FILE", help="the same as WebVTT")
-    say.add_argument("--json", metavar="FILE", help="the same as JSON, with seeds, tries and what was found")
+    say.add_argument("--srt", metavar="FILE|-", help="also write subtitles: when each sentence is said")
+    say.add_argument("--vtt", metavar="FILE|-", help="the same as WebVTT")
+    say.add_argument("--json", metavar="FILE|-", help="the same as JSON, with seeds, tries and what was found")
     say.add_argument("--strict-check", action="store_true", help="exit code 1 if the speech may be wrong")
     say.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes")
     _add_options(say)
+
+    batch = _command(
+        commands, "batch", "speak many lines into a folder; called again, it goes on where it was ended",
+        "sopro-np batch lines.jsonl -o folder", "sopro-np batch metadata.csv -o folder --shard 0/4 --format flac",
+    )  # fmt: skip
+    batch.add_argument(
+        "lines",
+        metavar="LINES|-",
+        help='a file: JSONL {"id", "text", "voice"?, "seed"?}, LJSpeech id|text, plain lines; - is standard input',
+    )
+    batch.add_argument(
+        "-o", "--out", metavar="DIR", required=True, help="for wavs/, manifest.jsonl, metadata.csv, errors.jsonl"
+    )
+    batch.add_argument("--input", choices=("jsonl", "ljspeech", "plain"), help="what LINES is (default: by a look)")
+    batch.add_argument("--format", choices=("wav", "flac"), default="wav", help="of the audio (default: wav)")
+    whose = batch.add_mutually_exclusive_group()
+    whose.add_argument("--ref", "-r", metavar="FILE", help="recording of the voice of lines that name none")
+    whose.add_argument("--voice", "-v", metavar="FILE|NAME", help="saved voice, or an embedded one's name, for them")
+    batch.add_argument("--shard", metavar="I/N", help="only this share of the lines, I from 0; then once without it")
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="on the workers of a Dask cluster (extra `cluster`)")
+    batch.add_argument("--tars", type=int, metavar="N", help="also WebDataset archives, N utterances in each")
+    batch.add_argument("--width", type=int, default=16, metavar="N", help="utterances at once (default: 16)")
+    batch.add_argument("--quiet", "-q", action="store_true", help="no progress, no notes")
+    _add_model(batch)
+    _add_options(batch)
 
     text = _command(
         commands, "text", "show what will be said instead of a text, and by which rules",

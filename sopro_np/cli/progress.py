@@ -14,19 +14,27 @@ class Progress:
 
     def __init__(self, shown: bool) -> None:
         self._shown, self._started, self._drawn = shown, time.monotonic(), 0.0
+        self._width = WIDTH  # of the widest line so far
 
-    def update(self, done: float, total: float) -> None:
-        """Draw the line, now and then; the first time at once."""
+    def update(self, done: float, total: float, more: str = "") -> None:
+        """Draw the line, now and then; the first time at once. `more`: what else there is to tell, behind it."""
         now = time.monotonic()
         if self._shown and (not self._drawn or now - self._drawn >= EVERY):
             self._drawn = now
-            self._write("\r" + line(done, total, now - self._started).ljust(WIDTH))
+            text = line(done, total, now - self._started) + more
+            self._width = max(self._width, len(text))
+            self._write("\r" + text.ljust(self._width))
+
+    def restart(self) -> None:
+        """What is measured from now on is something else."""
+        self.clear()
+        self._started = time.monotonic()
 
     def clear(self) -> None:
         """Make room for what else is to be said."""
         if self._shown and self._drawn:
             self._drawn = 0.0
-            self._write("\r" + " " * WIDTH + "\r")
+            self._write("\r" + " " * self._width + "\r")
 
     def _write(self, text: str) -> None:
         try:

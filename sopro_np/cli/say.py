@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import secrets
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sopro_np.cli import subtitles
-from sopro_np.cli.player import Player, find_player
 from sopro_np.cli.progress import Progress, watched
 from sopro_np.cli.texts import read_texts
-from sopro_np.effects import amplified, resampled, to_loudness
+from sopro_np.effects import amplified, at_speed, resampled, to_loudness
 from sopro_np.encode import AudioFormat, check_rate, find_format, open_writer
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import NothingToSay, SoproWarning, UsageError
@@ -30,7 +29,7 @@ from sopro_np.options import Options
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
-from sopro_np.wav import WavWriter, check_target
+from sopro_np.wav import check_target
 
 CHARACTERS_PER_SECOND = 15  # of English read aloud, for the progress line
 AR_SHARE = 1 / 8  # of the work is done when all codes of codebook 0 are there
@@ -57,9 +56,7 @@ def say(args: argparse.Namespace) -> int:
     check_kind(TensorFile(model))  # before a voice for it is asked for
     saved = find_voice(args.voice, model) if args.ref is None else None
     beside = [(path, make) for kind, make in subtitles.KINDS.items() if (path := getattr(args, kind))]
-    for target in (out, *(path for path, _ in beside)):
-        if target is not None:
-            check_target(target, (model, args.ref, saved, args.file))
+    _check_targets([out, *(path for path, _ in beside)], (model, args.ref, saved, args.file))
     texts = read_texts(args.text, args.file, args.each, args.quiet)
     tts = open_model(model, args.threads, args.ops)
     rate = args.sample_rate or tts.sample_rate
@@ -76,19 +73,24 @@ def say(args: argparse.Namespace) -> int:
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
     with ExitStack() as stack:
-        sinks: list[WavWriter | Player] = []
+        sinks: list[Any] = []
         if out is not None:
             sinks.append(stack.enter_context(open_writer(out, form, rate, samples=length)))
         if args.play:
+            from sopro_np.cli.player import Player
+
             sinks.append(stack.enter_context(Player(rate)))
         for chunk in chunks:
             for sink in sinks:
                 sink.write(chunk)
-    _write_beside(beside, said)
+    _write_beside(beside, said, args.speed)
     if not args.quiet:
         where = "played" if out is None else "stdout" if out == "-" else out
         took = time.perf_counter() - started
-        print(f"{where}: {said.seconds:.2f} s of speech in {took:.2f} s, seed {given['seed']}", file=sys.stderr)
+        print(
+            f"{where}: {said.seconds / args.speed:.2f} s of speech in {took:.2f} s, seed {given['seed']}",
+            file=sys.stderr,
+        )
     return int(args.strict_check and any(speech.check for speech in said.speeches))
 
 
@@ -98,6 +100,8 @@ def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
         raise UsageError(f"give either --raw or --format {args.format}, not both")
     wanted = "raw" if args.raw else args.format
     if args.play:
+        from sopro_np.cli.player import find_player  # here and not above: it starts another program
+
         find_player()
         if args.out == "-":
             raise UsageError("--play and -o - do not go together: name a file, or leave -o out")
@@ -107,21 +111,33 @@ def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
     return find_format(out, wanted), out
 
 
+def _check_targets(targets: Sequence[str | None], inputs: Sequence[str | Path | None]) -> None:
+    seen = set[str]()
+    for target in targets:
+        if target is not None:
+            check_target(target, inputs)
+            real = target if target == "-" else os.path.realpath(target)
+            if real in seen and (target == "-" or not _is_pipe(target)):
+                raise UsageError(f"{target}: two things cannot be written there; name another output")
+            seen.add(real)
+
+
 def _is_pipe(out: str | None) -> bool:
     """Something that exists and is no file: what was written there cannot be taken back or filled in."""
     return out is not None and (out == "-" or (os.path.exists(out) and not os.path.isfile(out)))
 
 
 def _check_effects(args: argparse.Namespace) -> None:
-    for name in ("gain", "normalise_loudness"):
+    limits = {"gain": (-100, 100), "normalise_loudness": (-100, 0), "speed": (0.5, 2)}
+    for name, (low, high) in limits.items():
         value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and -100 <= value <= 100):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} must be a number from -100 to 100")
-    if args.normalise_loudness is not None and (args.stream or args.each):
+        if value is not None and not low <= value <= high:
+            unit = {"gain": " dB", "speed": ""}.get(name, " LUFS (-16 is usual)")
+            raise UsageError(f"--{name.replace('_', '-')} {value:g} must be a number from {low} to {high}{unit}")
+    whole = "--normalise-loudness" if args.normalise_loudness is not None else "--speed" if args.speed != 1 else None
+    if whole and (args.stream or args.each):
         other = f"--{args.each}" if args.each else "--stream"
-        raise UsageError(f"--normalise-loudness has to hear everything first: leave {other} out, or use --gain")
-    if args.normalise_loudness is not None and args.normalise_loudness > 0:
-        raise UsageError(f"--normalise-loudness {args.normalise_loudness:g}: LUFS are at most 0; -16 is usual")
+        raise UsageError(f"{whole} has to hear everything first: leave {other} out")
 
 
 def _spoken(
@@ -169,7 +185,10 @@ def _spoken(
 
 
 def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, new_rate: int) -> Iterator[np.ndarray]:
-    """Another sample rate, then gain or loudness: the same whole and in chunks."""
+    """Another speed, another sample rate, then gain or loudness: the same whole and in chunks."""
+    if args.speed != 1:
+        wav = np.concatenate([np.zeros(0, np.float32), *chunks])
+        chunks = iter([at_speed(wav, rate, args.speed)])
     chunks = resampled(chunks, rate, new_rate)
     if args.gain is not None:
         chunks = amplified(chunks, args.gain)
@@ -186,9 +205,9 @@ def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, 
         yield chunk
 
 
-def _write_beside(beside: list[tuple[str, Callable[[Speech, str], str]]], said: Said) -> None:
+def _write_beside(beside: list[tuple[str, Callable[[Speech, str], str]]], said: Said, speed: float) -> None:
     """Subtitles and JSON; of several texts (a line each) together."""
     if beside and said.speeches:
-        whole = subtitles.joined(said.speeches, [len(text) + 1 for text in said.texts], said.starts)
+        whole = subtitles.joined(said.speeches, [len(text) + 1 for text in said.texts], said.starts, speed)
         for path, make in beside:
             subtitles.write(path, make(whole, "\n".join(said.texts)))

@@ -43,10 +43,18 @@ def as_json(speech: Speech, text: str) -> str:
 KINDS: dict[str, Callable[[Speech, str], str]] = {"srt": srt, "vtt": vtt, "json": as_json}  # options of `say`
 
 
-def joined(speeches: Sequence[Speech], lengths: Sequence[int], starts: Sequence[float]) -> Speech:
-    """Speech of several texts as of one (without its audio): so many characters each, heard from so many seconds on."""
+def joined(speeches: Sequence[Speech], lengths: Sequence[int], starts: Sequence[float], speed: float = 1.0) -> Speech:
+    """Speech of several texts as of one (without its audio): so many characters each, heard from so many seconds on.
+
+    All of it was made faster by `speed` afterwards.
+    """
     sentences = [
-        dataclasses.replace(s, span=(at + s.span[0], at + s.span[1]), start=start + s.start, end=start + s.end)
+        dataclasses.replace(
+            s,
+            span=(at + s.span[0], at + s.span[1]),
+            start=(start + s.start) / speed,
+            end=(start + s.end) / speed,
+        )
         for speech, at, start in zip(speeches, itertools.accumulate(lengths, initial=0), starts, strict=False)
         for s in speech.sentences
     ]
@@ -66,6 +74,9 @@ def _escaped(text: str, span: tuple[int, int]) -> str:
 
 
 def write(path: str, content: str) -> None:
-    """A text file, whole or not at all."""
+    """A text file, whole or not at all; "-" is standard output."""
+    if path == "-":
+        print(content, end="")
+        return
     with replacing(path, UsageError) as file:
         file.write(content.encode())

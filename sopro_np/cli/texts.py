@@ -11,7 +11,6 @@ from typing import BinaryIO
 from sopro_np.cli.progress import watched
 from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.speech import check_text
-from sopro_np.text.growing import Growing
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_LINE_BYTES = 1 << 20
@@ -91,6 +90,8 @@ def _each_line(source: BinaryIO, name: str) -> Iterator[str]:
 
 def _each_sentence(source: BinaryIO, name: str) -> Iterator[str]:
     """Sentences, while whoever writes them still does: each as soon as the next one begins, or its line ends."""
+    from sopro_np.text.growing import Growing  # here and not above: rarely wanted
+
     decoder, growing = codecs.getincrementaldecoder("utf-8-sig")(), Growing()
     read = getattr(source, "read1", source.read)  # what is there already, not a whole block
     while True:

@@ -151,6 +151,8 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         "dropped": json.dumps([n for p in parts for n in p.dropped]),
         **{key: json.dumps(value) for key, value in recorded(parts).items()},
     }
+    if speech := next((p.speech for p in parts if p.speech), None):
+        metadata["speech"] = json.dumps(speech)
     if "sopro" in original:
         metadata["cfg"] = str(original["sopro"])
     if "mimi" in original:

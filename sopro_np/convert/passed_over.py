@@ -16,6 +16,7 @@ AS_UPSTREAM = "as upstream's own loader does (--strict refuses)"
 KINDS = {
     "config": ("config key", "unknown to the model", "passed over", "--allow-unknown-config"),
     "tensors": ("tensor", "unknown to the model", "passed over", "--drop PATTERN (repeatable)"),
+    "metadata": ("metadata entry", "not understood", "passed over", "a checkpoint without it"),
     "settings": ("setting", "unknown and switched off", "passed over", "a tokenizer.json without it"),
     "missing": ("special token", "not both named", "left out of every text", "--bos ID --eos ID"),
     "filled": ("tensor", "missing", "filled with the constant it starts with", "a complete checkpoint"),

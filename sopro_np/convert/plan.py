@@ -39,7 +39,7 @@ class Part:
 
     `matrices` follow the recipe; `arrays` (norms, biases, tables, tokenizer) are written as they are. What the source
     (`path`, of which `files` were read) holds and upstream's loader ignores stands in `passed_over`, by kind; missing
-    tensors that got upstream's initial value in `filled`.
+    tensors that got upstream's initial value in `filled`. `speech`: the pace of its lessons, where the source says it.
     """
 
     prefix: str
@@ -53,6 +53,7 @@ class Part:
     passed_over: dict[str, list[str]] = field(default_factory=dict)
     filled: list[str] = field(default_factory=list)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    speech: dict[str, float] | None = None
 
 
 class Planner:

@@ -6,6 +6,7 @@ stage's embedding, the embedding added before a head, packed attention projectio
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,8 +18,9 @@ from sopro_np.convert.passed_over import listed
 from sopro_np.convert.plan import Part, Planner, Producer
 from sopro_np.convert.sopro_cfg import TEXT_HEADS, read_cfg
 from sopro_np.convert.source import Source, open_source
-from sopro_np.errors import ConvertError
+from sopro_np.errors import ConvertError, FormatError
 from sopro_np.ops import activations as maths
+from sopro_np.pace import Pace
 
 STAGES = "BCDE"
 # A file with both belongs to v1.5, whose loader passes over what it does not know; v1's takes no other tensor.
@@ -61,9 +63,22 @@ def plan_sopro(path: Path, drop: tuple[str, ...] = ()) -> Part:
             f"{path}: {len(others)} tensors that are not of a v1 model, whose own loader refuses them, too: "
             f"{listed(others)}; leave them out with --drop PATTERN (repeatable)"
         )
-    part.passed_over = {"config": unknown, "tensors": others}
+    part.speech, odd = _speech(source.metadata.get("speech"))
+    part.passed_over = {"config": unknown, "tensors": others, "metadata": odd}
     part.sources["sopro"] = {"file": path.name, "sha256": source.sha256(), "generation": generation}
     return part
+
+
+def _speech(text: str | None) -> tuple[dict[str, float] | None, list[str]]:
+    """The pace that a trainer has measured (sopro_np/pace.py), and the entry's name if it makes no sense."""
+    if text is None:
+        return None, []
+    try:
+        speech = json.loads(text)
+        Pace.read(speech, frame_rate=12.5)
+    except (FormatError, ValueError, RecursionError):
+        return None, ["speech"]
+    return speech, []
 
 
 # ---------------------------------------------------------------- the two generations

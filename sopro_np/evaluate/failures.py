@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from sopro_np.evaluate.words import last_words_missing, repeats
+from sopro_np.speech import Sentence
 
 LONG, SHORT, SLOW = 2.0, 0.5, 1.25
 DEFINITIONS = {
-    "no_stop": "did not end by itself within max_frames",
+    "no_stop": "did not end by itself: max_frames or the guard ended it",
     "silent": "no frame, or no sample above -60 dBFS",
     "repeats": f"more than {LONG:g} times as long per character as the median utterance of the run; or phrases heard "
     f"twice in a row that the text does not have, three words or more, at over {SLOW:g} times the median length",
@@ -19,6 +21,39 @@ DEFINITIONS = {
 }
 NAMES = tuple(DEFINITIONS)
 SILENCE = 1e-3
+GUARD = (
+    "guard: retries are tries beyond a sentence's first, cuts are sentences that it ended, failures are sentences with "
+    "whose best try it still finds fault; what is heard and measured is that best try"
+)
+
+
+@dataclass(frozen=True)
+class GuardCount:
+    """What the guard did over some sentences (sopro_np/guard.py)."""
+
+    sentences: int = 0
+    retries: int = 0
+    cuts: int = 0
+    failures: int = 0
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sentence]) -> GuardCount:
+        """Of one text's."""
+        return cls(
+            len(sentences),
+            sum(s.tries - 1 for s in sentences),
+            sum(s.finish_reason == "cut" for s in sentences),
+            sum(s.problem is not None for s in sentences),
+        )
+
+    @classmethod
+    def total(cls, counts: Iterable[GuardCount]) -> GuardCount:
+        """Of all."""
+        rows = [list(asdict(count).values()) for count in counts]
+        return cls(*(sum(column) for column in zip(*rows, strict=True)))
+
+    def __str__(self) -> str:
+        return f"{self.sentences} sentences, {self.retries} retries, {self.cuts} cuts, {self.failures} failures"
 
 
 def classify(
@@ -36,7 +71,7 @@ def classify(
     words = max(3, len(text.split()) // 3)
     cut = ratio < 1 / SLOW and heard is not None and last_words_missing(text, heard) >= words
     found = {
-        "no_stop": finish_reason == "length",
+        "no_stop": finish_reason in ("length", "cut"),
         "repeats": ratio > LONG or twice,
         "truncation": ratio < SHORT or cut,
     }

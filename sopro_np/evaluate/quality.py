@@ -4,7 +4,7 @@ confidence intervals. Nothing here is teacher-forced: how far one model is from 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sopro_np.evaluate import failures, pitch, recogniser, speaker, words, world
 from sopro_np.evaluate.bootstrap import interval
 from sopro_np.evaluate.cepstra import definition
 from sopro_np.evaluate.libraries import MissingLibrary, library
-from sopro_np.evaluate.texts import Text
+from sopro_np.evaluate.texts import Text, spoken_form
 from sopro_np.hearing import resample
 from sopro_np.voice import Voice
 
@@ -33,6 +33,11 @@ MEASURES = {  # name -> (unit, what it says); in the order of tables
     "seconds": ("s", "duration of an utterance"),
     "pace": ("s", "seconds of speech for 10 characters of text"),
 }
+Step = Callable[[], None]  # called as soon as something is done
+
+
+def no_step() -> None:
+    """For whoever does not watch."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,17 @@ class Utterance:
     heard: str | None = None
     failed: list[str] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
+    spoken: str = ""  # the text as it is to be heard; "": as it stands
+    guard: failures.GuardCount = field(default_factory=failures.GuardCount)
+
+    def __post_init__(self) -> None:
+        self.spoken = self.spoken or self.text
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the sound."""
-        kept = ("text", "voice", "seed", "seconds", "finish_reason", "heard", "failed")
-        return {name: getattr(self, name) for name in kept} | {k: clean(v) for k, v in self.measures.items()}
+        kept = ("text", "spoken", "voice", "seed", "seconds", "finish_reason", "heard", "failed")
+        row = {name: getattr(self, name) for name in kept} | {"guard": asdict(self.guard)}
+        return row | {k: clean(v) for k, v in self.measures.items()}
 
 
 @dataclass
@@ -104,16 +115,26 @@ def open_tools() -> Tools:
 
 
 def speak(
-    tts: Sopro, texts: Sequence[Text], speakers: Sequence[Speaker], seeds: Sequence[int], options: dict[str, Any]
+    tts: Sopro,
+    texts: Sequence[Text],
+    speakers: Sequence[Speaker],
+    seeds: Sequence[int],
+    options: dict[str, Any],
+    step: Step = no_step,
 ) -> list[Utterance]:
     """Every text under every seed; voices take turns with the texts."""
     spoken = []
     for group, text in enumerate(texts):
-        who = speakers[group % len(speakers)]
+        who, form = speakers[group % len(speakers)], spoken_form(text.text, options)
         for seed in seeds:
             said = tts.speak(text.text, who.voice, **{**options, "seed": seed})
-            seconds = len(said.wav) / tts.sample_rate
-            spoken.append(Utterance(text.text, group, who.name, seed, said.wav, seconds, said.finish_reason))
+            seconds, guard = len(said.wav) / tts.sample_rate, failures.GuardCount.of(said.sentences)
+            spoken.append(
+                Utterance(
+                    text.text, group, who.name, seed, said.wav, seconds, said.finish_reason, spoken=form, guard=guard
+                )
+            )
+            step()
     return spoken
 
 
@@ -135,22 +156,23 @@ def measure(
     recording: Callable[[Utterance], np.ndarray | None],
     tools: Tools,
     compared_at: int,
+    step: Step = no_step,
 ) -> None:
     """Fill in `heard`, `failed` and `measures` of every utterance. `recording`: of its text, at `rate`, or None.
 
     MCD and F0 are compared at the rate `compared_at` in Hz: above half of a recording's own there is nothing of it, and
     the logarithm of nothing would be most of the distance.
     """
-    pace = failures.median_pace([u.text for u in spoken], [u.seconds for u in spoken])
+    pace = failures.median_pace([u.spoken for u in spoken], [u.seconds for u in spoken])
     recorded: dict[int, world.Analysis] = {}
     for u in spoken:
         m = u.measures
         if tools.recognise:
             u.heard = tools.recognise(u.wav, rate)
-            e = words.errors(u.text, u.heard)
+            e = words.errors(u.spoken, u.heard)
             m |= {"words": e.words, "word_errors": e.word_errors}
             m |= {"characters": e.characters, "character_errors": e.character_errors}
-        u.failed = failures.classify(u.text, u.wav, u.seconds, pace, u.finish_reason, u.heard)
+        u.failed = failures.classify(u.spoken, u.wav, u.seconds, pace, u.finish_reason, u.heard)
         if tools.embed:
             m["similarity"] = speaker.similarity(speakers[u.voice].embedding, tools.embed(u.wav, rate))
         if tools.world and len(u.wav):
@@ -161,6 +183,7 @@ def measure(
                 if key not in recorded:
                     recorded[key] = world.analyse(resample(reference, rate, compared_at), compared_at)
                 m |= world.compare_aligned(recorded[key], own)
+        step()
 
 
 def summarise(spoken: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
@@ -176,7 +199,7 @@ def summarise(spoken: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
         "failures": (np.array([100.0 * bool(u.failed) for u in spoken]), None),
         **{n: (np.array([100.0 * (n in u.failed) for u in spoken]), None) for n in failures.NAMES},
         "seconds": (np.array([u.seconds for u in spoken]), None),
-        "pace": (np.array([10 * u.seconds for u in spoken]), np.array([float(len(u.text)) for u in spoken])),
+        "pace": (np.array([10 * u.seconds for u in spoken]), np.array([float(len(u.spoken)) for u in spoken])),
     }
     result = {}
     for name, (unit, _) in MEASURES.items():
@@ -228,6 +251,7 @@ def definitions(rate: int) -> list[str]:
         f"speaker similarity: {speaker.NAME}",
         f"{definition(rate)}; {world.ALIGNMENT}",
         world.PITCH_DEFINITION,
+        failures.GUARD,
         "failures: " + "; ".join(f"{name}: {text}" for name, text in failures.DEFINITIONS.items()),
         "intervals: 95 %, percentile bootstrap over texts (all seeds of a text together), 2000 draws",
     ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from sopro_np.evaluate import fidelity
+from sopro_np.evaluate.failures import GuardCount
 from sopro_np.evaluate.picture import audio_uri, picture_uri
 from sopro_np.evaluate.quality import MEASURES, Utterance
 
@@ -79,7 +81,9 @@ def _quality(result: dict[str, Any]) -> str:
     head = ("measure", *systems, *(["difference"] if "difference" in result else []), "meaning")
     text = f"{result['texts']} texts x {result['seeds']} seeds, voices: {', '.join(result['voices'])}. "
     text += f"Mean and, in brackets, its 95 % interval. MCD and F0 against {result['mcd_and_f0_against']}."
-    return f"<p>{_text(text)}</p>" + table(head, rows, range(1, len(head) - 1))
+    guarded = [(s, *found["guard"].values()) for s, found in result["systems"].items() if "guard" in found]
+    guard = table(("guard", *asdict(GuardCount())), guarded, range(1, 5))
+    return f"<p>{_text(text)}</p>" + table(head, rows, range(1, len(head) - 1)) + guard
 
 
 def _interval(found: dict[str, Any] | None, unit: str) -> str:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from sopro_np.audio import read_reference
+from sopro_np.audio import read_reference, recorded_rate
 from sopro_np.engine import Sopro
 from sopro_np.errors import SoproError, UsageError
 from sopro_np.evaluate import fidelity, quality
+from sopro_np.evaluate.failures import GuardCount
 from sopro_np.evaluate.fidelity import ForcedInputs
 from sopro_np.evaluate.listening import Stimulus
 from sopro_np.evaluate.quality import Speaker, Tools, Utterance, clean
 from sopro_np.evaluate.signals import mean_db
-from sopro_np.evaluate.texts import Text
+from sopro_np.evaluate.texts import Text, spoken_form
 from sopro_np.evaluate.world import analyse
 from sopro_np.options import Options
 
 FORCED = 12  # texts of a fidelity run, each with the first seed
 LONGEST = 60.0  # seconds of a recording of a text
 RECORDING = "recording"  # as a system beside the models: what the ASR makes of people
-Progress = Callable[[str], None]
+Progress = Callable[[str], None]  # what is done now
+Advance = Callable[[float, float], None]  # how much of how much is done
 
 
 @dataclass
@@ -69,8 +70,25 @@ class Task:
     options: dict[str, Any]
 
 
+class Watched:
+    """Tells what is done now, and with every step how much of everything is done."""
+
+    def __init__(self, stage: Progress, advance: Advance, steps: int) -> None:
+        self.stage, self._advance, self._steps, self._done = stage, advance, steps, -1
+        self.step()
+
+    def step(self) -> None:
+        self._done += 1
+        self._advance(self._done, self._steps)
+
+
 def evaluate(
-    tts: Sopro, against: Sopro | None, task: Task, only: str | None = None, progress: Progress = lambda line: None
+    tts: Sopro,
+    against: Sopro | None,
+    task: Task,
+    only: str | None = None,
+    progress: Progress = lambda line: None,
+    advance: Advance = lambda done, total: None,
 ) -> Evaluation:
     """All that can be found out about `tts`, and about `against` beside it."""
     same = against is not None and against.fingerprints == tts.fingerprints
@@ -86,18 +104,28 @@ def evaluate(
     if against is not None:
         result["against"] = facts(against)
     tools = quality.open_tools()
+    watched = Watched(progress, advance, steps_of(task, against is not None, same, only))
     if against is not None and only != "quality":
         if same:
-            progress("fidelity")
-            result["fidelity"] = compare_models(against, tts, task, tools)
+            watched.stage("fidelity")
+            result["fidelity"] = compare_models(against, tts, task, tools, watched)
             result["definitions"] += [f"{k}: {v}" for k, v in fidelity.DEFINITIONS.items()]
         else:
             result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
     if only != "fidelity":
-        result["quality"] = judge(done, tts, against, task, tools, progress)
+        result["quality"] = judge(done, tts, against, task, tools, watched)
         result["definitions"] += quality.definitions(result["quality"]["mcd_at"])
     result["missing"] |= tools.missing
     return done
+
+
+def steps_of(task: Task, two: bool, same: bool, only: str | None) -> int:
+    """Scripts of fidelity, utterances spoken, utterances and recordings measured."""
+    scripts = len(task.texts[:FORCED]) if two and same and only != "quality" else 0
+    if only == "fidelity":
+        return scripts
+    utterances = len(task.texts) * len(task.seeds) * (1 + two)
+    return scripts + 2 * utterances + sum(t.recording is not None for t in task.texts)
 
 
 def facts(tts: Sopro) -> dict[str, Any]:
@@ -127,8 +155,8 @@ def speakers_of(tts: Sopro, task: Task) -> list[Speaker]:
     return found
 
 
-def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools) -> dict[str, Any]:
-    """Fidelity of `actual`: mean and worst of every measure over inputs that `reference` made."""
+def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools, watched: Watched) -> dict[str, Any]:
+    """Fidelity of `actual`: mean and worst of every measure over inputs that `reference` made, unguarded."""
     o = Options(**{**task.options, "seed": task.seeds[0]})
     people, rows, frames = speakers_of(reference, task), [], 0
     for i, text in enumerate(task.texts[:FORCED]):
@@ -146,6 +174,7 @@ def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools) ->
             analysed = (analyse(r.wav, reference.sample_rate), analyse(r.free_running_wav, reference.sample_rate))
             row |= fidelity.mcds(analysed, a, reference.sample_rate)
         rows.append(row)
+        watched.step()
         frames += len(given.codes)
     return {"texts": len(rows), "frames": frames, "measures": {name: _over(rows, name) for name in rows[0]}}
 
@@ -162,7 +191,7 @@ def _over(rows: Sequence[dict[str, float]], name: str) -> dict[str, float | None
 
 
 def judge(
-    done: Evaluation, tts: Sopro, against: Sopro | None, task: Task, tools: Tools, progress: Progress
+    done: Evaluation, tts: Sopro, against: Sopro | None, task: Task, tools: Tools, watched: Watched
 ) -> dict[str, Any]:
     """Quality of one or two systems. Without recordings of the texts, MCD and F0 compare with what `against` says."""
     rate, systems = tts.sample_rate, {"model": tts} | ({"against": against} if against is not None else {})
@@ -170,16 +199,25 @@ def judge(
     done.recordings = {
         t.text: read_reference(t.recording, rate, LONGEST, config.frame_rate) for t in texts if t.recording
     }
-    compared_at = min([rate, *(soundfile.info(t.recording).samplerate for t in texts if t.recording)])
+    compared_at = min([rate, *(recorded_rate(t.recording, rate) for t in texts if t.recording)])
     people: list[Speaker] = []
     for name, system in systems.items():
         people = speakers_of(system, task)
-        progress(f"{name}: {len(texts)} texts x {len(task.seeds)} seeds")
-        done.spoken[name] = quality.speak(system, texts, people, task.seeds, task.options)
+        watched.stage(f"{name}: {len(texts)} texts x {len(task.seeds)} seeds")
+        done.spoken[name] = quality.speak(system, texts, people, task.seeds, task.options, watched.step)
         _failed_everywhere(done.spoken[name], name)
     if done.recordings:
         done.spoken[RECORDING] = [
-            Utterance(t.text, group, people[group % len(people)].name, 0, wav, len(wav) / rate, None)
+            Utterance(
+                t.text,
+                group,
+                people[group % len(people)].name,
+                0,
+                wav,
+                len(wav) / rate,
+                None,
+                spoken=spoken_form(t.text, task.options),
+            )
             for group, t in enumerate(texts)
             if (wav := done.recordings.get(t.text)) is not None
         ]
@@ -188,18 +226,20 @@ def judge(
     own = quality.listen(people, rate, tools)
     summary: dict[str, Any] = {}
     for name in done.spoken:
-        progress(f"{name}: measuring")
+        watched.stage(f"{name}: measuring")
 
         def recording(u: Utterance, name: str = name) -> np.ndarray | None:
             if by_model:
                 return other.get((u.group, u.seed)) if name == "model" else None
             return None if name == RECORDING else done.recordings.get(u.text)
 
-        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at)
+        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at, watched.step)
         summary[name] = {
             "summary": quality.summarise(done.spoken[name]),
             "utterances": [u.as_dict() for u in done.spoken[name]],
         }
+        if name != RECORDING:
+            summary[name]["guard"] = asdict(GuardCount.total(u.guard for u in done.spoken[name]))
         if tools.world and len(people) > 2:
             summary[name]["f0_across_voices"] = clean(quality.pitch_across(done.spoken[name], own))
     compared = "the recording of the text" if done.recordings else "what `against` said" if by_model else "nothing"

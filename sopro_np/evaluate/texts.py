@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from sopro_np.errors import UsageError
+from sopro_np.options import Options
+from sopro_np.text.normalise import normalise
 
 MAX_BYTES = 1 << 20
+_PAUSE = re.compile(r"\[pause [0-9.]+\]")
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,17 @@ class Text:
 def built_in() -> list[Text]:
     """Sixty sentences of 6 to 10 words."""
     return _lines(resources.files("sopro_np.evaluate").joinpath("texts.txt").read_text("utf-8"), None)
+
+
+def spoken_form(text: str, options: Mapping[str, Any]) -> str:
+    """What an ASR should hear of a text under these options: its spoken form, without the marks of pauses.
+
+    A lexicon's respellings are no words: they do not count.
+    """
+    o = Options(**options)
+    if not o.normalise:
+        return text
+    return _PAUSE.sub(" ", normalise(text, day_first=o.day_first, lenient=o.lenient).text)
 
 
 def read_texts(path: str | Path) -> list[Text]:

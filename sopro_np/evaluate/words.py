@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sopro_np.evaluate.libraries import library
 
 DEFINITION = (
-    "WER, CER: (substitutions + deletions + insertions) / words or characters of the text, summed over all "
-    "utterances. Both sides: lower case, numbers written out, punctuation removed but for apostrophes inside words"
+    "WER, CER: (substitutions + deletions + insertions) / words or characters of the text in its spoken form, summed "
+    "over all utterances. Both sides: lower case, numbers written out, punctuation removed but for apostrophes inside "
+    "words"
 )
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(st|nd|rd|th)?\b|(\d+)")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from sopro_np.text.rule import Rule, rule, stop_after
+from sopro_np.text.rule import Rule, rule, stop_after, stop_after_time
+from sopro_np.text.units import UNITS
 
 # before a name, with or without a full stop
 TITLES = {
@@ -26,7 +27,7 @@ DOTTED = {
     "tsp": "teaspoon", "ca": "circa", "cf": "compare", "al": "al", "ed": "edition", "esp": "especially",
     "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years", "lbs": "pounds", "oz": "ounces",
     "ft": "feet", "km": "kilometers", "kg": "kilograms", "cm": "centimeters", "attn": "attention", "encl": "enclosed",
-    "sq": "square", "dist": "district", "gov": "governor", "messrs": "messers",
+    "sq": "square", "esq": "esquire", "dist": "district", "gov": "governor", "messrs": "messers",
 }  # fmt: skip
 SHARED = {"ed", "al", "co", "min", "ca", "ch", "fig", "ext", "est", "temp", "eq", "max", "gov"}  # words or names, too
 LETTERED = {
@@ -39,7 +40,7 @@ CHAT = {
     "pls": "please", "plz": "please", "tbh": "to be honest", "omw": "on my way", "brb": "be right back", "afaik": "as far as I know",
     "iirc": "if I recall correctly", "asap": "as soon as possible", "w/o": "without", "w/": "with", "b/c": "because", "eg": "for example",
     "aka": "also known as", "vs": "versus", "ttyl": "talk to you later", "ppl": "people", "and/or": "and or", "he/she": "he or she",
-    "his/her": "his or her", "s/he": "he or she", "n/a": "not applicable",
+    "his/her": "his or her", "s/he": "he or she", "n/a": "not applicable", "c/o": "care of", "a/c": "A C",
 }  # fmt: skip
 SAINTS = frozenset(
     (
@@ -58,16 +59,21 @@ def _dotted(m: re.Match[str]) -> str | None:
     low = m[1].lower()
     if low not in DOTTED or (low in SHARED and m[0].islower() is False and low in ("al", "ed")):
         return None
+    if (low in UNITS or low == "sq") and re.search(
+        r"(?:\d ?|/|fl\. ?|sq\. ?)$", m.string[max(m.start() - 4, 0) : m.start()]
+    ):
+        return None  # 5 oz. is a unit's
     if low in SHARED and stop_after(m):
         return None  # an ordinary word that ends a sentence: Call me, Ed.
-    return (DOTTED[low].capitalize() if m[1][0].isupper() else DOTTED[low]) + stop_after(m)
+    end = stop_after_time(m) if low == "etc" else stop_after(m)
+    return (DOTTED[low].capitalize() if m[1][0].isupper() else DOTTED[low]) + end
 
 
 def _lettered(m: re.Match[str]) -> str | None:
     spoken = LETTERED.get(m[1].lower().rstrip("."))
     if spoken is None:
         return None
-    if spoken in ("for example", "that is") and m.string[m.end() : m.end() + 1] not in ",:":
+    if spoken in ("for example", "that is") and m.string[m.end() : m.end() + 1] not in ("", "\n", ",", ":"):
         spoken += ","
     return spoken + (stop_after(m) if "," not in spoken else "")
 
@@ -90,7 +96,7 @@ def _chat(m: re.Match[str]) -> str | None:
     spoken = CHAT.get(m[0].lower())
     if spoken is None or (m[0].isupper() and m[0].isalpha() and m[0] != "ASAP"):
         return None
-    return spoken.capitalize() if m[0][0].isupper() else spoken
+    return spoken[0].upper() + spoken[1:] if m[0][0].isupper() else spoken
 
 
 RULES: tuple[Rule, ...] = (
@@ -98,16 +104,22 @@ RULES: tuple[Rule, ...] = (
          ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today")),
     rule("Drive with a number", r"\b(\d{1,5}[A-Za-z]? (?:[A-Z][a-z]{1,20} ){0,2}[A-Z][a-z]{2,20}) Dr\b\.?", _drive, ("at 9 Oak Dr. Ring", "at nine Oak Drive Ring")),
     rule("Drive", r"\b(?!The )([A-Z][a-z]{2,20}) Dr\.(?! [A-Z][a-z])(?=\s|[,;:!?)]|$)", _drive, ("on Mulholland Dr. today", "on Mulholland Drive today")),
+    rule("generation", r"\bGen\.? (?=(?:[XYZ]|Alpha)\b)", "Generation ", ("for Gen Z", "for Generation Z")),
+    rule("circa, born, died", r"\b([cbd])\. ?(?=1\d{3}\b(?!,\d))", lambda m: {"c": "circa ", "b": "born ", "d": "died "}[m[1]], ("c. 1450", "circa fourteen fifty")),
+    rule("century", r"(?<=\d(?:st|nd|rd|th) )c\.(?= )", "century", ("the 3rd c. BC", "the third century B C")),
+    rule("road", r"(?<=[a-z] )(Rd|Ave|Blvd|Pkwy)\b(?!\.)", lambda m: {"Rd": "Road", "Ave": "Avenue", "Blvd": "Boulevard", "Pkwy": "Parkway"}[m[1]], ("on Park Ave, we", "on Park Avenue, we")),
+    rule("degrees", r"(?<![\w.])((?:[A-Z][a-z]?\.){2,4})s\b", lambda m: " ".join(re.findall(r"[A-Za-z]", m[1])).upper() + "s", ("two Ph.D.s", "two P H Ds")),
     rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
     rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
-    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
+    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]ara|[Ee]p|[Rr]te|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
          lambda m: {"no": "number ", "nos": "numbers ", "p": "page ", "pp": "pages ", "vol": "volume ", "fig": "figure ",
-                    "sec": "section ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
+                    "sec": "section ", "para": "paragraph ", "ep": "episode ", "rte": "route ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
          ("No. 5", "number five"), ("see p. 12", "see page twelve"), ("Fig. 3", "figure three")),
+    rule("founded", r"\b([Ee])st\. (?=1\d{3}|20\d\d)", r"\1stablished in ", ("Est. 1898", "Established in eighteen ninety eight")),
     rule("abbreviation of letters", r"(?<![\w.])((?:[A-Za-z]{1,2}\.){1,3}[A-Za-z]{1,2})\b\.?", _lettered,
          ("fruit, e.g. apples", "fruit, for example, apples"), ("the best, i.e., mine", "the best, that is, mine"), ("She has a Ph.D.", "She has a P H D.")),
     rule("abbreviation", r"(?<![\w.'])([A-Za-z]{2,6})\.(?![\w])", _dotted,
-         ("cats vs. dogs", "cats versus dogs"), ("eggs, milk, etc.", "eggs, milk, et cetera."), ("Acme Inc. grows", "Acme Incorporated grows")),
-    rule("short forms of chat", r"(?<![\w/])(?:[A-Za-z]{1,5}/(?:[A-Za-z]{1,3})?|[A-Za-z]{2,5})(?![\w/])", _chat,
-         ("btw it works", "by the way it works"), ("coffee w/o milk", "coffee without milk")),
+         ("cats vs. dogs", "cats versus dogs"), ("eggs, milk, etc.", "eggs, milk, et cetera."), ("Acme Inc. grows", "Acme Incorporated grows"), ("eggs, etc. Bob left", "eggs, et cetera. Bob left")),
+    rule("short forms of chat", r"(?<![\w/])(?<!\b[A-Z] )(?:[A-Za-z]{1,5}/(?:[A-Za-z]{1,3})?|[A-Za-z]{2,5})(?![\w/])", _chat,
+         ("btw it works", "by the way it works"), ("coffee w/o milk", "coffee without milk"), ("c/o Mary", "care of Mary")),
 )  # fmt: skip

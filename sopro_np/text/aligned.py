@@ -9,6 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 Edit = tuple[int, int, str]  # characters [start, end) become this text
 
 
+def span_of(starts: Sequence[int], ends: Sequence[int], first: int, last: int) -> tuple[int, int]:
+    """The original span of characters first..last-1; of none: an empty one, where the character before begins."""
+    if first < last:
+        return starts[first], max(ends[first:last])
+    where = starts[max(first - 1, 0)] if len(starts) else 0
+    return where, where
+
+
 class Aligned:
     """A text and, per character, start and end (exclusive) in the original; starts never decrease."""
 
@@ -21,12 +29,7 @@ class Aligned:
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """The original span of characters first..last-1; of none: an empty one, where the character before begins."""
-        if first < last:
-            return self.starts[first], max(self.ends[first:last])
-        if not self.text:
-            return 0, 0
-        where = self.starts[max(first - 1, 0)]
-        return where, where
+        return span_of(self.starts, self.ends, first, last)
 
     def edit(self, edits: Iterable[Edit]) -> Aligned:
         """All edits at once; they are in order and do not overlap. What is new comes from what it replaces."""

@@ -16,7 +16,7 @@ SAID = frozenset(
     ).split()
 )
 OWN = {"JPEG": "jay peg", "MPEG": "em peg", "SQL": "S Q L", "OK": "okay", "TV": "T V", "IEEE": "I triple E", "WWW": "W W W", "NAACP": "N double A C P",
-       "PNG": "P N G", "JSON": "jason", "YAML": "yammel", "LINUX": "Linux", "NUMPY": "num pie", "ASCII": "askey"}  # fmt: skip
+       "PNG": "P N G", "JSON": "jason", "YAML": "yammel", "LINUX": "Linux", "NUMPY": "num pie", "ASCII": "askey", "WWII": "World War two", "WWI": "World War one"}  # fmt: skip
 SPELLED = frozenset(
     (
         "FBI CIA NSA USA USAF UK UN EU UAE NYC LA DC CEO CFO CTO COO HR PR IT AI ML TTS ASR API URL URI HTML "
@@ -72,6 +72,8 @@ def _dotted(m: re.Match[str]) -> str:
     return letters + stop_after(m)
 
 
+WORD_SIZE = 40  # characters: what is longer is no name
+WORD_BEFORE = re.compile(r"[^\s(\[\"]+(?= ?\Z)")
 OPENERS = frozenset(
     (
         "A An And As At But By For From He Her Here His How I If In It Its My No Not Now On Or Our She So That The Then "
@@ -82,9 +84,14 @@ OPENERS = frozenset(
 
 def _initial(m: re.Match[str]) -> str | None:
     """Not the end of a sentence: a name stands before it, or nothing does, and no usual first word follows."""
-    before, after = m.string[: m.start()].split(" ")[-2:], m.string[m.end() :].split(" ", 2)[1]
-    word = before[-2] if len(before) > 1 else ""
-    named = not word or word.endswith((".", "\n")) or (len(word) > 1 and word[0].isupper())
+    before = WORD_BEFORE.search(m.string, max(m.start() - WORD_SIZE, 0), m.start())
+    word, after = before[0] if before else "", m.string[m.end() + 1 : m.end() + WORD_SIZE].split(maxsplit=1)[0]
+    named = (
+        not word
+        or word in ("and", "by", "with", "from", "of", "or")
+        or word[-1] in ".!?"
+        or (len(word) > 1 and word[0].isupper())
+    )
     return m[1] if named and after.strip(",.!?'") not in OPENERS else None
 
 
@@ -100,13 +107,15 @@ def _mixed(m: re.Match[str]) -> str:
 
 
 MIXED: tuple[Rule, ...] = (
+    rule("letters with an ampersand", r"(?<![\w&])([A-Z]{1,3})&([A-Z]{1,3})(?![\w&])", lambda m: f"{' '.join(m[1])} and {' '.join(m[2])}", ("AT&T", "A T and T"), ("the Q&A", "the Q and A")),
     rule("letters and digits", r"(?<![\w.'])(?:[A-Z]{1,4}-?\d{1,4}(?:[A-Za-z]{1,2})?|\d{1,3}[A-Z]{1,2}|[A-Z]\d[A-Z]\d?|[A-Z]{1,5}-\d{1,4}|mp[34])(?![\w'])", _mixed,
-         ("an MP3 file", "an M P three file"), ("H2O", "H two O"), ("in 3D", "in three D"), ("COVID-19", "COVID nineteen"), ("A4 paper", "A four paper")),
+         ("an MP3 file", "an M P three file"), ("H2O", "H two O"), ("in 3D", "in three D"), ("Apt. 4B", "Apartment four B"), ("COVID-19", "COVID nineteen"), ("A4 paper", "A four paper")),
 )  # fmt: skip
 LETTERS: tuple[Rule, ...] = (
     rule("letters with full stops", r"(?<![\w.])[A-Z]\.(?: ?[A-Z]\.){1,7}(?!\w)|(?<![\w.])(?:[A-Za-z]\.){2,7}(?!\w)", _dotted,
          ("the U.S. army", "the U S army"), ("J. R. R. Tolkien", "J R R Tolkien"), ("born in the U.S.A.", "born in the U S A.")),
     rule("initial of a name", r"(?<![\w.'])([A-HJ-Z])\.(?= [A-Z][a-z])", _initial, ("Mary J. Blige", "Mary J Blige"), ("It is plan B. We go.", "It is plan B. We go.")),
+    rule("initial before a small letter", r"(?<![\w.'])([A-HJ-Z])\.(?= [a-z])", r"\1", ("Mr. T. and I", "Mister T and I")),
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
     rule("initialism", r"(?<![\w'])([A-Z]{2,5})('?s)?(?![\w'])", _capitals,

@@ -11,6 +11,7 @@ from sopro_np.errors import UsageError
 from sopro_np.text.aligned import Aligned, Edit
 
 MAX_BYTES = 1 << 20
+BLANK = r"(?:[^\S\n]++(?:\n[^\S\n]*+)?|\n[^\S\n]*+)"  # between the words of an entry; no paragraph ends there
 
 
 def read_lexicon(path: str | Path) -> dict[str, str]:
@@ -42,27 +43,34 @@ def read_lexicon(path: str | Path) -> dict[str, str]:
     return words
 
 
-def respell(text: Aligned, lexicon: Mapping[str, str]) -> list[Edit]:
-    """Whole words; one in small letters stands for every spelling of it. Longer entries come first."""
-    exact: dict[str, str] = {}
-    for word, respelling in lexicon.items():
-        for form in ("NFC", "NFD"):
-            exact[unicodedata.normalize(form, word).replace("’", "'")] = respelling
-    exact.pop("", None)
-    if not exact:
-        return []
-    small = {word for word in exact if word == word.lower()}
-    branches = []
-    for word in sorted(exact, key=len, reverse=True):
-        escaped = re.escape(word).replace("'", "['’]").replace(r"\ ", r"\s+")
-        # scripts without blanks have no whole words
-        before = r"(?<!\w)" if word[0].isalnum() and ord(word[0]) < 0x2E80 else ""
-        after = r"(?!\w)" if word[-1].isalnum() and ord(word[-1]) < 0x2E80 else ""
-        branches.append(f"{before}{f'(?i:{escaped})' if word in small else escaped}{after}")
-    lowered = {word.lower(): respelling for word, respelling in exact.items() if word in small}
+class Respelling:
+    """A lexicon at work: whole words; one in small letters stands for every spelling of it. Longer entries come first."""
 
-    def replacement(m: re.Match[str]) -> str | None:
-        key = re.sub(r"\s+", " ", m[0].replace("’", "'"))
-        return exact.get(key, lowered.get(key.lower()))
+    def __init__(self, lexicon: Mapping[str, str]) -> None:
+        self._exact: dict[str, str] = {}
+        for word, respelling in lexicon.items():
+            for form in ("NFC", "NFD"):
+                self._exact[_key(unicodedata.normalize(form, word))] = respelling
+        self._exact.pop("", None)
+        small = {word for word in self._exact if word == word.lower()}
+        self._lowered = {word.lower(): respelling for word, respelling in self._exact.items() if word in small}
+        branches = []
+        for word in sorted(self._exact, key=len, reverse=True):
+            escaped = re.escape(word).replace("'", "['’]").replace(r"\ ", BLANK)
+            # scripts without blanks have no whole words
+            before = r"(?<!\w)" if word[0].isalnum() and ord(word[0]) < 0x2E80 else ""
+            after = r"(?!\w)" if word[-1].isalnum() and ord(word[-1]) < 0x2E80 else ""
+            branches.append(f"{before}{f'(?i:{escaped})' if word in small else escaped}{after}")
+        self._pattern = re.compile("|".join(branches)) if branches else None
 
-    return text.edits(re.compile("|".join(branches)), replacement)
+    def edits(self, text: Aligned) -> list[Edit]:
+        """What it changes in a text."""
+        return text.edits(self._pattern, self._replacement) if self._pattern else []
+
+    def _replacement(self, m: re.Match[str]) -> str | None:
+        key = _key(m[0])
+        return self._exact.get(key, self._lowered.get(key.lower()))
+
+
+def _key(word: str) -> str:
+    return " ".join(word.replace("’", "'").split())

@@ -7,6 +7,7 @@ import re
 
 from sopro_np.text.aligned import Edit
 from sopro_np.text.rule import Rule, rule
+from sopro_np.text.typography import plain
 
 BLOCKS = frozenset(
     (
@@ -23,11 +24,12 @@ INLINE = frozenset(
     ).split()
 )
 ENDS = ".!?,;:…"
+ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 
 
 def _entity(match: re.Match[str]) -> str | None:
-    plain = html.unescape(match[0])
-    return " " if plain == "\xa0" else None if plain == match[0] else plain
+    written = html.unescape(match[0])
+    return None if written == match[0] else "".join(c if c.isascii() else plain(c) for c in written)
 
 
 def _tag(match: re.Match[str]) -> str | None:
@@ -49,7 +51,7 @@ def _numbered(match: re.Match[str]) -> str:
 INLINE_RULES: tuple[Rule, ...] = (
     rule(
         "HTML entity",
-        r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});",
+        ENTITY.pattern,
         _entity,
         ("salt &amp; pepper", "salt and pepper"),
         ("it&#39;s", "it's"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sopro_np.text.rule import NUMBER, Rule, rule
+from sopro_np.text.rule import NUMBER, Rule, attribute, rule
 from sopro_np.text.spell import is_one, number
 
 # sign or code -> (one, many, one of the hundredths, many of them)
@@ -56,7 +56,11 @@ def spoken(amount: str, scale: str | None, currency: str, sign: str = "") -> str
 
 
 def _signed(m: re.Match[str]) -> str:
-    return spoken(m[3], m[4], m[2], m[1] or "")
+    said = spoken(m[3], m[4], m[2], m[1] or "")
+    if attribute(m):  # a five dollar bill
+        for singular, many in ((CURRENCIES[m[2]][i], CURRENCIES[m[2]][i + 1]) for i in (0, 2)):
+            said = re.sub(rf"\b{many}\b", singular, said) if many else said
+    return said
 
 
 def _after(m: re.Match[str]) -> str:
@@ -65,21 +69,24 @@ def _after(m: re.Match[str]) -> str:
 
 def _range(m: re.Match[str]) -> str:
     many = CURRENCIES[m[1]][1]
+    if "." in m[2] + m[4] and not (m[3] or m[5]):
+        return f"{spoken(m[2], None, m[1])} to {spoken(m[4], None, m[1])}"
     first, second = (SCALES[s.strip()] + " " if s else "" for s in (m[3], m[5]))
     return f"{number(m[2])} {first}to {number(m[4])} {second}{many}"
 
 
 def _cents(m: re.Match[str]) -> str:
-    return f"{number(m[1])} cent{'' if is_one(m[1]) else 's'}"
+    return f"{number(m[1])} cent{'' if is_one(m[1]) or attribute(m) else 's'}"
 
 
 RULES: tuple[Rule, ...] = (
-    rule("range of money", rf"(?<![\w.]){SIGNS} ?({NUMBER}){SCALE} ?(?:-|–|—|to) ?(?:\1 ?)?({NUMBER}){SCALE}(?![\w%-]|[.,]\d)", _range,
+    rule("range of money", rf"(?<![\w.]){SIGNS} ?({NUMBER}){SCALE} ?[-–—] ?(?:\1 ?)?({NUMBER}){SCALE}(?![\w%-]|[.,]\d)", _range,
          ("for $20-$30", "for twenty to thirty dollars"), ("€5–10 million", "five to ten million euros")),
     rule("money", rf"(?:(?<![\w.,)])([-+]))?(?<![\w.]){SIGNS} ?({NUMBER}){SCALE}", _signed,
          ("It costs $1,234.56.", "It costs one thousand two hundred thirty four dollars and fifty six cents."),
          ("£1", "one pound"), ("$3.5 million", "three point five million dollars"), ("$0.99", "ninety nine cents"),
-         ("-$5", "minus five dollars"), ("$20k", "twenty thousand dollars")),
+         ("-$5", "minus five dollars"), ("$20k", "twenty thousand dollars"), ("a $5 bill", "a five dollar bill"),
+         ("from $1.05 to $82.40", "from one dollar and five cents to eighty two dollars and forty cents")),
     rule("money with a code first", rf"\b{CODES} ?({NUMBER}){SCALE}", lambda m: spoken(m[2], m[3], m[1]), ("EUR 20", "twenty euros")),
     rule("money, currency last", rf"(?<![\w.,])({NUMBER}){SCALE} ?([€£¥₹₽$]|{CODES[1:-1]}\b)(?!\w)", _after,
          ("for 50 € each", "for fifty euros each"), ("100 USD", "one hundred U S dollars")),

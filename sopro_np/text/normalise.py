@@ -7,13 +7,17 @@ The spoken text has letters, `.` `,` `?` `!`, apostrophes inside words, single b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
+from typing import NamedTuple
 
 from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.text import (
     abbreviations,
+    addresses,
     dates,
     initialisms,
     markup,
@@ -27,16 +31,18 @@ from sopro_np.text import (
     units,
     web,
 )
-from sopro_np.text.aligned import Aligned, Edit
+from sopro_np.text.aligned import Aligned, Edit, span_of
+from sopro_np.text.blocks import PARAGRAPH, blocks
+from sopro_np.text.lexicon import Respelling
 from sopro_np.text.lexicon import read_lexicon as read_lexicon
-from sopro_np.text.lexicon import respell
-from sopro_np.text.rule import PAUSE, Rule, rule
+from sopro_np.text.rule import PAUSE, Rule, Stage, rule
+from sopro_np.text.sayable import BEYOND, NAMED, PAUSE_FORM, UNSAYABLE, doubtful, named, seconds
 
-LONGEST_PAUSE = 60.0  # seconds
-PASSES = 6  # a second pass changes nothing in nearly every text; see `normalise`
-PAUSE_FORM = re.compile(r"\[\s{0,9}pause(?:[\s:=]{1,9}(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s{0,9}(s|ms)?)?\s{0,9}\]", re.I)
-SPEAKABLE = re.compile(r"[A-Za-z]")
-UNSPEAKABLE = re.compile(r"[^A-Za-z.,?! '\n\ue000]+")
+PASSES = 6  # a second pass changes nothing in nearly every text; see `Normaliser`
+SPEAKABLE = re.compile(r"(?<![\[A-Za-z])[A-Za-z]")  # and no mark of a pause
+PRIVATE = re.compile(PAUSE)
+EDGES = re.compile(r"\A\s+|\s+\Z")
+TOLD = 40  # of the characters that are left out
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,13 @@ class Fired:
     rule: str
     start: int
     end: int
-    before: str
     after: str
+    given: str = field(repr=False)
+
+    @property
+    def before(self) -> str:
+        """What was written. (No copy: many changes may come from one long piece.)"""
+        return self.given[self.start : self.end]
 
 
 @dataclass(frozen=True)
@@ -62,18 +73,7 @@ class Spoken:
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Characters first..last-1 of `text` -> (start, end) in the text given."""
-        return Aligned(self.text, self.starts, self.ends).span(first, last)
-
-
-@cache
-def pipeline(day_first: bool) -> tuple[Rule, ...]:
-    """All rules in the order in which they are applied. Lines are taken apart after `markup.INLINE_RULES`."""
-    return (
-        *typography.RULES, *markup.INLINE_RULES, *LINE_RULES, *web.RULES, *symbols.EARLY, *dates.rules(day_first),
-        *times.RULES, *abbreviations.RULES, *money.RULES, *roman.RULES, *numbers.CODES, *units.RULES,
-        *initialisms.MIXED, *numbers.RULES, *typography.GREEK_RULES, *initialisms.LETTERS,
-        *initialisms.RULES, *symbols.LATE, *punctuation.RULES,
-    )  # fmt: skip
+        return span_of(self.starts, self.ends, first, last)
 
 
 LINE_RULES: tuple[Rule, ...] = (
@@ -89,6 +89,42 @@ LINE_EXAMPLES = (
 )  # fmt: skip
 
 
+ODD = r"[^A-Za-z .,?!'\n]"  # more than plain words
+
+
+@cache
+def stages(day_first: bool) -> tuple[Stage, ...]:
+    """All rules in the order in which they are applied; lines are taken apart at the stage without a rule."""
+    return (
+        Stage(r"[^\x21-\x7e ]|  |\A | \Z", typography.RULES),
+        Stage(r"[<&`\[*_~]", markup.INLINE_RULES),
+        Stage(ODD, ()),
+        Stage(r"\n", LINE_RULES),
+        Stage(rf"{ODD}|\w\.\w|\.[A-Za-z]|[a-z][A-Z]", web.RULES),
+        Stage(rf"{ODD}|!|\.N", symbols.EARLY),
+        Stage(rf"\d|{dates.NAMES}", dates.rules(day_first)),
+        Stage(r"[\d–—-]", times.RULES),
+        Stage(r"\d|[A-Z](?![a-z])", addresses.RULES),
+        Stage("", abbreviations.RULES),
+        Stage(r"\d", money.RULES),
+        Stage(r"[IVXLCDM](?![a-z])", roman.RULES),
+        Stage(r"\d", numbers.CODES),
+        Stage(r"[\d/]", units.RULES),
+        Stage(r"[\d&]", initialisms.MIXED),
+        Stage(r"[\d^]", numbers.RULES),
+        Stage(r"[\u0370-\u03ff]", typography.GREEK_RULES),
+        Stage(r"\b[A-Za-z]\.", initialisms.LETTERS),
+        Stage(r"[A-Z]{2}", initialisms.RULES),
+        Stage(ODD, symbols.LATE),
+        Stage(punctuation.WAKES, punctuation.RULES),
+    )
+
+
+def pipeline(day_first: bool) -> tuple[Rule, ...]:
+    """All rules in the order in which they are applied."""
+    return tuple(rule for stage in stages(day_first) for rule in stage.rules)
+
+
 class _Pass:
     """The text on its way, and what has been done to it."""
 
@@ -99,14 +135,107 @@ class _Pass:
         if edits:
             for first, last, new in edits:
                 start, end = self.text.span(first, last)
-                self.fired.append(Fired(name, start, end, self.given[start:end], new))
+                self.fired.append(Fired(name, start, end, new, self.given))
             self.text = self.text.edit(edits)
 
-    def run(self, rules: Sequence[Rule]) -> None:
-        for each in rules:
-            self.apply(each.name, self.text.edits(each.pattern, each.replace))
-            if each is markup.INLINE_RULES[-1]:
-                self.apply("line", markup.line_edits(self.text.text))
+    def run(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            if stage.concerns(self.text.text):
+                for each in stage.rules:
+                    self.apply(each.name, self.text.edits(each.pattern, each.replace))
+                if not stage.rules:
+                    self.apply("line", markup.line_edits(self.text.text))
+
+
+class Passage(NamedTuple):
+    """A block of a text as it is said. start: where it stands in the text; joint: what stands before it when said."""
+
+    start: int
+    joint: str
+    spoken: Spoken
+
+
+class Normaliser:
+    """The rules with their options: text -> what is said, block by block, each when it is asked for.
+
+    `lexicon`: word -> respelling; `day_first`: 1/2/2026 is the first of February. `lenient`: letters that cannot be
+    said are left out.
+    """
+
+    def __init__(
+        self, *, day_first: bool = False, lexicon: Mapping[str, str] | None = None, lenient: bool = False
+    ) -> None:
+        self._stages, self._respelling, self._lenient = stages(day_first), Respelling(lexicon or {}), lenient
+        # which blocks a first look cannot clear: any, if a respelling may bring in what the text does not have
+        self._any = any(
+            BEYOND.search(new) or not new.strip() or set(new) & set("[&") for new in (lexicon or {}).values()
+        )
+
+    def block(self, text: str) -> Spoken:
+        """A block by itself, what cannot be said left out. The rules are passed over it until nothing changes."""
+        work = _Pass(text)
+        work.apply("lexicon", self._respelling.edits(work.text))
+        work.apply("private use", work.text.edits(PRIVATE, lambda m: ""))
+        dropped = ""
+        for _ in range(PASSES):
+            before = work.text.text
+            work.apply("pause", work.text.edits(PAUSE_FORM, _pause))
+            work.run(self._stages)
+            dropped += "".join(UNSAYABLE.findall(work.text.text))
+            work.apply("left out", work.text.edits(UNSAYABLE, lambda m: " "))
+            work.run(self._stages[-1:])
+            work.apply("blanks at the ends", work.text.edits(EDGES, lambda m: ""))
+            if work.text.text == before:
+                break
+        done = work.text.edit(work.text.edits(PRIVATE, lambda m: _pause_text(m, work)))
+        return Spoken(done.text, done.starts, done.ends, tuple(work.fired), dropped)
+
+    def read(self, text: str) -> tuple[Iterator[Passage], str]:
+        """A text -> (its passages, one by one; the first letters that are left out).
+
+        UsageError, before any passage: letters that cannot be said (unless `lenient`), nothing to say, a pause that is
+        too long. Passages without text are among them, for what was left out there.
+        """
+        left_out = self._left_out(text)
+        passages = self._passages(text)
+        begun: list[Passage] = []
+        for passage in passages:
+            begun.append(passage)
+            if SPEAKABLE.search(passage.spoken.text):
+                return chain(begun, passages), left_out
+        raise NothingToSay(_nothing(text, "".join(passage.spoken.dropped for passage in begun)))
+
+    def _passages(self, text: str) -> Iterator[Passage]:
+        joint, begun = "", False
+        for block in blocks(text):
+            spoken = self.block(text[block.start : block.end])
+            joint = (joint if joint == PARAGRAPH else block.joint) if begun else ""
+            yield Passage(block.start, joint, spoken)
+            if spoken.text:
+                joint, begun = "", True
+
+    def _left_out(self, text: str) -> str:
+        """The first letters that cannot be said. UsageError, unless `lenient`, naming those of the whole text."""
+        odd = ""
+        if not self._any and not doubtful(text):
+            return odd
+        for block in blocks(text):
+            if len(odd) >= TOLD if self._lenient else len(set(odd)) > NAMED:
+                break
+            part = text[block.start : block.end]
+            if self._any or (doubtful(part) and doubtful(self._respelt(part)) and not self._known(part, odd)):
+                odd += self.block(part).dropped
+        if odd and not self._lenient:
+            raise UsageError(_cannot(odd))
+        return odd
+
+    def _respelt(self, part: str) -> str:
+        aligned = Aligned(part)
+        return aligned.edit(self._respelling.edits(aligned)).text
+
+    def _known(self, part: str, odd: str) -> bool:
+        """Would nothing new be found in it, for the error?"""
+        return bool(odd) and not self._lenient and "&" not in part and set(BEYOND.findall(part)) <= set(odd)
 
 
 def normalise(
@@ -114,44 +243,38 @@ def normalise(
 ) -> Spoken:
     """English text -> what is said. `lexicon`: word -> respelling; `day_first`: 1/2/2026 is the first of February.
 
-    The rules are passed over until nothing changes, so that normalising twice is normalising once. UsageError:
-    letters that cannot be said (left out, and in `dropped`, if `lenient`), or nothing to say.
+    A text is what its blocks are (text/blocks.py); normalising twice is normalising once. UsageError: letters that
+    cannot be said (left out, and in `dropped`, if `lenient`), or nothing to say.
     """
     if not isinstance(text, str):
         raise UsageError(f"a text must be a str, not {type(text).__name__}")
-    work = _Pass(text)
-    work.apply("lexicon", respell(work.text, lexicon or {}))
-    work.apply("private use", work.text.edits(re.compile(PAUSE), lambda m: ""))
-    dropped = ""
-    for _ in range(PASSES):
-        before = work.text.text
-        work.apply("pause", work.text.edits(PAUSE_FORM, _pause))
-        work.run(pipeline(day_first))
-        odd = "".join(UNSPEAKABLE.findall(work.text.text))
-        if odd and not lenient:
-            raise UsageError(_cannot(odd))
-        dropped += odd
-        work.apply("left out", work.text.edits(UNSPEAKABLE, lambda m: " "))
-        work.run(punctuation.RULES)
-        work.apply("blanks at the ends", work.text.edits(re.compile(r"\A\s+|\s+\Z"), lambda m: ""))
-        if work.text.text == before:
-            break
-    if not SPEAKABLE.search(work.text.text):
-        left = f" (left out: {_named(dropped)})" if dropped else ""
-        raise NothingToSay(f"the text has nothing to say: {_short(text)}{left}; give it at least one word")
-    done = work.text.edit(work.text.edits(re.compile(PAUSE), lambda m: _pause_text(m, work)))
-    return Spoken(done.text, done.starts, done.ends, tuple(work.fired), dropped)
+    said: list[str] = []
+    starts, ends = array("q"), array("q")
+    fired: list[Fired] = []
+    dropped: list[str] = []
+    passages, _ = Normaliser(day_first=day_first, lexicon=lexicon, lenient=lenient).read(text)
+    for start, joint, spoken in passages:
+        fired += (replace(f, start=f.start + start, end=f.end + start, given=text) for f in spoken.fired)
+        dropped.append(spoken.dropped)
+        if spoken.text:
+            last = ends[-1] if ends else 0
+            said += joint, spoken.text
+            starts.extend([last] * len(joint))
+            ends.extend([start] * len(joint))
+            starts.extend(start + i for i in spoken.starts)
+            ends.extend(start + i for i in spoken.ends)
+    return Spoken("".join(said), starts, ends, tuple(fired), "".join(dropped))
 
 
-def _seconds(m: re.Match[str]) -> float:
-    seconds = float(m[1] or 0.5) / (1000 if (m[2] or "").lower() == "ms" else 1)
-    if seconds > LONGEST_PAUSE:
-        raise UsageError(f"{m[0]}: a pause is at most {LONGEST_PAUSE:g} seconds long")
-    return seconds
+def as_given(text: str) -> Iterator[Passage]:
+    """The passages of a text that is not to be normalised."""
+    for block in blocks(text):
+        part = text[block.start : block.end]
+        yield Passage(block.start, block.joint, Spoken(part, range(len(part)), range(1, len(part) + 1), (), ""))
 
 
 def _pause(m: re.Match[str]) -> str:
-    _seconds(m)
+    seconds(m)
     return PAUSE
 
 
@@ -159,21 +282,17 @@ def _pause_text(m: re.Match[str], work: _Pass) -> str:
     """The pause in its one form; its length is read off the text given."""
     start, end = work.text.span(m.start(), m.end())
     found = PAUSE_FORM.search(work.given[start:end])
-    return f"[pause {round(_seconds(found), 3) if found else 0.5:g}]"
-
-
-def _named(odd: str) -> str:
-    """Up to five of the characters, with their numbers."""
-    different = list(dict.fromkeys(odd))
-    return ", ".join(f"{c!r} (U+{ord(c):04X})" for c in different[:5]) + (" ..." if len(different) > 5 else "")
+    return f"[pause {round(seconds(found), 3) if found else 0.5:g}]"
 
 
 def _cannot(odd: str) -> str:
     return (
-        f"the text has characters that cannot be said in English: {_named(odd)}; leave them out with --lenient "
+        f"the text has characters that cannot be said in English: {named(odd)}; leave them out with --lenient "
         "(lenient=True), or give their words a respelling in a --lexicon file (lexicon=)"
     )
 
 
-def _short(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
+def _nothing(text: str, dropped: str) -> str:
+    shown = ascii(text if len(text) <= 40 else text[:37] + "...")
+    left = f" (left out: {named(dropped)})" if dropped else ""
+    return f"the text has nothing to say: {shown}{left}; give it at least one word"

@@ -12,19 +12,25 @@ PARTS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 # a word after which a number of four digits is a year
 BEFORE_YEAR = frozenset(
     (
-        "in since by until till from of before after during circa around between early late mid spring summer "
+        "in since by until till from of born died built founded established before after during circa around between early late mid spring summer "
         "autumn fall winter year years to and copyright january february march april may june july august "
         "september october november december christmas"
     ).split()
 )
 SURE = frozenset(("in since until till during circa copyright year spring summer autumn fall winter").split())
+NAMED_YEAR = re.compile(
+    r"(?i)(?:\b(?:pre|post|mid|early|late)-|\b(?:class|summer|spring|winter|autumn|fall|end|war|crisis|crash) of )$"
+)
 SCALES = {"k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "B": "billion"}
 
 
 def _groups(m: re.Match[str]) -> str:
     """Digit by digit, a comma between groups."""
+    groups = re.findall(r"\d+", m[0])
+    if m[0][0].isdigit() and "-" in m[0] and all(len(g) < 3 and (g[0] != "0" or g == "0") for g in groups):
+        return ", ".join(number(g) for g in groups)  # games won, lost and drawn: 24-3-1
     plus = "plus " if m[0].lstrip("(").startswith("+") else ""
-    return plus + ", ".join(map(digits, re.findall(r"\d+", m[0])))
+    return plus + ", ".join(map(digits, groups))
 
 
 def _range(m: re.Match[str]) -> str:
@@ -60,6 +66,10 @@ def _year(m: re.Match[str]) -> str | None:
     before = (m[1] or "").lower()
     after = re.match(r" ([A-Za-z]{1,20})", m.string[m.end() : m.end() + 22])
     word = after[1] if after else ""
+    if re.match(r" by \d", m.string[m.end() : m.end() + 5]) or re.search(
+        r"\d by $", m.string[max(m.start(2) - 5, 0) : m.start(2)]
+    ):
+        return None  # a size
     if word in UNITS or word in ("hundred", "thousand", "million", "billion", "percent"):
         return None
     counts = (
@@ -72,9 +82,12 @@ def _year(m: re.Match[str]) -> str | None:
         or word in ("BC", "AD", "BCE", "CE")
         or m.string[max(m.start(2) - 1, 0) : m.start(2)] == "("
     )
-    if before in SURE and n >= 1900:
-        counts = False
-    if counts or (n < 1900 and not cue) or (n == 2000 and counts):
+    lead = m.string[max(m.start() - 12, 0) : m.start(2)]
+    if (before in SURE and n >= 1900) or NAMED_YEAR.search(lead):
+        counts, cue = False, True
+    if n < 1100:
+        cue = cue and (before in SURE or word in ("BC", "AD", "BCE", "CE", "A", "B"))
+    if counts or ((n < 1900 or n >= 2100) and not cue) or (n == 2000 and counts):
         return None
     return m[0][: m.start(2) - m.start()] + year(n)
 
@@ -104,26 +117,43 @@ def _scaled(m: re.Match[str]) -> str:
     return f"{number(m[1])} {SCALES[m[2]]}"
 
 
+def _times(m: re.Match[str]) -> str:
+    """2x: twice, or in a sum two of what is x."""
+    before, after = m.string[max(m.start() - 3, 0) : m.start()], m.string[m.end() : m.end() + 3]
+    sums = re.search(r"[=+*/(^<>]|[-–] $|(?:plus|us|ls) $", before) or re.match(r"\^| ?[-+=*/<>)]", after)
+    return f"{number(m[1])} {'x' if sums else 'times'}"
+
+
 def _leftover(m: re.Match[str]) -> str:
     text = m[0]
     before, after = m.string[max(m.start() - 1, 0) : m.start()], m.string[m.end() : m.end() + 1]
-    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in ".,"
+    code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in (".", ",")
     return (
         (" " if before.isalnum() else "") + (digits(text) if code else number(text)) + (" " if after.isalpha() else "")
     )
 
 
+SECRET = r"(?:PIN|OTP|passcode|password|(?:security|access|door|entry|verification|pass|sort|dialling|area) code|code(?= is)|ending in|account|acct\.?)"
 CODES: tuple[Rule, ...] = (
     rule("telephone number", r"(?<![\w.,+-])(?:\+?1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}(?![\w-])|(?<![\w.,+-])(?:\+?1[ .-])?\d{3}[.-]\d{3}[.-]\d{4}(?![\w-])|"
-         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
-         ("Call 555-1234.", "Call five five five, one two three four."),
+         r"(?<![\w.,+-])\d{3}-\d{4}(?![\w-])|(?<![\w.,+-])(?<!\d )0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\d{4}(?: \d{4}){2,4}(?![\w-]|[.,]\d)|(?<![\w.,+-])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])", _groups,
+         ("Call 555-1234.", "Call five five five, one two three four."), ("020 7946 0018", "zero two zero, seven nine four six, zero zero one eight"),
          ("(212) 555-0100", "two one two, five five five, zero one zero zero"),
          ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight")),
-    rule("digits with hyphens", r"(?<![\w.,-])\d{1,20}(?:-\d{1,20}){2,8}(?![\w-])", _groups, ("ISBN 978-3-16", "I S B N nine seven eight, three, one six")),
-    rule("number range", r"(?<![\w.,:/-])(\d{1,6}) ?[–-] ?(\d{1,6})(?![\d/-]|[.,:]\d)(?! ?=)", _range,
+    rule("digits with hyphens", r"(?<![\w.,-])\d{1,20}(?:-\d{1,20}){2,8}(?![\w-])", _groups, ("ISBN 978-3-16", "I S B N nine seven eight, three, one six"),
+         ("a record of 24-3-1", "a record of twenty four, three, one")),
+    rule("secret number", rf"(?i)\b({SECRET}(?: (?:is|was|of|no\.|number))?:? )(\d{{3}}(?: \d{{3}}){{1,3}}|\d{{3,19}})(?![\w-]|[.,]\d)", lambda m: m[1] + ", ".join(map(digits, m[2].split())),
+         ("My PIN is 4821.", "My PIN is four eight two one."), ("card ending in 4417", "card ending in four four one seven")),
+    rule("emergency number", r"\b([Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Cc]alled|[Dd]ialed|[Dd]ialled) (\d{3})(?![\w-]|[.,]\d| (?:[a-z]{1,20}s|people|men|women|children)\b)|(?<![\w.,$-])()(911)(?= (?:calls?|callers?|dispatch\w{0,4}|operators?)\b)",
+         lambda m: f"{m[1]} {digits(m[2])}" if m[1] else digits(m[4]), ("Call 911 now!", "Call nine one one now!")),
+    rule("number range", r"(?<![\w.,:/^-])(\d{1,6}) ?[–-] ?(\d{1,6})(?![\d/-]|[.,:]\d)(?! ?=)", _range,
          ("pages 10-20", "pages ten to twenty"), ("1914–1918", "nineteen fourteen to nineteen eighteen"), ("1990-95", "nineteen ninety to ninety five")),
-    rule("range", r"(?<=\d) ?[–—] ?(?=[$€£]?\d)|(?<=[%°CFK]) ?[-–—] ?(?=\d)|(?<=\d)-(?=\d{1,3}\.\d|\d{1,3},\d{3})", " to ",
+    rule("range", r"(?<=\d) ?[–—] ?(?=[$€£]?\d)|(?<=[\d ]%|°[CFK]|[\d ]°) ?[-–—] ?(?=\d)|(?<=\d[CFK]) ?[–—] ?(?=\d)|(?<=\d)-(?=\d{1,3}\.\d|\d{1,3},\d{3})", " to ",
          ("1.5–2.5", "one point five to two point five")),
+    rule("range with full stops", r"(?<![\w.])(\d{1,9})\.{2,3}(-?\d{1,9})(?![\w.]*\d)", r"\1 to \2", ("from 0..9", "from zero to nine")),
+    rule("so many out of", r"(?<![\w.,/])(\d{1,3}(?:\.\d)?)/(5|10|20|100)(?= (?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,2}\.\d)/(5|10|100)(?![\w/]|[.,]\d)",
+         lambda m: f"{m[1] or m[3]} out of {m[2] or m[4]}", ("4.5/5 stars", "four point five out of five stars")),
+    rule("thousands with blanks", r"(?<![\w.,+-])(?<!\d )([1-9]\d{0,2}(?: \d{3}){1,4})(?= [a-z]{2})", lambda m: m[1].replace(" ", ","), ("10 000 of them", "ten thousand of them")),
     rule("around the clock", r"\b24/7\b", "twenty four seven", ("open 24/7", "open twenty four seven")),
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
@@ -134,10 +164,10 @@ RULES: tuple[Rule, ...] = (
          ("6.02e23", "six point zero two times ten to the twenty three"), ("3 × 10^-5", "three times ten to the minus five")),
     rule("power", r"(?<=[A-Za-z0-9)])\^(-?\d{1,4})(?!\w)", lambda m: _power(m[1]), ("2^3", "two cubed"), ("x^10", "x to the tenth")),
     rule("thousands", r"(?<![\w.])(\d{1,3}(?:\.\d{1,2})?)(k|K|M|bn|B)\b(?!-)", _scaled, ("12k likes", "twelve thousand likes")),
-    rule("year", r"(?:\b([A-Za-z]{2,10}),? )?(?<![\w.,$#:/])(1[1-9]\d\d|20\d\d)(?![\w%°]|[.,:/]\d|-\d)", _year,
-         ("in 1984", "in nineteen eighty four"), ("since 2005", "since two thousand five")),
-    rule("dimensions", r"(?<=\d) ?[x×] ?(?=\d)(?!\d[\d.,]{0,20} ?=)", " by ", ("a 3x4 grid", "a three by four grid")),
-    rule("times", r"(?<![\w.])(\d{1,6}(?:\.\d{1,3})?)[x×](?!\w)", lambda m: f"{number(m[1])} times", ("2x faster", "two times faster")),
+    rule("year", r"(?:\b([A-Za-z]{2,10}),? )?(?<![\w.,$#:/])(1[0-9]\d\d|2[01]\d\d)(?![\w%°]|[.,:/]\d|-\d)", _year,
+         ("in 1984", "in nineteen eighty four"), ("since 2005", "since two thousand five"), ("pre-1990 cars", "pre nineteen ninety cars"),
+         ("in 1066", "in ten sixty six"), ("by 2100", "by twenty one hundred"), ("the class of 2010 meets", "the class of twenty ten meets")),
+    rule("times", r"(?<![\w.])(\d{1,6}(?:\.\d{1,3})?)[x×](?!\w)", _times, ("2x faster", "two times faster"), ("2x + 3 = 11", "two x plus three equals eleven")),
     rule("number", rf"{SIGN}{ALONE}(?:{NUMBER}|\.\d{{1,36}})(?!\w)", _number,
          ("3 cats and 12 dogs", "three cats and twelve dogs"), ("1,234", "one thousand two hundred thirty four"), ("3.14", "three point one four"),
          ("-5", "minus five"), ("1234567890", "one two three four five six seven eight nine zero"), ("code 0042", "code zero zero four two"),

@@ -47,7 +47,7 @@ def _ruler(m: re.Match[str]) -> str | None:
     n = value(m[2])
     if not n or n > 40 or (m[1] not in RULERS and (len(m[2]) < 2 or m[2] in OTHERWISE)):
         return None
-    if m[2] == "I" and re.match(r" [a-z']", m.string[m.end() : m.end() + 2]):
+    if m[2] == "I" and re.match(r" (?!(?:and|of|died|ruled|reigned|became)\b)[a-z']", m.string[m.end() : m.end() + 9]):
         return None  # Said Henry I would go
     return f"{m[1]} the {ordinal(n)}"
 
@@ -62,6 +62,6 @@ def _alone(m: re.Match[str]) -> str | None:
 RULES: tuple[Rule, ...] = (
     rule("roman numeral, counted", r"\b((?:" + "|".join(COUNTED) + r")s?) ([IVXLC]{1,7})\b(?!')", _counted,
          ("Chapter IV begins", "Chapter four begins"), ("World War II", "World War two")),
-    rule("roman numeral of a ruler", r"\b([A-Z][a-z]{2,14}) ([IVX]{1,6})\b(?!'|\.[A-Z])", _ruler, ("Henry VIII", "Henry the eighth"), ("Pope John Paul II", "Pope John Paul the second")),
+    rule("roman numeral of a ruler", r"\b([A-Z][a-z]{2,14}) ([IVX]{1,6})\b(?!'|\.[A-Z])", _ruler, ("Henry VIII", "Henry the eighth"), ("Elizabeth I and James VI", "Elizabeth the first and James the sixth"), ("Pope John Paul II", "Pope John Paul the second")),
     rule("roman numeral alone", r"(?<![\w.'-])(?:[IVX]{3,7}|[MDCLXVI]{4,12}|II|IV|IX|VI)(?![\w'])", _alone, ("page XIV", "page fourteen"), ("MMXXVI", "twenty twenty six")),
 )  # fmt: skip

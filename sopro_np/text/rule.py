@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 Examples = tuple[tuple[str, str], ...]
 # Quantifiers are bounded wherever a match may still fail: time stays linear in the text.
@@ -25,14 +26,39 @@ STARTERS = frozenset(
 )
 
 
+def attribute(match: re.Match[str]) -> bool:
+    """Whether a quantity stands before what it describes and takes the singular: a $5 bill, a 10 km run."""
+    before = re.search(
+        r"\b(?:[Aa]n?|[Tt]he|[Tt]his|his|her|its|our|their|my|your) $",
+        match.string[max(match.start() - 6, 0) : match.start()],
+    )
+    after = re.match(r" ([a-z]{2,20})", match.string[match.end() : match.end() + 21])
+    return bool(before and after and after[1] not in NO_NOUNS)
+
+
+NO_NOUNS = frozenset(
+    (
+        "or and to of in on at for from by with more less is was are were each per than away ago he she they we you it that "
+        "which between into within over under went came will would has had have can could should may might must does did "
+        "goes comes raised paid spent owed left remains if when as but so who"
+    ).split()
+)
+
+
 @dataclass(frozen=True)
 class Rule:
     """`replace` gets a match and gives what is spoken, or None to leave it. Examples: (written, spoken)."""
 
     name: str
-    pattern: re.Pattern[str]
+    source: str
     replace: Callable[[re.Match[str]], str | None]
     examples: Examples
+    flags: int = 0
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Compiled when a text first needs it: all of them together would take longer than a short text's speech."""
+        return re.compile(self.source, self.flags)
 
 
 def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None] | str, *examples: tuple[str, str],
@@ -40,8 +66,47 @@ def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None]
     """A rule whose replacement is a function, or a text such as r"\\1 squared"."""
     if isinstance(replace, str):
         template = replace
-        return Rule(name, re.compile(pattern, flags), lambda m: m.expand(template), examples)
-    return Rule(name, re.compile(pattern, flags), replace, examples)
+        return Rule(name, pattern, lambda m: m.expand(template), examples, flags)
+    return Rule(name, pattern, replace, examples, flags)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rules that follow each other. A text in which `wakes` finds nothing holds nothing for any of them."""
+
+    wakes: str
+    rules: tuple[Rule, ...]
+
+    @cached_property
+    def _wakes(self) -> re.Pattern[str]:
+        return re.compile(self.wakes)
+
+    def concerns(self, text: str) -> bool:
+        """May one of the rules fire?"""
+        return self._wakes.search(text) is not None
+
+
+NO_START = frozenset(
+    (
+        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun January "
+        "February March April May June July August September October November December Jan Feb Mar Apr Jun Jul Aug Sep "
+        "Sept Oct Nov Dec Eastern Central Mountain Pacific Atlantic Greenwich Zulu E C P U G B"
+    ).split()
+)  # days, months and time zones: they belong to the time of day before them
+LEADS_IN = re.compile(r"(?:At|On|By|From|Until|Till|Around|About|Before|After|Since|Shortly|Just|Between)\b")
+
+
+def stop_after_time(match: re.Match[str]) -> str:
+    """`stop_after` for p.m.: any capital begins a sentence, except a day's name, or if the sentence began with the time.
+
+    I was there at 3 p.m. Bob came. At 3 p.m. Bob came.
+    """
+    found = re.match(r" [\"'(]?([A-Z][a-z]*)", match.string[match.end() : match.end() + 16])
+    if not found:
+        return stop_after(match)
+    before = re.split(r"[.?!]\s|\n", match.string[max(match.start() - 60, 0) : match.start()])[-1]
+    led_in = LEADS_IN.match(before.lstrip(" \"'(")) or not before.strip()
+    return "" if found[1] in NO_START or (led_in and (found[1] == "I" or found[1] not in STARTERS)) else "."
 
 
 def stop_after(match: re.Match[str]) -> str:

@@ -76,7 +76,7 @@ def number(text: str) -> str:
 def year(n: int) -> str:
     """1984 -> nineteen eighty four, 1905 -> nineteen oh five, 2005 -> two thousand five; others as cardinals."""
     century, rest = divmod(n, 100)
-    if not 1100 <= n <= 2099 or 2000 <= n <= 2009:
+    if not 1010 <= n <= 2199 or 2000 <= n <= 2009:
         return cardinal(n)
     if rest == 0:
         return f"{cardinal(century)} hundred"

@@ -11,6 +11,7 @@ import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 SHORT = 12  # characters: a sentence up to this length is said together with its neighbour
 CLOSERS = "[\"'”’)\\]}»]*+"
@@ -44,28 +45,55 @@ class Piece:
 def split(
     text: str, fits: Callable[[str], bool], pause: float = 0.0, paragraph_pause: float = 0.0, first: int | None = None
 ) -> Iterator[Piece]:
-    """Pieces that `fits` accepts, in order; together they cover all that is not blank and no mark of a pause.
+    """Pieces of a whole text, as a Splitter finds them."""
+    splitter = Splitter(fits, pause, paragraph_pause, first)
+    yield from splitter.pieces(text)
+    yield from splitter.end(len(text))
+
+
+class Splitter:
+    """Text, part by part -> pieces that `fits` accepts, in order; they cover all but blanks and marks of pauses.
 
     pause, paragraph_pause: seconds between sentences, and between paragraphs (blank lines). `[pause 0.5]` in the text
     is exactly that long instead; at the end of the text it becomes a piece without text. A first sentence of more than
     `first` characters begins with a clause of its own, so that something is heard early.
     """
-    asked: float | None = None  # for by marks since the last piece
-    between, begun, at = 0.0, False, 0
-    for mark in [*BREAK.finditer(text), None]:
-        stop = mark.start() if mark else len(text)
-        for start, end, cut in _pieces(text, at, stop, fits, None if begun else first):
-            yield Piece(finished(text[start:end]), start, end, between if asked is None else asked)
-            asked, between, begun = None, (0.0 if cut else pause), True
-        if mark is None:
-            break
-        at = mark.end()
-        if mark[1]:
-            asked = (asked or 0.0) + float(mark[1])
-        elif begun:
-            between = paragraph_pause
-    if asked:
-        yield Piece("", len(text), len(text), asked)
+
+    def __init__(
+        self, fits: Callable[[str], bool], pause: float = 0.0, paragraph_pause: float = 0.0, first: int | None = None
+    ) -> None:
+        self._fits, self._pause, self._paragraph_pause = fits, pause, paragraph_pause
+        self._first = first  # None: the first sentence is over
+        self._asked: float | None = None  # for by marks since the last piece
+        self._between, self._begun = 0.0, False
+
+    def pieces(self, part: str) -> Iterator[Piece]:
+        """The pieces of what follows in the text; start and end: in this part."""
+        at = 0
+        for mark in chain(BREAK.finditer(part), (None,)):
+            stop = mark.start() if mark else len(part)
+            for start, end, cut in _pieces(part, at, stop, self._fits, None if self._begun else self._first):
+                yield Piece(
+                    finished(part[start:end]), start, end, self._between if self._asked is None else self._asked
+                )
+                self._asked, self._between, self._begun = None, (0.0 if cut else self._pause), True
+            if mark is None:
+                return
+            at = mark.end()
+            if mark[1]:
+                self._asked = (self._asked or 0.0) + float(mark[1])
+            else:
+                self.paragraph()
+
+    def paragraph(self) -> None:
+        """What follows begins a paragraph."""
+        if self._begun:
+            self._between = self._paragraph_pause
+
+    def end(self, at: int) -> Iterator[Piece]:
+        """The text ends after `at` characters: a pause may be left."""
+        if self._asked:
+            yield Piece("", at, at, self._asked)
 
 
 def finished(text: str) -> str:

@@ -22,6 +22,7 @@ PLAIN = {
     "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i", "ə": "e", "ŋ": "ng", "Ŋ": "Ng", "ſ": "s", "ħ": "h",
     "Ħ": "H", "¤": "", "º": "°", "·": " ", "‰": " per mille", "†": "", "‡": "", "※": "", "‽": "?!", "¦": "|", "ƒ": "f",
     "\u2028": "\n", "\u2029": "\n\n", "\x85": "\n", "\u00ad": "", "⋅": "×", "∗": "*", "⁎": "*", "★": "", "☆": "",
+    "\u2126": "Ω",
 }  # fmt: skip
 FRACTIONS = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
@@ -95,7 +96,7 @@ RULES: tuple[Rule, ...] = (
     rule("line break", r"\r\n?|[\v\f]", "\n", ("a dog\r\nand a cat", "a dog and a cat")),
     rule(
         "vulgar fraction",
-        "(?<=([0-9]))?([" + "".join(FRACTIONS) + "])",
+        "(?<=([0-9" + "".join(FRACTIONS) + "]))?([" + "".join(FRACTIONS) + "])",
         _fraction,
         ("Add 1½ cups.", "Add one and a half cups."),
         ("¼ is little.", "one quarter is little."),
@@ -104,7 +105,7 @@ RULES: tuple[Rule, ...] = (
     rule("subscript", r"[₀₁₂₃₄₅₆₇₈₉]+", lambda m: m[0].translate(SUBSCRIPTS), ("H₂O", "H two O")),
     rule(
         "plain characters",
-        r"[^\x20-\x7e\n\t\ue000]+",
+        r"[^\x20-\x7e\n\t\ue000]{1,40}",
         _plain,
         ("don’t “go”", "don't go"),
         ("caf\u00e9 na\u00efve M\u00fcller", "cafe naive Muller"),

@@ -74,8 +74,8 @@ def _words(name: str) -> str:
 
 def _file(match: re.Match[str]) -> str | None:
     ending = FILES.get(match[2].lower())
-    if not ending or match[1].isdigit():
-        return None
+    if not ending or match[1].isdigit() or (len(match[1]) == len(match[2]) == 1 and match[0][0].isupper()):
+        return None  # D.C.
     path = [_words(part).replace("-", " ").replace(".", " dot ") for part in match[1].split("/")]
     return f"{' slash '.join(path).strip()} dot {ending}"
 
@@ -90,6 +90,13 @@ def _whole(text: str) -> str:
     from sopro_np.text.spell import number
 
     return digits(text) if len(text) > 1 and text[0] == "0" else number(text)
+
+
+def _prerelease(match: re.Match[str]) -> str:
+    stage = match[2] + (f" {' point '.join(map(_whole, match[3].lstrip('.').split('.')))}" if match[3] else "")
+    return (
+        f"{' point '.join(map(_whole, match[1].split('.')))} {'R C' + stage[2:] if stage.startswith('rc') else stage}"
+    )
 
 
 def _dotted(match: re.Match[str]) -> str:
@@ -121,6 +128,31 @@ RULES: tuple[Rule, ...] = (
         ("bbc.co.uk/news", "bbc dot co dot U K slash news"),
     ),
     rule(
+        "Windows path",
+        r"(?<!\w)([A-Z]):\\((?:[\w.-]{1,60}\\?){0,12})",
+        lambda m: " backslash ".join([f"{m[1]} colon", *map(_words, filter(None, m[2].split("\\")))]),
+        ("in C:\\Users\\tom", "in C colon backslash Users backslash tom"),
+    ),
+    rule(
+        "path from a folder",
+        r"(?<![^\s=(\"':])(\.{1,2}|~)?/(?=[A-Za-z_])",
+        lambda m: {"": "", "~": "tilde ", ".": "dot ", "..": "dot dot "}[m[1] or ""] + "slash ",
+        ("run ./configure", "run dot slash configure"),
+        ("in /etc", "in slash etc"),
+    ),
+    rule(
+        "hash of a commit",
+        r"(?<![\w.])(?=\w{0,39}[0-9])(?=\w{0,39}[a-f])(?!\d+e\d+\b)[0-9a-f]{6,40}(?!\w)",
+        lambda m: " ".join(digits(c) or c.upper() for c in m[0]) if re.search(r"\d\D+\d|\D\d+\D", m[0]) else None,
+        ("Commit 3fa9c1d", "Commit three F A nine C one D"),
+    ),
+    rule(
+        "option of a command",
+        r"(?<= )-([a-zA-Z])(?= [A-Za-z0-9./~]|[.,]?$)(?! [a-zA-Z] |.{0,20}[=^])",
+        r"dash \1",
+        ("pip install -r file", "pip install dash r file"),
+    ),
+    rule(
         "file name",
         r"(?<![\w@])([A-Za-z0-9_./-]{1,100})\.([A-Za-z][A-Za-z0-9]{0,4})(?!\w)",
         _file,
@@ -134,19 +166,38 @@ RULES: tuple[Rule, ...] = (
         ("Ping 10.0.0.1 first.", "Ping one zero dot zero dot zero dot one first."),
     ),
     rule(
+        "version before its release",
+        r"(?<![\w.])((?:\d{1,4}\.){1,3}\d{1,4})[-.]?(alpha|beta|rc|dev|pre)(\.?\d{1,3}(?:\.\d{1,3})?)?(?!\w)",
+        _prerelease,
+        ("in 1.0.0-beta.2", "in one point zero point zero beta two"),
+        ("2.10.0-rc1", "two point ten point zero R C one"),
+    ),
+    rule(
+        "any version",
+        r"(?<![\w.])(\d{1,3}(?:\.\d{1,3})?)\.x\b",
+        lambda m: " point ".join(_whole(part) for part in m[1].split(".")) + " point X",
+        ("Node 20.x runs.", "Node twenty point X runs."),
+    ),
+    rule(
         "version",
-        r"(?<![\w.])([vV] ?|[Vv]ersion |[Rr]elease )(\d{1,4}(?:\.\d{1,4}){0,4})(?:[-.]?(alpha|beta|rc|dev))?(?![\w])",
+        r"(?<![\w.])([vV] ?|[Vv]ersion |[Rr]elease )(\d{1,6}(?:\.\d{1,6}){0,4})(?:[-.]?(alpha|beta|rc|dev))?(?![\w])",
         _version,
         ("It is v1.5 now.", "It is version one point five now."),
         ("version 2.0.1", "version two point zero point one"),
     ),
     rule(
         "dotted version",
-        r"(?<![\w.])\d{1,4}\.\d{1,4}\.\d{1,3}(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
+        r"(?<![\w.])(?!(?:19|20)\d\d\.\d\d\.\d\d\b)\d{1,4}\.\d{1,4}\.(?:\d{5,6}|\d{1,3})(?![\w.]*\d)(?=\s|[,;:!?)]|\.(?!\w)|$)",
         _dotted,
         ("Python 3.11.7 works.", "Python three point eleven point seven works."),
     ),
-    rule("number sign", r"(?<![\w&#])#(\d{1,9})(?!\w)", r"number \1", ("We are #1!", "We are number one!")),
+    rule(
+        "number sign",
+        r"(?<![\w&#])#(?:([A-Z]{1,3})-?)?(\d{1,9})(?!\w)",
+        lambda m: f"number {m[1] + ' ' if m[1] else ''}{m[2]}",
+        ("We are #1!", "We are number one!"),
+        ("order #A-7", "order number A seven"),
+    ),
     rule(
         "hashtag",
         r"(?<![\w&#])#([A-Za-z_]\w{0,60})",

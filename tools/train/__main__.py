@@ -49,7 +49,12 @@ def main() -> None:
     keep_memory()
     cfg = load_config(given.config, tuple(given.overrides))
     module, function = STAGES[given.stage]
-    getattr(importlib.import_module(f"tools.train.{module}"), function)(cfg, given.work)
+    try:
+        getattr(importlib.import_module(f"tools.train.{module}"), function)(cfg, given.work)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] in ("tools", "sopro_np"):
+            raise
+        sys.exit(f"{given.stage} needs {error.name}, which is not installed: pip install '.[train,teacher,eval]'")
 
 
 if __name__ == "__main__":

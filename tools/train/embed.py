@@ -17,6 +17,7 @@ from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
 from sopro_np.engine import open_model
 from sopro_np.locate import EMBEDDED, VOICE_SUFFIX
+from tools.train import pace
 from tools.train.codebooks import Codebooks
 from tools.train.codes import components_of
 from tools.train.data import aligned
@@ -45,6 +46,7 @@ def make_model(cfg: SimpleNamespace, work: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         sharp = Path(scratch, "model.safetensors")
         sharpened(cfg.sopro, work / "sopro" / "model.safetensors", sharp, cfg.embed.sharpness)
+        pace.write(sharp, pace.of_lessons(work))
         recipe = load_recipe(cfg.embed.recipe or str(HERE / "demo-recipe.json"))
         parts = sharp, work / "codec" / "mimi", work / "sopro" / "tokenizer"
         convert(path, recipe, *parts, origin=dict.fromkeys(("sopro", "mimi", "tokenizer"), ORIGIN))

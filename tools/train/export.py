@@ -1,6 +1,7 @@
 """Stage `export`: what has been trained so far as half-precision files under work/export, to go on from elsewhere.
 
-They are in upstream's own formats, so the ordinary converter takes them, too.
+They are in upstream's own formats, so the ordinary converter takes them, too. How fast the lessons were spoken goes
+into Sopro's metadata.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tools.train import tokenizer
+from tools.train import pace, tokenizer
 from tools.train.mimi import load_model
 
 
@@ -32,6 +33,7 @@ def export(cfg: SimpleNamespace, work: Path) -> None:
         with safe_open(source, "numpy") as file:
             tensors = {name: file.get_tensor(name).astype(np.float16) for name in file.keys()}  # noqa: SIM118
             save_file(tensors, target / "sopro" / "model.safetensors", file.metadata())
+        pace.write(target / "sopro" / "model.safetensors", pace.of_lessons(work))
         tokenizer.save(target / "sopro" / "tokenizer")
     if (work / "evaluation.json").exists():
         figures = json.loads((work / "evaluation.json").read_text())
