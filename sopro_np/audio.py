@@ -103,7 +103,7 @@ def recorded_rate(source: AudioSource, sample_rate: int = 24000) -> int:
             from sopro_np import ffmpeg
 
             return ffmpeg.rate_of(recording) or sample_rate
-        with _sound_file(recording) as sound:
+        with sound_file(recording) as sound:
             return sound.samplerate
 
 
