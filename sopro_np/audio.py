@@ -103,7 +103,7 @@ def recorded_rate(source: AudioSource, sample_rate: int = 24000) -> int:
             from sopro_np import ffmpeg
 
             return ffmpeg.rate_of(recording) or sample_rate
-        with _sound_file(recording) as sound:
+        with sound_file(recording) as sound:
             return sound.samplerate
 
 
@@ -220,12 +220,12 @@ def _blocks(recording: Recognised, sample_rate: int) -> tuple[int, Generator[np.
         from sopro_np import ffmpeg  # here and not above: it starts another program, which is rarely wanted
 
         return sample_rate, ffmpeg.decoded(recording, sample_rate, MAX_SAMPLES / 2 / 48000)
-    file = _sound_file(recording)
+    file = sound_file(recording)
     return file.samplerate, _read(recording.name, file)
 
 
-def _sound_file(recording: Recognised) -> soundfile.SoundFile:
-    """Opened by libsndfile, its header checked."""
+def sound_file(recording: Recognised) -> soundfile.SoundFile:
+    """A recording that needs no ffmpeg, opened by libsndfile, its header checked; else AudioError."""
     import soundfile  # here and not above: synthesis from a saved voice needs no decoder
 
     recording.data.seek(0)

@@ -24,7 +24,8 @@ from sopro_np.modelfile import Parts, read_parts
 from sopro_np.ops import current, using
 from sopro_np.ops.runtime import CLOSED, Runtime
 from sopro_np.options import OptionArgs, Options, whole
-from sopro_np.script import Script, write_script
+from sopro_np.pace import Pace
+from sopro_np.script import Part, Script, write_script
 from sopro_np.session import Session
 from sopro_np.speech import Speech, check_text
 from sopro_np.speechbatch import SpeechBatch
@@ -50,11 +51,10 @@ class Sopro:
     ) -> None:
         self.runtime = Runtime(current(), capped(threads))  # whose operations pack the weights computes with them
         self.file = TensorFile(path)
-        self.path, self._read = Path(path), read
+        self.path, self._read, self._named = Path(path), read, LoadedVoices()
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
         self._batches: weakref.WeakSet[SpeechBatch] = weakref.WeakSet()
-        self._named = LoadedVoices()
 
     # ------------------------------------------------------------ parts
 
@@ -98,6 +98,11 @@ class Sopro:
     def sample_rate(self) -> int:
         """Of everything this model says, in Hz."""
         return self.mimi.config.sample_rate
+
+    @property
+    def pace(self) -> Pace:
+        """How many frames a text should take."""
+        return self._open.pace
 
     # ------------------------------------------------------------ voices
 
@@ -174,13 +179,11 @@ class Sopro:
         self._batches.add(batch)
         return batch
 
-    def _write(self, text: str, voice: WhoSpeaks, options: Options) -> Script:
+    def _write(self, text: str | Part, voice: WhoSpeaks, options: Options) -> Script:
         """What will be said for a text, and how each sentence of it is begun."""
-        check_text(text)
         who, tokens, encode = self._voice(voice), len(self.model.text.positions), self.tokenizer.encode
         self.mimi.check_length(options.max_frames)
-        begin = partial(self.session, voice=who)
-        return write_script(text, options, self._open.pace, encode, tokens, begin, self.mimi)
+        return write_script(text, options, self.pace, encode, tokens, partial(self.session, voice=who), self.mimi)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""

@@ -68,15 +68,16 @@ class Job(Outcome):
         self.progress = 0  # characters of the text that were heard
         self.script = script
         self.flight: deque[OnItsWay] = deque()
-        self.begun = 0  # sentences
+        self.begun = script.position  # sentences, with those of the text that others said
         self.exhausted = False  # no more sentences will begin
-        self._fade: Fade | None = Fade(script.sample_rate)  # of the first sentence, which is heard while it is made
+        first = not script.position  # the text's first sentence is heard while it is made
+        self._fade: Fade | None = Fade(script.sample_rate) if first else None
         self._level = Level(script.hop)
-        self._loudness = 0.0  # of the first sentence, once it was heard
+        self._loudness = script.level  # of the first sentence, once it was heard
         self.finished = 0  # sentences that were heard to their end
         self.samples = 0  # that were given out
         self._frames = 0
-        self._heard_first = False
+        self._heard_first = not first
         self._wavs: list[np.ndarray] = []
         self._codes: list[np.ndarray] = []
         self._sentences: list[Sentence] = []
@@ -212,7 +213,8 @@ class Job(Outcome):
         options, wav = self.script.options, np.concatenate([np.zeros(0, np.float32), *self._wavs])
         assert options.seed is not None
         reason = max((s.finish_reason for s in self._sentences), key=WORST.index, default="stop")
-        return Speech(wav, codes, reason, options.seed, self._frames, tuple(self._check), tuple(self._sentences))
+        check, sentences = tuple(self._check), tuple(self._sentences)
+        return Speech(wav, codes, reason, options.seed, self._frames, check, sentences, self._loudness)
 
     def _forget(self) -> None:
         self._wavs, self._codes, self._sentences, self._check, self._fade = [], [], [], [], None

@@ -134,9 +134,13 @@ class OptionArgs(TypedDict, total=False):
 def _number(name: str, value: Any, low: float, high: float) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise UsageError(f"{name} = {value!r} must be a number from {low} to {high}")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = math.nan
+    if not low <= number <= high:
+        raise UsageError(f"{name} = {value!r:.80} must be a number from {low} to {high}")
+    return number
 
 
 def whole(name: str, value: Any, low: int, high: int | None = LARGEST) -> int | None:

@@ -23,10 +23,27 @@ FIRST = 100  # characters: a first sentence longer than this starts with its fir
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some sentences of a text whose others are spoken apart from them; all parts end to end sound like the whole text.
+
+    Its length is in characters. pieces: as `sentences` found them; position: of the first of them in the text, from 0;
+    level: of the text's first sentence, to which they are matched (Speech.level of the part that it was in).
+    """
+
+    pieces: tuple[Piece, ...]
+    position: int = 0
+    level: float = 0.0
+
+    def __len__(self) -> int:
+        return sum(len(piece.text) for piece in self.pieces)
+
+
+@dataclass(frozen=True)
 class Script:
     """The sentences of a text, made when they are needed (their start and end: in the text that was given).
 
-    begin: (sentence, its position) -> the utterance; options: with a seed; sample_rate in Hz, hop: samples of a frame.
+    begin: (sentence, its position) -> the utterance; options: with a seed; sample_rate in Hz, hop: samples of a frame;
+    position, level: where in a text they stand, as in Part.
     """
 
     pieces: Iterator[Piece]
@@ -34,10 +51,12 @@ class Script:
     options: Options
     sample_rate: int
     hop: int
+    position: int = 0
+    level: float = 0.0
 
 
 def write_script(
-    text: str,
+    text: str | Part,
     options: Options,
     pace: Pace,
     encode: Callable[[str], np.ndarray],
@@ -52,15 +71,20 @@ def write_script(
     assert options.seed is not None
     seed, retries = options.seed, options.retries if options.top_k != 1 else 0  # greedy: every try would be the same
 
-    def fits(sentence: str) -> bool:
-        return len(sentence) <= pace.longest and len(encode(sentence)) <= tokens
-
     def begin(piece: Piece, position: int) -> tuple[Session, AudioStream]:
         own = replace(options, seed=derived_seed(seed, position, 0))
         guard = Guard(pace, len(piece.text), seed, position, retries) if options.guard else None
         return session(piece.text, options=own, guard=guard), AudioStream(mimi, own)
 
-    return Script(sentences(text, options, fits), begin, options, mimi.config.sample_rate, mimi.config.hop)
+    rate, hop = mimi.config.sample_rate, mimi.config.hop
+    if isinstance(text, Part):
+        return Script(iter(text.pieces), begin, options, rate, hop, text.position, text.level)
+    return Script(sentences(text, options, fitting(pace, encode, tokens)), begin, options, rate, hop)
+
+
+def fitting(pace: Pace, encode: Callable[[str], np.ndarray], tokens: int) -> Callable[[str], bool]:
+    """Can a model that speaks at this pace, and takes so many tokens at once, hold a sentence?"""
+    return lambda sentence: len(sentence) <= pace.longest and len(encode(sentence)) <= tokens
 
 
 def sentences(text: str, options: Options, fits: Callable[[str], bool]) -> Iterator[Piece]:

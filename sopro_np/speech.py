@@ -41,7 +41,8 @@ class Speech:
 
     finish_reason: "stop"; "length" where max_frames ended a sentence; "cut" where the guard did. seed: the one given,
     or the one that was drawn. frames: of speech, without pauses. check: what may be wrong with it, in words, empty if
-    nothing was found. sentences: where each is, in the text and in the audio.
+    nothing was found. sentences: where each is, in the text and in the audio. level: loudness of the text's first
+    sentence (joints.Level).
     """
 
     wav: np.ndarray
@@ -51,6 +52,7 @@ class Speech:
     frames: int = 0
     check: tuple[str, ...] = ()
     sentences: tuple[Sentence, ...] = ()
+    level: float = 0.0
 
 
 def check_text(text: Any) -> None:

@@ -15,7 +15,7 @@ from sopro_np.job import SentenceJob
 from sopro_np.longform import AHEAD, Heard, Job
 from sopro_np.ops.runtime import Runtime
 from sopro_np.options import OptionArgs, Options
-from sopro_np.script import Script
+from sopro_np.script import Part, Script
 from sopro_np.voice import WhoSpeaks
 
 
@@ -25,7 +25,7 @@ class SpeechBatch:
     One thread steps; `add`, `remove` and `Job.cancel` may come from others. `write`: what is said for a text.
     """
 
-    def __init__(self, runtime: Runtime, size: int, write: Callable[[str, WhoSpeaks, Options], Script]) -> None:
+    def __init__(self, runtime: Runtime, size: int, write: Callable[[str | Part, WhoSpeaks, Options], Script]) -> None:
         self.size, self._write = size, write
         self._batch = Batch(runtime, size + AHEAD)  # sentences: one of each text, and some ahead of time
         self._jobs: list[Job] = []
@@ -44,7 +44,7 @@ class SpeechBatch:
 
     def add(
         self,
-        text: str,
+        text: str | Part,
         voice: WhoSpeaks = None,
         *,
         priority: int = 0,
@@ -59,18 +59,35 @@ class SpeechBatch:
         `keep` False: job.speech has no wav and no codes, so that memory does not grow with the text.
         `after`: what `Job.heard` was before, with the same text, voice, options and seed: only the rest is said.
         """
+        self._check_room()  # before any work
+        job = self.prepare(text, voice, priority=priority, keep=keep, after=after, **options)
+        self.join(job)
+        return job
+
+    def prepare(
+        self,
+        text: str | Part,
+        voice: WhoSpeaks = None,
+        *,
+        priority: int = 0,
+        keep: bool = True,
+        after: Heard | None = None,
+        **options: Unpack[OptionArgs],
+    ) -> Job:
+        """The job of `add`, checked and its text normalised, for `join`; from any thread. No model computes yet."""
         if isinstance(priority, bool) or not isinstance(priority, Integral):
             raise UsageError(f"priority = {priority!r} must be a whole number; larger goes first")
-        chosen = Options.of(options).seeded()
-        self._check_room()  # before any work
-        job = Job(self._write(text, voice, chosen), int(priority), keep, after)
+        return Job(self._write(text, voice, Options.of(options).seeded()), int(priority), keep, after)
+
+    def join(self, job: Job) -> None:
+        """A prepared job is spoken from the next step on; once. sopro_np.Full beyond `size`."""
+        self._check_room()
         first = job.begin(job.priority)
         with self._lock:
             self._check_room()
             self._jobs.append(job)
         if first is not None:
             self._batch.add(first)
-        return job
 
     def step(self) -> list[tuple[Job, np.ndarray]]:
         """Advance all -> (job, float32 chunk in [-1, 1]) for the audio that became ready, in order for each job."""

@@ -22,7 +22,7 @@ FLOORS = (
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "script", "job", "batch", "longform", "speechbatch"),
     ("engine", "bench", "hub", "api"),
-    ("evaluate", "bulk", "cli", "serve", "__main__"),
+    ("evaluate", "bulk", "serve", "cli", "__main__"),
 )  # fmt: skip
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
 # Inside the lowest floors, likewise from the ground up.

@@ -46,6 +46,8 @@ def _run(args: argparse.Namespace) -> int:
         from sopro_np.cli.doctor import doctor as command
     elif args.command == "download":
         from sopro_np.cli.download import run as command
+    elif args.command == "serve":
+        from sopro_np.cli.serve import run as command
     elif args.command == "eval":
         from sopro_np.cli.evaluate import run as command
     else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from sopro_np.cli import wyoming
 from sopro_np.cli.convert import RECIPES, add_arguments
 from sopro_np.options import Options
 from sopro_np.version import __version__
@@ -172,6 +173,33 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--batch", type=_counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")
     bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
+
+    serve = _command(
+        commands, "serve", "speak over HTTP, as to OpenAI's clients, and Wyoming (needs the extra server)",
+        "sopro-np serve", "sopro-np serve --host 0.0.0.0 --api-key-file keys.txt --voices voices --memory 500",
+    )  # fmt: skip
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on it (default: this machine only)"
+    )
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
+    _add_model(serve)
+    serve.add_argument("--voices", metavar="DIR", help="voice files and recordings in it are voices (default: yours)")
+    serve.add_argument("--voice", "-v", metavar="NAME", help="for requests that name none (default: the model's own)")
+    serve.add_argument("--alias", action="append", default=[], metavar="NAME=VOICE", help="another name of a voice")
+    serve.add_argument("--seed", type=int, metavar="N", help="for requests without one (default: drawn for each)")
+    serve.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait (default: 64)")
+    serve.add_argument("--memory", type=int, metavar="MB", help="for all requests, by estimate (default: no bound)")
+    serve.add_argument("--width", type=int, default=16, metavar="N", help="requests spoken at once (default: 16)")
+    serve.add_argument("--characters", type=int, default=4096, metavar="N", help="of one text at most (default: 4096)")
+    serve.add_argument("--connections", type=int, default=256, metavar="N", help="at once at most (default: 256)")
+    serve.add_argument("--api-key-file", metavar="FILE", help="a key a line; requests then need one of them")
+    serve.add_argument("--i-know", action="store_true", help="let other machines in without a key")
+    serve.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="its web pages may use the server")
+    serve.add_argument("--ffmpeg", action="store_true", help="decode uploaded m4a, webm ... with it, if installed")
+    serve.add_argument("--drain", type=float, default=30.0, metavar="S", help="to finish in at the end (default: 30)")
+    serve.add_argument("--log", choices=("quiet", "requests", "text"), default="quiet",
+                       help="a line for each request, or also what was said (default: quiet)")  # fmt: skip
+    wyoming.add_arguments(serve)
 
     evaluate = _command(
         commands, "eval", "how well does a model speak, and how far is it from another one?",

@@ -1,0 +1,112 @@
+"""`sopro-np serve`: a model behind HTTP, for the programs that already call such servers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from sopro_np.cli import process, wyoming
+from sopro_np.engine import open_model
+from sopro_np.errors import UsageError
+from sopro_np.files import voices_dir
+from sopro_np.locate import find_model
+
+LEVELS = {"quiet": logging.WARNING, "requests": logging.INFO, "text": logging.DEBUG}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; 0 once all is drained."""
+    try:
+        import python_multipart  # noqa: F401  # all of the extra, before a model is read
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"serve needs the extra server ({error.name}): pip install 'sopro_np[server]'") from None
+    from sopro_np.serve.auth import is_loopback, read_keys
+    from sopro_np.serve.limits import Limits
+    from sopro_np.serve.run import bind, run
+    from sopro_np.serve.scheduler import Scheduler
+    from sopro_np.serve.service import Service
+    from sopro_np.serve.voices import VoiceShelf
+
+    _check_numbers(args)
+    keys = read_keys(args.api_key_file) if args.api_key_file else ()
+    if not keys and not args.i_know and not is_loopback(args.host):
+        raise UsageError(
+            f"--host {args.host} can be reached from other machines: give --api-key-file, or --i-know to let anybody in"
+        )
+    aliases = dict(_alias(text) for text in args.alias)
+    model = find_model(args.model)
+    with ExitStack() as stack:  # a port that is taken is told before a model is read
+        listening = None if args.no_http else stack.enter_context(bind(args.host, args.port))
+        if (talking := wyoming.listen(args, _say)) is not None:
+            stack.enter_context(talking)
+        tts = stack.enter_context(open_model(model, args.threads, args.ops))
+        if args.log != "text":
+            process.hush()  # notes quote the text
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("sopro_np.serve").setLevel(LEVELS[args.log])
+        for noisy in ("uvicorn.error", "asyncio", "multipart", "python_multipart"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        shelf = VoiceShelf(tts, _folder(args.voices), args.voice, aliases, args.ffmpeg)
+        if args.voice is not None:
+            shelf.resolve(args.voice)  # or an error, now
+        memory = None if args.memory is None else args.memory << 20
+        scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
+        limits = Limits(characters=args.characters, connections=args.connections)
+        service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
+        speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
+        both = (("wyoming", talking), ("http", listening))
+        greeting = [f"{kind}://{_address(sock)} {speaks}" for kind, sock in both if sock is not None]
+        run(service, listening, args.drain, wyoming.servers(args, service, talking), _say, greeting)
+    return 0
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}/" if ":" in host else f"{host}:{port}/"
+
+
+def _say(line: str) -> None:
+    print(f"sopro-np serve: {line}", file=sys.stderr, flush=True)
+
+
+def _folder(given: str | None) -> Path | None:
+    """For voices: the one named, else the user's; None where there is no home."""
+    if given is not None:
+        if Path(given).exists() and not Path(given).is_dir():
+            raise UsageError(f"--voices {given}: not a folder")
+        return Path(given)
+    try:
+        return voices_dir()
+    except UsageError:
+        return None
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, equals, voice = text.partition("=")
+    if not (name and equals and voice):
+        raise UsageError(f"--alias {text!r}: write NAME=VOICE, e.g. alloy=ross")
+    return name, voice
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    bounds = {
+        "port": (0, 65535),
+        "wyoming_port": (0, 65535),
+        "queue": (0, 10**6),
+        "memory": (1, 1 << 30),
+        "width": (1, 256),
+        "characters": (1, 10**6),
+        "connections": (1, 10**5),
+        "seed": (0, 2**63 - 1),
+        "drain": (0, 3600),
+    }
+    for name, (low, high) in bounds.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"--{name.replace('_', '-')} {value} must be a number from {low} to {high}")

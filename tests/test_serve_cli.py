@@ -1,0 +1,223 @@
+"""`sopro-np serve` as a process: it starts, tells, drains on a signal with exit code 0, and refuses what is unsafe."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tiny as models
+from conftest import ROOT, on_kernels
+from serving import TEXT, VOICE, pcm, quick, voices_folder
+
+pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
+LONG = "This is a sentence of a long text. " * 30
+
+
+class Process:
+    """A server of the tiny model; `said`: its stderr so far."""
+
+    def __init__(self, folder: Path, *arguments: str, port: int = 0, **settings: str | None) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {k: v for k, v in {**environment, **settings}.items() if v is not None}
+        model = str(models.model_file("v1.5", "int8", 5))
+        command = [sys.executable, "-m", "sopro_np", "serve", "--model", model, "--voices", str(folder)]
+        command += ["--voice", VOICE, "--port", str(port), *arguments]
+        self.said = ""
+        self.process = subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        assert self.process.stderr is not None
+        while not (found := re.search(pattern, self.said)):
+            line = self.process.stderr.readline()
+            assert line, f"it ended: {self.said}"
+            self.said += line
+        return found
+
+    @property
+    def url(self) -> str:
+        return self.wait_for(r"(http://\S+)/ ")[1]
+
+    def ends(self, seconds: float = 60) -> int:
+        _, rest = self.process.communicate(timeout=seconds)
+        self.said += rest
+        return self.process.returncode
+
+
+@contextmanager
+def server(folder: Path, *arguments: str, **settings: Any) -> Iterator[Process]:
+    process = Process(voices_folder(folder), *arguments, **settings)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.communicate()
+
+
+def run(*arguments: str, code: str = "from sopro_np.cli.main import main; raise SystemExit(main())") -> tuple[int, str]:
+    """Exit code and stderr of a command that does not get as far as serving."""
+    command = [sys.executable, "-c", code, "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert "Traceback" not in done.stderr and not done.stdout
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    with server(tmp_path / "voices", "--width", "1", "--threads", "1") as it:
+        it.wait_for("ready")
+        with httpx.Client(base_url=it.url, timeout=60) as client:
+            body = {"input": LONG, "seed": 1, "response_format": "pcm"}
+            with client.stream("POST", "/v1/audio/speech", json=body) as answer:
+                parts = answer.iter_raw()
+                heard = next(parts)
+                it.process.send_signal(number)
+                it.wait_for("draining")
+                with httpx.Client(base_url=it.url) as other:
+                    refused = other.post("/v1/audio/speech", json={"input": TEXT})
+                    assert refused.status_code == 503 and refused.json()["error"]["code"] == "draining"
+                heard += b"".join(parts)
+        assert it.ends() == 0
+    assert "Traceback" not in it.said
+    assert "sentence" not in it.said  # what was said is nobody's business
+    assert heard == spoken(tmp_path / "voices")
+
+
+def spoken(folder: Path) -> bytes:
+    """What the command's model (at its own pace) says."""
+    tts = models.model("v1.5", "int8", 5)
+    voice = tts.load_voice(folder / f"{VOICE}.voice.safetensors")
+    return pcm(tts.synthesize(LONG, voice, seed=1))
+
+
+def test_killed_and_started_anew_on_its_port(tmp_path: Path) -> None:
+    with server(tmp_path / "voices") as it:
+        port = int(it.url.rsplit(":", 1)[1])
+        with server(tmp_path / "voices", port=port) as second:
+            assert second.ends() == 2 and f"port {port}" in second.said and "--port" in second.said
+        it.wait_for("ready")
+        it.process.kill()
+        it.process.wait()
+        with server(tmp_path / "voices", "--log", "text", port=port, HOME=None) as again:
+            again.wait_for("ready")
+            answer = httpx.post(f"{again.url}/v1/audio/speech", json={"input": TEXT, "seed": 5}, timeout=60)
+            assert answer.status_code == 200
+            again.wait_for(re.escape(TEXT))
+            again.process.terminate()
+            assert again.ends() == 0
+
+
+def test_it_listens_before_the_model_is_warm(tmp_path: Path) -> None:
+    with server(tmp_path / "voices") as it:
+        port = int(it.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), 10):
+            pass
+        it.process.terminate()
+        assert it.ends() == 0
+
+
+def test_ended_twice_it_does_not_wait(tmp_path: Path) -> None:
+    with server(tmp_path / "voices", "--width", "1") as it:
+        it.wait_for("ready")
+        body = {"input": LONG * 3, "response_format": "pcm"}
+        with (
+            httpx.Client(base_url=it.url, timeout=60) as client,
+            client.stream("POST", "/audio/speech", json=body) as a,
+        ):
+            next(a.iter_raw())
+            it.process.terminate()
+            it.wait_for("draining")
+            it.process.terminate()
+            assert it.ends(20) == 0
+
+
+def test_other_machines_are_let_in_only_with_a_key_or_knowingly(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.168.0.1", "example.org"):
+        code, said = run("--host", host)
+        assert code == 2 and "--api-key-file" in said and "--i-know" in said
+    keys = tmp_path / "keys"
+    keys.write_text("# of the kitchen\n\nlong-enough-secret\n")
+    with server(tmp_path / "voices", "--host", "0.0.0.0", "--api-key-file", str(keys)) as it:
+        port = int(it.url.rsplit(":", 1)[1])
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 401
+        headers = {"Authorization": "Bearer long-enough-secret"}
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).status_code == 200
+        assert "secret" not in it.said
+    with server(tmp_path / "voices", "--host", "0.0.0.0", "--i-know") as it:
+        assert it.url
+
+
+def test_key_files_that_hold_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    for content in (
+        b"",
+        b"\n \n# only words\n",
+        b"short\n",
+        b"two words in one\n",
+        b"\xff\xfe\n",
+        "schlüssel-lang\n".encode(),
+    ):
+        file.write_bytes(content)
+        code, said = run("--api-key-file", str(file))
+        assert code == 2 and "--api-key-file" in said, content
+    code, said = run("--api-key-file", str(tmp_path / "absent"))
+    assert code == 2 and "No such file" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--port", "65536"),
+        ("--port", "-1"),
+        ("--queue", "-1"),
+        ("--memory", "0"),
+        ("--width", "0"),
+        ("--characters", "0"),
+        ("--connections", "0"),
+        ("--seed", "-1"),
+        ("--drain", "-1"),
+        ("--drain", "nan"),
+        ("--alias", "alloy"),
+        ("--alias", "=one"),
+        ("--voice", "nobody", "--port", "0"),
+        ("--voices", __file__, "--port", "0"),
+        ("--model", "absent", "--port", "0"),
+        ("--host", "256.256.256.256", "--i-know"),
+    ],
+)
+def test_wrong_options_are_said_before_anything_is_served(arguments: tuple[str, ...]) -> None:
+    code, said = run(*arguments)
+    assert code == 2 and said.strip()
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    for absent in ("starlette", "uvicorn", "python_multipart"):
+        code, said = run(code=f"import sys; sys.modules[{absent!r}] = None\n"
+                              "from sopro_np.cli.main import main; raise SystemExit(main())")  # fmt: skip
+        assert code == 2 and "sopro_np[server]" in said
+
+
+def test_the_core_does_not_import_the_server() -> None:
+    program = "import sys, sopro_np, sopro_np.cli.main, sopro_np.engine\n" \
+              "assert not {'starlette', 'uvicorn', 'anyio', 'h11', 'sopro_np.serve'} & set(sys.modules)"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_folder_that_cannot_be_written_still_serves(tmp_path: Path) -> None:
+    from sopro_np.errors import VoiceError
+    from sopro_np.serve.voices import VoiceShelf
+
+    shelf = VoiceShelf(quick("v1.5"), Path("/proc/no-such-folder"))
+    assert shelf.names() == []
+    with pytest.raises(VoiceError, match="cannot be made"):
+        shelf.add("new", (models.checkpoint("v1.5", 5) / "ref.wav").read_bytes())
