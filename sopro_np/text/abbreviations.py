@@ -169,7 +169,7 @@ RULES: tuple[Rule, ...] = (
     rule("road", r"(?<=[a-z] )(Rd|Ave|Blvd|Pkwy)\b(?!\.)", lambda m: {"Rd": "Road", "Ave": "Avenue", "Blvd": "Boulevard", "Pkwy": "Parkway"}[m[1]], ("on Park Ave, we", "on Park Avenue, we")),
     rule("degrees", r"(?<![\w.])((?:[A-Z][a-z]?\.){2,4})s\b", lambda m: " ".join(re.findall(r"[A-Za-z]", m[1])).upper() + "s", ("two Ph.D.s", "two P H Ds")),
     rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
-    rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
+    rule("title left over", r"(?<!&)\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
     rule("number, page", r"\b(?:(?<!said )(?<!says )(?<!say )(?<!told me )(?<!voted )(?<!replied )(?<!answered )([Nn]o)|([Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]aras?|[Ee]p|[Rr]te|[Cc]h|[Ee]q|[Aa]rt))\. ?(?=\d|(?<=[p]\. )[ivxl]{1,7}\b)",
          lambda m: {"no": "number ", "nos": "numbers ", "p": "page ", "pp": "pages ", "vol": "volume ", "fig": "figure ",
                     "sec": "section ", "para": "paragraph ", "paras": "paragraphs ", "ep": "episode ", "rte": "route ", "ch": "chapter ", "eq": "equation ", "art": "article "}[(m[1] or m[2]).lower()],

@@ -16,10 +16,15 @@ ELEMENTS = frozenset(
 )
 
 
+WORDS = frozenset("Po Co No Ho In He At Am As I Os Pa La Ra Ta W".split())  # begin words and names with capitals, too
+
+
 def _formula(m: re.Match[str]) -> str | None:
     parts = re.findall(r"[A-Z][a-z]?|\d+", m[0])
     symbols = [part for part in parts if part.isalpha()]
     small = any(len(symbol) == 2 for symbol in symbols)
+    if m[0].isalpha() and symbols[0] in WORDS:
+        return None  # CoV, PoC
     if len(symbols) < 2 or not all(symbol in ELEMENTS for symbol in symbols) or (not small and m[0].isalpha()):
         return None
     if not small and len(symbols) == len(m[0].rstrip("0123456789")):

@@ -35,12 +35,13 @@ def _groups(m: re.Match[str]) -> str:
 
 def _range(m: re.Match[str]) -> str:
     first, second = m[1], m[2]
+    to = "and" if m.string[max(m.start() - 8, 0) : m.start()].lower() == "between " else "to"
     if len(first) == 4 and len(second) in (2, 4) and 1100 <= int(first) <= 2099:
         if len(second) == 2 and int(second) > int(first[2:]):
             return f"{year(int(first))} to {cardinal(int(second)) if int(second) > 9 else number(second)}"
         if len(second) == 4 and 1100 <= int(second) <= 2099:
-            return f"{year(int(first))} to {year(int(second))}"
-    return f"{first} to {second}"
+            return f"{year(int(first))} {to} {year(int(second))}"
+    return f"{first} {to} {second}"
 
 
 def _fraction(m: re.Match[str]) -> str | None:

@@ -15,7 +15,7 @@ UNITS = {
     "yds": ("yard", "yards"), "kg": ("kilogram", "kilograms"), "g": ("gram", "grams"), "mg": ("milligram", "milligrams"),
     "μg": ("microgram", "micrograms"), "t": ("ton", "tons"), "lb": ("pound", "pounds"), "lbs": ("pound", "pounds"),
     "oz": ("ounce", "ounces"), "l": ("liter", "liters"), "L": ("liter", "liters"), "ml": ("milliliter", "milliliters"),
-    "mL": ("milliliter", "milliliters"), "cl": ("centiliter", "centiliters"), "dl": ("deciliter", "deciliters"),
+    "mL": ("milliliter", "milliliters"), "cl": ("centiliter", "centiliters"), "dl": ("deciliter", "deciliters"), "dL": ("deciliter", "deciliters"),
     "gal": ("gallon", "gallons"), "qt": ("quart", "quarts"), "pt": ("pint", "pints"), "tsp": ("teaspoon", "teaspoons"),
     "tbsp": ("tablespoon", "tablespoons"), "Tbsp": ("tablespoon", "tablespoons"), "s": ("second", "seconds"),
     "sec": ("second", "seconds"), "secs": ("second", "seconds"), "ms": ("millisecond", "milliseconds"),
@@ -55,6 +55,7 @@ COUNTS = (
     r"inhabitants|members|readers|listeners|years|patients|cases|doses|vehicles|cars|phones|units|rows|requests|tokens|streams|items|words|books|jobs|hits|clicks|points|plays|installs|parameters|records|messages)\b"
 )
 COUNTED = re.compile(COUNTS)
+RACES = re.compile(r" (?:dash|sprint|race|run|hurdles|relay|freestyle|butterfly|backstroke|swim|radius|limit|zone)\b")
 POWERS = {"2": "square", "3": "cubic"}
 POWERS_AFTER = {"2": "squared", "3": "cubed"}
 PER = {"sec": "second", "s": "second", "min": "minute", "h": "hour", "hr": "hour", "day": "day", "d": "day", "week": "week",
@@ -75,7 +76,9 @@ def _unit(m: re.Match[str]) -> str | None:
         return None
     if symbol == "m" and between != "-" and COUNTED.match(m.string, m.end()):
         return f"{number(amount)} million"  # 60m viewers
-    describes = between == "-" or m.string[m.end() : m.end() + 1] == "-" or attribute(m)  # a 5-km run
+    describes = (
+        between == "-" or RACES.match(m.string, m.end()) or m.string[m.end() : m.end() + 1] == "-" or attribute(m)
+    )  # a 5-km run
     name = UNITS[symbol][0 if (is_one(amount) and not scale) or describes else 1]
     if power:
         name = f"{POWERS[power]} {name}"
@@ -192,7 +195,7 @@ RULES: tuple[Rule, ...] = (
     rule("inches with a full stop", rf"{ALONE}({NUMBER}) ?in\.(?!\w)", lambda m: f"{number(m[1])} inch{'' if is_one(m[1]) else 'es'}{stop_after(m)}", ("0.5 in. more", "zero point five inches more")),
     rule("inches", rf"(?<![\w.\"])({NUMBER})\"(?=[\s.,;!?)]|$)", _inches, ("a 27\" screen", "a twenty seven inch screen"), ("27\" wide", "twenty seven inches wide")),
     rule("unit after a power", r"(?<=\^)(-?\d{1,3}) ([A-Za-zΩ]{1,4})(?:/([a-z]{1,3}))?(?![\w/])", _after_power, ("3 × 10^8 m/s", "three times ten to the eight meters per second")),
-    rule("unit", rf"(?<![A-Z]-)(?<![/^])(?<!\^-)({SIGN}{ALONE}{NUMBER}){WORDS}([ -]?)((?:sq|cu) (?:ft|mi|km|m|yd|in)|[A-Za-zμΩ]{{1,5}})(?:\^?([23]))?(/(?:[a-z]{{1,7}}|L)(?:\^?[23])?)?(?![\w^/])(?:(?<=[a-z])\.(?= [a-z(]|[,;:)]))?", _unit,
+    rule("unit", rf"(?<![A-Z]-)(?<![/^])(?<!\^-)({SIGN}{ALONE}{NUMBER}){WORDS}([ -]?)((?:sq|cu) (?:ft|mi|km|m|yd|in)|[A-Za-zμΩ]{{1,5}})(?:\^?([23]))?(/(?:[a-z]{{1,7}}|[dm]?L)(?:\^?[23])?)?(?![\w^/])(?:(?<=[a-z])\.(?= [a-z(]|[,;:)]))?", _unit,
          ("We ran 10km.", "We ran ten kilometers."), ("1 kg", "one kilogram"), ("80 km/h", "eighty kilometers per hour"),
          ("50 m²", "fifty square meters"), ("a 5-km run", "a five kilometer run"), ("8 GB", "eight gigabytes"), ("7 sq mi", "seven square miles"), ("2 lb. potatoes", "two pounds potatoes"), ("60m viewers", "sixty million viewers"),
          ("250 ml", "two hundred fifty milliliters"), ("9.8 m/s²", "nine point eight meters per second squared")),

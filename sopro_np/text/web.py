@@ -119,7 +119,9 @@ def _prerelease(match: re.Match[str]) -> str:
 
 def _continental(m: re.Match[str]) -> str:
     """Full stops between thousands, a comma before decimals -> as English has it."""
-    whole, decimals = m[1] or m[3] or m[4] or m[6], m[2] or m[5] or m[7]
+    if m[6]:
+        return m[6].strip().replace(" ", ",")  # € 1 000
+    whole, decimals = m[1] or m[3] or m[4] or m[7], m[2] or m[5] or m[8]
     return whole.replace(".", ",") + (f".{decimals}" if decimals else "")
 
 
@@ -196,7 +198,7 @@ RULES: tuple[Rule, ...] = (
     rule(
         "number of the continent",
         r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){1,4}),(\d{1,2})(?!\d|[.,]\d)|(?<![\w.,])([1-9]\d{0,2}\.\d{3}\.\d{3})(?![\w]|[.,]\d)|"
-        r"(?<=[$€£])( ?\d{1,4}),(\d{1,2})(?!\d|[.,]\d)|(?<![\w.,])(\d{1,4}),(\d{1,2})(?= ?(?:[€£]|(?:kg|g|km|m|cm|mm|l|L|ml|kWh|EUR)\b))",
+        r"(?<=[$€£])( ?\d{1,4}),(\d{1,2})(?!\d|[.,]\d)|(?<=[$€£])( ?\d{1,3}(?: \d{3}){1,4})(?!\d| \d)|(?<![\w.,])(\d{1,4}),(\d{1,2})(?= ?(?:[€£]|(?:kg|g|km|m|cm|mm|l|L|ml|kWh|EUR)\b))",
         _continental,
         ("€1.234,56", "one thousand two hundred thirty four euros and fifty six cents"),
         ("1,5 kg", "one point five kilograms"),
@@ -288,7 +290,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "identifier",
-        r"(?<![\w'])[A-Za-z0-9]{0,40}(?:_[A-Za-z0-9]{1,40}){1,12}_{0,2}(?!\w)|\b[a-z]{2,30}(?:[A-Z][a-z]{1,30}){1,6}\b",
+        r"(?<![\w'])[A-Za-z0-9]{0,40}(?:_[A-Za-z0-9]{1,40}){1,12}_{0,2}(?!\w)|\b(?!mmHg\b)[a-z]{2,30}(?:[A-Z][a-z]{1,30}){1,6}\b",
         lambda m: _words(m[0]),
         ("max_frames is fine", "max frames is fine"),
         ("the userName here", "the user Name here"),
