@@ -87,6 +87,8 @@ def test_there_are_forty_families_each_with_an_example() -> None:
         ("part i did", "part i did"),
         ("12 St Johns Road", "twelve Saint Johns Road"),
         ("5 min. later", "five minutes later"),
+        ("x = 5 on the 22nd", "x equals five on the twenty second"),
+        ("x = 5 kg", "x equals five kilograms"),
         ("kids <3 years", "kids less than three years"),
         ("the * key", "the star key"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sopro_np.text.rule import rule
+from sopro_np.text.units import UNITS
 
 FUNCTIONS = {"sin": "sine", "cos": "cosine", "tan": "tangent", "log": "log", "ln": "natural log", "exp": "exponential"}
 REACH = 60  # characters to both sides that belong to a formula
@@ -22,6 +23,8 @@ def _line(m: re.Match[str]) -> tuple[str, str]:
 
 def _minus(m: re.Match[str]) -> str | None:
     before, after = _line(m)
+    if m[0] == "-" and re.search(r"\b[A-Z]$", before) and after[:1].isdigit():
+        return None  # B-52
     value = ENDS_VALUE.search(before.rstrip()) and BEGINS_VALUE.match(after.lstrip())
     return " minus " if value and MARKED.search(before + after) else None
 
@@ -55,6 +58,12 @@ def _times(m: re.Match[str]) -> str | None:
     return " " if lone else " times "
 
 
+def _product(m: re.Match[str]) -> str | None:
+    letters = m[2] + m[3] if m[2] else m[5] + m[6]
+    other = letters in ("st", "nd", "rd", "th") or letters in UNITS
+    return None if other or not MARKED.search("".join(_line(m))) else " ".join(filter(None, m.groups()))
+
+
 def _group(m: re.Match[str]) -> str:
     return f"{m[1]} {m[2]}{'' if re.match(r' ?(?:$|[.,;:!?)])', m.string[m.end() : m.end() + 2]) else ','}"
 
@@ -67,11 +76,12 @@ RULES = (
     rule("divided in a formula", r" ?/ ?", _divided, ("10/2=5", "ten divided by two equals five"), ("x = (a + b) / 2c", "x equals, a plus b, over two c")),
     rule("root of a group", r"(√) ?\(([^()\n]{1,40})\)", _group, ("√(x + 1)", "the square root of x plus one")),
     rule("product of letters", r"(?<=[\d=+^√] )(\d{1,3})([a-z])([a-z])\b(?= ?[-+=)/]|$)|(?<=minus )(\d{1,3})([a-z])([a-z])\b(?= ?[-+=),/]|$)",
-         lambda m: " ".join(filter(None, m.groups())), ("√(b² - 4ac)", "the square root of b squared minus four a c")),
+         _product, ("√(b² - 4ac)", "the square root of b squared minus four a c")),
     rule("heart", r"(?<![\w<])<3(?=[.!,)]|$|\s*\n| (?:you|u|my|this|it|him|her|them|your)\b)", "love", ("I <3 you", "I love you")),
+    rule("product of two letters", r"(?<==)( ?)(?!(?:is|to|no|an|in|it|on|up|or|of|as|at|by|do|go|he|if|me|my|so|us|we|be|am|ok|hi|id)\b)([a-z])([a-z])(?=\^\d|[.,]?$|[.,]?\n| [-+*/])", r"\1\2 \3", ("E = mc²", "E equals m c squared")),
     rule("times sign", r"(?<=[\d)])\*(?=[\w(])|(?<=\w)\*(?=[\d(])|(?<=\b[A-Za-z])\*(?=[A-Za-z]\b)|(?<=[\w)]) \* (?=[\w(])", _times, ("a * b", "a times b"), ("5*3", "five times three")),
     rule("times between numbers", r"(?<=\d) ?[x×*] ?(?=\d[\d.,]{0,20} ?=)", " times ", ("3 x 4 = 12", "three times four equals twelve")),
     rule("and more", r"(?<=\d|[KMkB])\+(?=[.,;:!?)]|\s(?![\d(=]|[a-z](?![a-z]))|$)", " plus", ("ages 65+", "ages sixty five plus"), ("18+ only", "eighteen plus only")),
-    rule("more or less than", r"(?<![\w)\]<>=-])(?<![\w)\]] )([<>]=?|[≤≥])(?=[$€£]?\d)", lambda m: {"<": "less than ", ">": "more than ", "<=": "at most ", ">=": "at least ", "≤": "at most ", "≥": "at least "}[m[1]],
+    rule("more or less than", r"(?<![\w)\]|<>=-])(?<![\w)\]|] )([<>]=?|[≤≥]) ?(?=[$€£]?\d)", lambda m: {"<": "less than ", ">": "more than ", "<=": "at most ", ">=": "at least ", "≤": "at most ", "≥": "at least "}[m[1]],
          ("<5% of them", "less than five percent of them"), ("(>100 people)", "more than one hundred people")),
 )  # fmt: skip

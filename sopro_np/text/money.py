@@ -112,5 +112,5 @@ RULES: tuple[Rule, ...] = (
     rule("money with a code first", rf"\b{CODES[:-1]}|Rs(?=\.? ?\d)|Fr(?=\. ?\d))\.? ?({NUMBER})(?:\.[-–—](?!\w))?{SCALE}", lambda m: spoken(m[2], m[3], m[1]), ("EUR 20", "twenty euros"), ("Rs. 500", "five hundred rupees"), ("CHF 50.-", "fifty Swiss francs")),
     rule("money, currency last", rf"(?<![\w.,])({NUMBER}){SCALE} ?([€£¥₹₽$]|{CODES[1:-1]}\b)(?!\w)", _after,
          ("for 50 € each", "for fifty euros each"), ("100 USD", "one hundred U S dollars")),
-    rule("cents", rf"(?<![\w.,])({NUMBER}) ?¢|(?<![\w.,-])(?<![Aa]t )(?<![Tt]o )([1-9]\d?)c(?=[.,;:!?)]|$| [a-z])", _cents, ("only 50¢", "only fifty cents"), ("It costs 50c.", "It costs fifty cents.")),
+    rule("cents", rf"(?<![\w.,])({NUMBER}) ?¢|(?<![\w.,-])(?<![Aa]t )([1-9]\d?)c(?=[.,;:!?)]|$| [a-z])", _cents, ("only 50¢", "only fifty cents"), ("It costs 50c.", "It costs fifty cents.")),
 )  # fmt: skip

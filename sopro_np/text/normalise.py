@@ -108,7 +108,7 @@ def stages(day_first: bool) -> tuple[Stage, ...]:
         Stage(r"\n", LINE_RULES),
         Stage(r"[<\[*#]|::", programs.RULES),
         Stage(rf"{ODD}|\w\.\w|\.[A-Za-z]|[a-z][A-Z]", web.RULES),
-        Stage(r"[-+=/<>≤≥×*^√!(]", formulas.RULES),
+        Stage(r"[-+=/<>≤≥×*^√±!(]", formulas.RULES),
         Stage(rf"{ODD}|!|\.N", symbols.EARLY),
         Stage(rf"\d|{dates.NAMES}", dates.rules(day_first)),
         Stage(r"\d:\d", scripture.RULES),

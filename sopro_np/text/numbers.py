@@ -21,7 +21,7 @@ SURE = frozenset(("in since until till during circa copyright year spring summer
 NAMED_YEAR = re.compile(
     r"(?i)(?:\b(?:pre|post|mid|early|late)-|\b(?:class|summer|spring|winter|autumn|fall|end|war|crisis|crash) of )$"
 )
-SCALES = {"k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "B": "billion"}
+SCALES = {"b": "billion", "k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "B": "billion"}
 
 
 def _groups(m: re.Match[str]) -> str:
@@ -137,7 +137,9 @@ def _leftover(m: re.Match[str]) -> str:
     before, after = m.string[max(m.start() - 1, 0) : m.start()], m.string[m.end() : m.end() + 1]
     code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in (".", ",")
     return (
-        (" " if before.isalnum() else "") + (digits(text) if code else number(text)) + (" " if after.isalpha() else "")
+        (" " if before.isalnum() else "")
+        + (digits(text) if code and "." not in text else number(text))
+        + (" " if after.isalpha() else "")
     )
 
 
@@ -164,7 +166,7 @@ CODES: tuple[Rule, ...] = (
     rule("range", r"(?<=\d) ?[–—] ?(?=[$€£]?\d)|(?<=[\d ]%|°[CFK]|[\d ]°) ?[-–—] ?(?=\d)|(?<=\d[CFK]) ?[–—] ?(?=\d)|(?<=\d)-(?=\d{1,3}\.\d|\d{1,3},\d{3})", " to ",
          ("1.5–2.5", "one point five to two point five")),
     rule("range with full stops", r"(?<![\w.])(\d{1,9})\.{2,3}(-?\d{1,9})(?![\w.]*\d)", r"\1 to \2", ("from 0..9", "from zero to nine")),
-    rule("thousands in capitals", rf"(?<![\w.])(\d{{1,3}}(?:\.\d{{1,2}})?)(?: ?([MB])|([K]))(?= plus\b|{COUNTS})|(?<![\w.])(?![48]K)(\d{{1,3}}(?:\.\d{{1,2}})?)([KMB])(?= [a-z]{{3,20}}s\b(?<!ss))",
+    rule("thousands in capitals", rf"(?<![\w.])(\d{{1,3}}(?:\.\d{{1,2}})?)(?: ?([MBb])|([K]))(?= plus\b|{COUNTS})|(?<![\w.])(?![48]K)(\d{{1,3}}(?:\.\d{{1,2}})?)([KMB])(?= [a-z]{{3,20}}s\b(?<!ss))",
          lambda m: f"{number(m[1] or m[4])} {SCALES[m[2] or m[3] or m[5]]}", ("5K+ followers", "five thousand plus followers"), ("3 M users", "three million users")),
     rule("thousands with blanks", r"(?<![\w.,+-])(?<!\d )([1-9]\d{0,2}(?: \d{3}){1,4})(?= [a-z]{2})|(?<![\w.,+-])(?<!\d )([1-9]\d?(?: \d{3}){2,4}|[1-9]\d{0,2}(?: \d{3}){0,3} 000)(?![\w-]| \d|[.,]\d)", lambda m: m[0].replace(" ", ","),
          ("10 000 of them", "ten thousand of them"), ("1 000 000", "one million")),
@@ -186,5 +188,5 @@ RULES: tuple[Rule, ...] = (
          ("3 cats and 12 dogs", "three cats and twelve dogs"), ("1,234", "one thousand two hundred thirty four"), ("3.14", "three point one four"),
          ("-5", "minus five"), ("1234567890", "one two three four five six seven eight nine zero"), ("code 0042", "code zero zero four two"),
          ("2000000 stars", "two million stars")),
-    rule("digits left over", r"\d+", _leftover, ("abc123", "abc one hundred twenty three")),
+    rule("digits left over", r"\d+(?:\.\d{1,36}(?![\d.]))?", _leftover, ("abc123", "abc one hundred twenty three")),
 )  # fmt: skip

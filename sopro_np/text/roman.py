@@ -42,7 +42,7 @@ def value(text: str) -> int:
 
 def _counted(m: re.Match[str]) -> str | None:
     n = value(m[2].upper())
-    return f"{m[1]} {cardinal(n)}" if n else None
+    return f"{m[1]} {cardinal(n)}" if n and m[2] not in ("C", "L") else None  # USB Type C
 
 
 def _ruler(m: re.Match[str]) -> str | None:

@@ -58,6 +58,8 @@ def plain(c: str) -> str:
         return PLAIN[c]
     if c in KEPT or c in GREEK or (is_greek(c) and c.isalpha()):
         return "μ" if c == "µ" else c
+    if "\u2460" <= c <= "\u249b" or "\u2776" <= c <= "\u2793":  # in circles, each a number of its own
+        return f" {unicodedata.numeric(c):g} "
     kind = unicodedata.category(c)
     if kind == "Nd":
         return str(unicodedata.digit(c))
@@ -119,6 +121,7 @@ RULES: tuple[Rule, ...] = (
         ("Ｈｅｌｌｏ ﬁne", "Hello fine"),
         ("well\u200b\ufeff known\u00a0fact", "well known fact"),
         ("Nice 😀👍🏽!", "Nice!"),
+        ("①②③", "one two three"),
         ("٣ cats", "three cats"),
     ),
     rule("blanks", r"\t[ \t]*|  [ \t]*| \t[ \t]*", " ", ("a  b\t c", "a b c")),

@@ -200,6 +200,7 @@ RULES: tuple[Rule, ...] = (
          ("50 m²", "fifty square meters"), ("a 5-km run", "a five kilometer run"), ("8 GB", "eight gigabytes"), ("7 sq mi", "seven square miles"), ("2 lb. potatoes", "two pounds potatoes"), ("60m viewers", "sixty million viewers"),
          ("250 ml", "two hundred fifty milliliters"), ("9.8 m/s²", "nine point eight meters per second squared")),
     rule("square of a unit", r"(?<![\w.^])(?=[kcm]m|\w{1,2}\^)(km|cm|mm|m|mi|ft|yd)\^?([23])(?!\w)", _square, ("in km²", "in square kilometers"), ("per cm2", "per square centimeter")),
+    rule("rate of no number", r"(?<![\w./])(km|mi|ft|m|kg|mg|MB|GB|Mb|kB)/(h|hr|s|sec|min|kg|L|dL|day|person)\b(?!/)", lambda m: f"{UNITS[m[1]][1]} per {PER.get(m[2]) or UNITS[m[2]][0]}", ("in km/h", "in kilometers per hour")),
     rule("rate", r"(?<=[A-Za-z0-9])/(second|minute|hour|day|week|month|year|night|person|word|page|unit|hr|min|sec|mo|yr|oz|lb|kg|gal|km|mi|GB|TB|kWh|MWh|ml|mg)\b|(?<=[a-z]{3})/(s)\b", lambda m: f" per {PER.get(m[1] or m[2]) or UNITS[m[1]][0]}",
          ("$5/month", "five dollars per month"), ("€3/kg", "three euros per kilogram"), ("200 calls/s", "two hundred calls per second")),
 )  # fmt: skip

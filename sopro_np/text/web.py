@@ -155,7 +155,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "host name with capitals",
-        r"(?<![\w@./-])([A-Z][A-Za-z0-9-]{0,62})\.(com|org|net|edu|gov|io|ai|app|tv|NET|COM)(?![\w.-]*\w)",
+        r"(?<![\w@./-])([A-Z][A-Za-z0-9-]{0,62})\.(com|org|net|edu|gov|io|ai|app|tv|NET|COM)(?![\w-]|\.\w)",
         lambda m: f"{m[1]} dot {m[2].lower() if m[2].lower() in SAID else ' '.join(m[2].upper())}",
         ("Amazon.com and X.com", "Amazon dot com and X dot com"),
         ("ASP.NET Core", "A S P dot net Core"),
