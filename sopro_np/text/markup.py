@@ -119,7 +119,7 @@ INLINE_RULES: tuple[Rule, ...] = (
 LINES = (
     ("heading", re.compile(r"#{1,6} (?=\S)"), ""),
     ("rule", re.compile(r"(?:[-*_=] ?){3,}$"), ""),
-    ("table rule", re.compile(r"\|?(?: ?:?-{2,}:? ?\|?){1,50}$"), ""),
+    ("table rule", re.compile(r"\|?(?: ?:?-{2,}+:? ?\|?){1,50}$"), ""),
     ("row", re.compile(r"\| ?(?=.*\|)"), ""),
     ("item", re.compile(r"[-*+•–] (?:\[[ xX]\] )?(?=\S)"), ""),
     ("numbered", re.compile(r"(\d{1,2})[.)] (?=\S)"), "number"),
