@@ -14,6 +14,8 @@ from num2words import num2words
 from sopro_np.cli.main import main
 from sopro_np.errors import UsageError
 from sopro_np.text import spell
+from sopro_np.text.aligned import Aligned
+from sopro_np.text.lexicon import Respelling
 from sopro_np.text.normalise import LINE_EXAMPLES, Spoken, normalise, pipeline, read_lexicon
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -61,6 +63,38 @@ def test_there_are_forty_families_each_with_an_example() -> None:
     rules = pipeline(False)
     assert len({rule.name for rule in rules}) == len(rules) >= 40
     assert not [rule.name for rule in rules if not rule.examples]
+
+
+# what a rule must leave to others
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("She said no. 5 people left.", "She said no. five people left."),
+        ("7/10 of a mile", "seven tenths of a mile"),
+        ("1/2 x = 3", "one half x equals three"),
+        ("v = 5 m/s", "v equals five meters per second"),
+        ("use * for all", "use for all"),
+        ("Free* with purchase", "Free with purchase"),
+        ("Rooms 3-14", "Rooms three to fourteen"),
+        ("They won 10-4.", "They won ten to four."),
+        ("a 4K monitor", "a four K monitor"),
+        ("Seat 30C", "Seat thirty C"),
+        ("Mark 3:30 pm", "Mark three thirty P M"),
+        ("the 1st St. Louis bridge", "the first Saint Louis bridge"),
+        ("McDonald, BSc", "McDonald, B S C"),
+        ("> quoted text", "quoted text"),
+        (">100 people", "more than one hundred people"),
+        ("part i did", "part i did"),
+        ("12 St Johns Road", "twelve Saint Johns Road"),
+        ("5 min. later", "five minutes later"),
+        ("x = 5 on the 22nd", "x equals five on the twenty second"),
+        ("x = 5 kg", "x equals five kilograms"),
+        ("kids <3 years", "kids less than three years"),
+        ("the * key", "the star key"),
+    ],
+)
+def test_neighbours_of_rules(written: str, said: str) -> None:
+    assert normalise(written).text == said
 
 
 SENTENCES = [
@@ -208,6 +242,51 @@ def test_pauses() -> None:
     assert normalise("Wait[PAUSE: 1500ms]here [pause] now.").text == "Wait [pause 1.5] here [pause 0.5] now."
     with pytest.raises(UsageError, match="at most 60 seconds"):
         normalise("Wait [pause 61] here.")
+
+
+def test_a_pause_in_a_respelling_keeps_its_length() -> None:
+    lexicon = {"hi": "[pause 2] hey [pause 3] you"}
+    assert normalise("hi there [pause 1] hi", lexicon=lexicon).text == (
+        "[pause 2] hey [pause 3] you there [pause 1] [pause 2] hey [pause 3] you"
+    )
+    assert normalise("*so [pause 2] and [pause 3] on*").text == "so [pause 2] and [pause 3] on"
+
+
+def test_no_rule_shows_what_stands_for_a_pause() -> None:
+    fired = normalise("Wait*[pause 2] here*").fired
+    assert any("[pause]" in one.after for one in fired) and not any("\ue000" in one.after for one in fired)
+
+
+@pytest.mark.parametrize("letter", ["𝛼", "α", "ά", "ὰ", "Ἀ"])
+def test_one_letter_of_greek_has_its_name(letter: str) -> None:
+    assert normalise(f"Say {letter} now.").text == "Say alpha now."
+
+
+@pytest.mark.parametrize("lexicon", [{"hi": ""}, {"": "x"}, {1: "a"}, {"a": None}, {" ": "x"}])
+def test_an_entry_of_a_lexicon_is_two_texts(lexicon: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="lexicon: "):
+        normalise("hi there", lexicon=lexicon)
+
+
+NAMES = st.text("abAB' +日é", min_size=1, max_size=5).filter(str.strip)
+
+
+@given(st.dictionaries(NAMES, st.just("x y"), max_size=5), st.text("abAB' ’+日é.", max_size=30))
+def test_a_lexicon_is_one_long_alternation(lexicon: dict[str, str], text: str) -> None:
+    """Looked up word by word; what that finds is what trying all entries at every character would."""
+    found = [text[a:b] for a, b, _ in Respelling(lexicon).edits(Aligned(text))]
+    entries, expected, at = sorted({" ".join(w.split()) for w in lexicon}, key=len, reverse=True), [], 0
+    while at < len(text):
+        for word in entries:
+            own = re.escape(word).replace("'", "['’]").replace(r"\ ", " +")
+            before, after = (r"(?<!\w)" if word[0] in "abABé" else ""), (r"(?!\w)" if word[-1] in "abABé" else "")
+            hit = re.compile(before + own + after, re.I if word == word.lower() else 0).match(text, at)
+            if hit:
+                expected.append(hit[0])
+                at = hit.end() - 1
+                break
+        at += 1
+    assert found == expected
 
 
 def test_spans_point_into_the_text_given() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sopro_np.text.spell import cardinal
 from sopro_np.text.split import Piece, finished, split
 
 ANYTHING = st.text(st.sampled_from("abcdef ABC .,;:!?…—-\n\"'()0123456789ü"), max_size=300)
@@ -99,3 +100,18 @@ def test_a_long_first_sentence_begins_with_its_first_clause() -> None:
 def test_long_texts_take_linear_time() -> None:
     for text in ("a" * 200_000, "word " * 40_000, "a, " * 60_000, "." * 100_000, "! " * 60_000, "\n" * 100_000):
         assert sum(1 for _ in split(text, lambda t: len(t) <= 72)) >= (0 if not text.strip() else 1)
+
+
+@given(st.lists(st.one_of(st.sampled_from(["birds", "and", "of the", "isles"]), st.integers(0, 10**6)), max_size=20))
+def test_a_number_that_fits_is_not_cut(parts: list[str | int]) -> None:
+    words = ["birds"]
+    for part in parts:  # no two numbers beside each other
+        words += [part] if isinstance(part, str) else [cardinal(part), "of them"]
+    found = texts(" ".join(words))
+    for number in (cardinal(part) for part in parts if isinstance(part, int) and len(cardinal(part)) < 72):
+        assert any(number in piece for piece in found)
+
+
+def test_a_number_that_does_not_fit_is_cut_at_its_millions() -> None:
+    number = cardinal(777_777_777_777)
+    assert texts(number)[0].endswith(("billion.", "million.", "thousand."))

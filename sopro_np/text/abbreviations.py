@@ -28,20 +28,71 @@ DOTTED = {
     "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years", "lbs": "pounds", "oz": "ounces",
     "ft": "feet", "km": "kilometers", "kg": "kilograms", "cm": "centimeters", "attn": "attention", "encl": "enclosed",
     "sq": "square", "esq": "esquire", "dist": "district", "gov": "governor", "messrs": "messers",
+    "viz": "namely", "ibid": "ibid", "seq": "seq", "ff": "following", "resp": "respectively", "anon": "anonymous",
+    "cont": "continued", "ref": "reference", "refs": "references", "abbr": "abbreviation", "hosp": "hospital", "mfg": "manufacturing",
 }  # fmt: skip
-SHARED = {"ed", "al", "co", "min", "ca", "ch", "fig", "ext", "est", "temp", "eq", "max", "gov"}  # words or names, too
+SHARED = {
+    "ed",
+    "al",
+    "co",
+    "min",
+    "ca",
+    "ch",
+    "fig",
+    "ext",
+    "est",
+    "temp",
+    "eq",
+    "max",
+    "gov",
+    "ref",
+    "refs",
+    "anon",
+    "cont",
+}  # words or names, too
 LETTERED = {
     "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "p.s": "P S", "n.b": "N B", "a.m": "A M",
     "p.m": "P M", "ph.d": "P H D", "m.d": "M D", "b.a": "B A", "m.a": "M A", "b.sc": "B S C", "m.sc": "M S C",
     "d.c": "D C", "r.i.p": "R I P", "q.e.d": "Q E D", "b.c": "B C", "a.d": "A D",
 }  # fmt: skip
 CHAT = {
-    "btw": "by the way", "imo": "in my opinion", "imho": "in my humble opinion", "idk": "I don't know", "thx": "thanks",
-    "pls": "please", "plz": "please", "tbh": "to be honest", "omw": "on my way", "brb": "be right back", "afaik": "as far as I know",
-    "iirc": "if I recall correctly", "asap": "as soon as possible", "w/o": "without", "w/": "with", "b/c": "because", "eg": "for example",
-    "aka": "also known as", "vs": "versus", "ttyl": "talk to you later", "ppl": "people", "and/or": "and or", "he/she": "he or she",
-    "his/her": "his or her", "s/he": "he or she", "n/a": "not applicable", "c/o": "care of", "a/c": "A C",
-}  # fmt: skip
+    "btw": "by the way",
+    "imo": "in my opinion",
+    "imho": "in my humble opinion",
+    "idk": "I don't know",
+    "thx": "thanks",
+    "pls": "please",
+    "plz": "please",
+    "tbh": "to be honest",
+    "omw": "on my way",
+    "brb": "be right back",
+    "afaik": "as far as I know",
+    "iirc": "if I recall correctly",
+    "asap": "as soon as possible",
+    "w/o": "without",
+    "w/": "with",
+    "b/c": "because",
+    "eg": "for example",
+    "aka": "also known as",
+    "vs": "versus",
+    "ttyl": "talk to you later",
+    "ppl": "people",
+    "and/or": "and or",
+    "he/she": "he or she",
+    "his/her": "his or her",
+    "s/he": "he or she",
+    "n/a": "not applicable",
+    "c/o": "care of",
+    "a/c": "A C",
+    "fwiw": "for what it's worth",
+    "nvm": "never mind",
+    "irl": "in real life",
+    "smh": "shaking my head",
+    "icymi": "in case you missed it",
+    "tldr": "too long, didn't read",
+    "ikr": "I know, right",
+}
+SHOUTED = frozenset("ASAP IMHO AFAIK IIRC IDK TBH OMW BRB BTW TTYL THX PLS PLZ FWIW NVM ICYMI TLDR IMO".split())  # in capitals, too  # fmt: skip
 SAINTS = frozenset(
     (
         "Louis Paul Petersburg Peter John James Mary Nicholas Patrick Andrew Andrews George Francis Joseph "
@@ -80,7 +131,12 @@ def _lettered(m: re.Match[str]) -> str | None:
 
 def _saint(m: re.Match[str]) -> str:
     before, after = m[1] or "", m[3] or ""
-    if after and (after in SAINTS or not before or not before[0].isupper() or m.start() == 0 or before in PLACES):
+    counted = re.fullmatch(r"\d{1,4}(?:st|nd|rd|th)", before)
+    if (
+        after
+        and (after in SAINTS or not counted)
+        and (after in SAINTS or not before or not before[0].isupper() or m.start() == 0 or before in PLACES)
+    ):
         return f"{before + m[2] if before else ''}Saint"
     return f"{before + m[2] if before else ''}Street" + ("." if m[0].rstrip().endswith(".") and stop_after(m) else "")
 
@@ -94,27 +150,34 @@ def _drive(m: re.Match[str]) -> str:
 
 def _chat(m: re.Match[str]) -> str | None:
     spoken = CHAT.get(m[0].lower())
-    if spoken is None or (m[0].isupper() and m[0].isalpha() and m[0] != "ASAP"):
+    if spoken is None or (m[0].isupper() and m[0].isalpha() and m[0] not in SHOUTED):
         return None
-    return spoken[0].upper() + spoken[1:] if m[0][0].isupper() else spoken
+    before = m.string[max(m.start() - 2, 0) : m.start()]
+    begins = m[0][0].isupper() and (not m[0].isupper() or not before.strip() or before[0] in ".!?\n")
+    return spoken[0].upper() + spoken[1:] if begins else spoken
 
 
 RULES: tuple[Rule, ...] = (
-    rule("Saint or Street", r"(?:\b([A-Za-z]{1,20})( ))?\bSt\b\.?(?= ([A-Z][a-z]{1,20})|[ ,;:!?)\n]|$)", _saint,
-         ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today")),
+    rule("Saint or Street", r"(?:\b([A-Za-z0-9]{1,20})( ))?\bSt\b\.?(?= ([A-Z][a-z]{1,20})|[ ,;:!?)\n]|$)", _saint,
+         ("in St. Louis", "in Saint Louis"), ("at 12 Baker St.", "at twelve Baker Street."), ("on Main St. today", "on Main Street today"),
+         ("He lives on 5th St. She likes it.", "He lives on fifth Street. She likes it.")),
     rule("Drive with a number", r"\b(\d{1,5}[A-Za-z]? (?:[A-Z][a-z]{1,20} ){0,2}[A-Z][a-z]{2,20}) Dr\b\.?", _drive, ("at 9 Oak Dr. Ring", "at nine Oak Drive Ring")),
     rule("Drive", r"\b(?!The )([A-Z][a-z]{2,20}) Dr\.(?! [A-Z][a-z])(?=\s|[,;:!?)]|$)", _drive, ("on Mulholland Dr. today", "on Mulholland Drive today")),
     rule("generation", r"\bGen\.? (?=(?:[XYZ]|Alpha)\b)", "Generation ", ("for Gen Z", "for Generation Z")),
-    rule("circa, born, died", r"\b([cbd])\. ?(?=1\d{3}\b(?!,\d))", lambda m: {"c": "circa ", "b": "born ", "d": "died "}[m[1]], ("c. 1450", "circa fourteen fifty")),
+    rule("circa, born, died", r"\b([cbd])\. ?(?=1\d{3}\b(?!,\d))|(?<![\d/] )\b(c)\. ?(?=\d{1,4} (?:BC|AD|BCE|CE)\b|[2-9]\d\d\b|[12]0\d\d\b)", lambda m: {"c": "circa ", "b": "born ", "d": "died "}[m[1] or m[2]], ("c. 1450", "circa fourteen fifty")),
     rule("century", r"(?<=\d(?:st|nd|rd|th) )c\.(?= )", "century", ("the 3rd c. BC", "the third century B C")),
     rule("road", r"(?<=[a-z] )(Rd|Ave|Blvd|Pkwy)\b(?!\.)", lambda m: {"Rd": "Road", "Ave": "Avenue", "Blvd": "Boulevard", "Pkwy": "Parkway"}[m[1]], ("on Park Ave, we", "on Park Avenue, we")),
     rule("degrees", r"(?<![\w.])((?:[A-Z][a-z]?\.){2,4})s\b", lambda m: " ".join(re.findall(r"[A-Za-z]", m[1])).upper() + "s", ("two Ph.D.s", "two P H Ds")),
     rule("title", r"\b(" + "|".join(TITLES) + r")\b\.?(?= (?:[A-Z]|\ue000))", _title, ("Dr. Smith", "Doctor Smith"), ("Mr and Mrs Jones", "Mister and Missus Jones")),
-    rule("title left over", r"\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
-    rule("number, page", r"\b([Nn]o|[Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]ara|[Ee]p|[Rr]te|[Cc]h|[Ee]q|[Aa]rt)\. ?(?=\d)",
+    rule("title left over", r"(?<!&)\b(Mr|Mrs|Ms|Dr|Prof)\b\.?", lambda m: TITLES[m[1]] + (stop_after(m) if m[0].endswith(".") else ""), ("the Dr. said", "the Doctor said")),
+    rule("number, page", r"\b(?:(?<!said )(?<!says )(?<!say )(?<!told me )(?<!voted )(?<!replied )(?<!answered )([Nn]o)|([Nn]os|[Pp]p?|[Vv]ol|[Ff]ig|[Ss]ec|[Pp]aras?|[Ee]p|[Rr]te|[Cc]h|[Ee]q|[Aa]rt))\. ?(?=\d|(?<=[p]\. )[ivxl]{1,7}\b)",
          lambda m: {"no": "number ", "nos": "numbers ", "p": "page ", "pp": "pages ", "vol": "volume ", "fig": "figure ",
-                    "sec": "section ", "para": "paragraph ", "ep": "episode ", "rte": "route ", "ch": "chapter ", "eq": "equation ", "art": "article "}[m[1].lower()],
+                    "sec": "section ", "para": "paragraph ", "paras": "paragraphs ", "ep": "episode ", "rte": "route ", "ch": "chapter ", "eq": "equation ", "art": "article "}[(m[1] or m[2]).lower()],
          ("No. 5", "number five"), ("see p. 12", "see page twelve"), ("Fig. 3", "figure three")),
+    rule("minimum", r"(?<!\d )(?<!\d)(?<!few )(?<!half )(?<!ten )(?<!five )(?<!several )\b([Mm])in\. ?(?=[\d$€£]|[a-z])(?!(?:later|from|before|after|and|or|to|at|until|ago)\b)", r"\1inimum ", ("min. 5 characters", "minimum five characters")),
+    rule("population", r"\b([Pp])op\. ?(?=\d{1,3},\d{3}|\d{3})", r"\1opulation ", ("pop. 5,000", "population five thousand")),
+    rule("literally", r"\blit\. ?(?=['\"a-z])", "literally ", ("lit. good", "literally good")),
+    rule("works cited", r"\b([Oo]p|[Ll]oc)\. cit\.", lambda m: f"{m[1]} cit{stop_after(m)}", ("see op. cit. again", "see op cit again")),
     rule("founded", r"\b([Ee])st\. (?=1\d{3}|20\d\d)", r"\1stablished in ", ("Est. 1898", "Established in eighteen ninety eight")),
     rule("abbreviation of letters", r"(?<![\w.])((?:[A-Za-z]{1,2}\.){1,3}[A-Za-z]{1,2})\b\.?", _lettered,
          ("fruit, e.g. apples", "fruit, for example, apples"), ("the best, i.e., mine", "the best, that is, mine"), ("She has a Ph.D.", "She has a P H D.")),

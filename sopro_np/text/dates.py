@@ -48,6 +48,8 @@ def _slashes(day_first: bool) -> Callable[[re.Match[str]], str | None]:
 def _short_slashes(day_first: bool) -> Callable[[re.Match[str]], str | None]:
     def date(m: re.Match[str]) -> str | None:
         a, b = int(m[2]), int(m[3])
+        if (a, b) == (9, 11) and re.match(r"(?i)since|before|after", m[1]):
+            return None  # nine eleven
         spoken = _date(b, a, None) or _date(a, b, None) if day_first else _date(a, b, None) or _date(b, a, None)
         return spoken and m[1] + spoken
 
@@ -93,6 +95,10 @@ def _decade(m: re.Match[str]) -> str | None:
     return plural(year(n))
 
 
+TENS_OF = {
+    "10": "tens", "100": "hundreds", "1000": "thousands", "10000": "tens of thousands", "100000": "hundreds of thousands",
+    "1000000": "millions",
+}  # fmt: skip
 # before 30s these mean seconds, not the thirties
 SECONDS = re.compile(
     r"(?:\b(?i:after|for|every|within|waits?|takes?|took|in|than|about|least|most|last|lasts|sleep|timeout|of|=)|\d ?m(?:in)?) ?$"
@@ -130,5 +136,7 @@ def rules(day_first: bool) -> tuple[Rule, ...]:
              _weekday, ("Fri, May 1", "Friday, May first"), ("Open Mon-Fri.", "Open Monday to Friday."), ("Mon.-Fri., 8 am", "Monday to Friday, eight A M"), ("Sat & Sun", "Saturday and Sunday")),
         rule("month", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?= )", lambda m: SHORT[m[1]], ("in Dec. we ski", "in December we ski")),
         rule("weekday range", r"(?<=day) ?[-–] ?(?=(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)", " to ", ("Mon–Sat", "Monday to Saturday")),
+        rule("hundreds of", r"(?<![\w.,$])(10|100|1,?000|10,?000|100,?000|1,?000,?000)s(?= of\b)", lambda m: TENS_OF[m[1].replace(",", "")], ("100s of people", "hundreds of people")),
+        rule("quarter of a year", r"\b([QH][1-4])[ -]?(?:FY ?)?'(\d\d)(?!\w)", lambda m: f"{m[1]} {_year(m[2])[2:]}", ("Q4'23", "Q four twenty twenty three")),
         rule("decade", r"(?<![\w.,$])'?(\d{2}(?:\d{2})?)'?s\b", _decade, ("the 1990s and '60s", "the nineteen nineties and sixties"), ("the 2010s", "the twenty tens")),
     )  # fmt: skip

@@ -107,9 +107,10 @@ def _mixed(m: re.Match[str]) -> str:
 
 
 MIXED: tuple[Rule, ...] = (
-    rule("letters with an ampersand", r"(?<![\w&])([A-Z]{1,3})&([A-Z]{1,3})(?![\w&])", lambda m: f"{' '.join(m[1])} and {' '.join(m[2])}", ("AT&T", "A T and T"), ("the Q&A", "the Q and A")),
+    rule("letters with an ampersand", r"(?<![\w&])([A-Z]{1,3})&([A-Z]{1,3})(s?)(?![\w&])", lambda m: f"{' '.join(m[1])} and {' '.join(m[2])}" + ("'s" if m[3] else ""), ("AT&T", "A T and T"), ("the Q&A", "the Q and A")),
+    rule("letters with a decimal", r"(?<![\w.'])([A-Z]{1,4})-?(\d{1,3}\.\d{1,2})(?![\w.]\w|\w)", lambda m: f"{' '.join(m[1])} {number(m[2])}", ("PM2.5", "P M two point five"), ("GPT-4.5", "G P T four point five")),
     rule("letters and digits", r"(?<![\w.'])(?:[A-Z]{1,4}-?\d{1,4}(?:[A-Za-z]{1,2})?|\d{1,3}[A-Z]{1,2}|[A-Z]\d[A-Z]\d?|[A-Z]{1,5}-\d{1,4}|mp[34])(?![\w'])", _mixed,
-         ("an MP3 file", "an M P three file"), ("H2O", "H two O"), ("in 3D", "in three D"), ("Apt. 4B", "Apartment four B"), ("COVID-19", "COVID nineteen"), ("A4 paper", "A four paper")),
+         ("an MP3 file", "an M P three file"), ("R2D2", "R two D two"), ("in 3D", "in three D"), ("Apt. 4B", "Apartment four B"), ("COVID-19", "COVID nineteen"), ("A4 paper", "A four paper")),
 )  # fmt: skip
 LETTERS: tuple[Rule, ...] = (
     rule("letters with full stops", r"(?<![\w.])[A-Z]\.(?: ?[A-Z]\.){1,7}(?!\w)|(?<![\w.])(?:[A-Za-z]\.){2,7}(?!\w)", _dotted,

@@ -43,33 +43,83 @@ def read_lexicon(path: str | Path) -> dict[str, str]:
     return words
 
 
+def check_lexicon(lexicon: Mapping[str, str]) -> None:
+    """UsageError names the entry that is no word with its respelling."""
+    for word, respelling in lexicon.items():
+        if not (isinstance(word, str) and isinstance(respelling, str) and word.strip() and respelling.strip()):
+            raise UsageError(
+                f"lexicon: {word!r:.80} -> {respelling!r:.80}: give a word and how it is to be read, both of them text, "
+                "neither empty"
+            )
+
+
+WORD = r"[^\W_\u2e80-\U0010ffff]"  # scripts without blanks have no whole words
+FIRST_WORD = re.compile(rf"{WORD}+")
+
+
 class Respelling:
-    """A lexicon at work: whole words; one in small letters stands for every spelling of it. Longer entries come first."""
+    """A lexicon at work: whole words; one in small letters stands for every spelling of it. Longer entries come first.
+
+    Entries are looked up by their first word, or by their first character if that is no letter or of a script without
+    blanks: the time for a text hardly depends on how many there are. UsageError: an entry that is none.
+    """
 
     def __init__(self, lexicon: Mapping[str, str]) -> None:
+        check_lexicon(lexicon)
         self._exact: dict[str, str] = {}
         for word, respelling in lexicon.items():
-            for form in ("NFC", "NFD"):
-                self._exact[_key(unicodedata.normalize(form, word))] = respelling
-        self._exact.pop("", None)
-        small = {word for word in self._exact if word == word.lower()}
-        self._lowered = {word.lower(): respelling for word, respelling in self._exact.items() if word in small}
-        branches = []
+            self._exact[_key(word)] = respelling
+            if not word.isascii():
+                for form in ("NFC", "NFD"):
+                    self._exact[_key(unicodedata.normalize(form, word))] = respelling
+        self._lowered = {word: respelling for word, respelling in self._exact.items() if word == word.lower()}
+        self._begun: dict[str, list[str]] = {}  # entries by what they begin with
         for word in sorted(self._exact, key=len, reverse=True):
-            escaped = re.escape(word).replace("'", "['’]").replace(r"\ ", BLANK)
-            # scripts without blanks have no whole words
-            before = r"(?<!\w)" if word[0].isalnum() and ord(word[0]) < 0x2E80 else ""
-            after = r"(?!\w)" if word[-1].isalnum() and ord(word[-1]) < 0x2E80 else ""
-            branches.append(f"{before}{f'(?i:{escaped})' if word in small else escaped}{after}")
-        self._pattern = re.compile("|".join(branches)) if branches else None
+            self._begun.setdefault(_beginning(word), []).append(word)
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        signs = {word[0] for word in self._exact if not _worded(word)}
+        signs |= {"’"} if "'" in signs else set()
+        marks = "|[" + "".join(map(re.escape, sorted(signs))) + "]" if signs else ""
+        self._places = re.compile(rf"(?<!\w)(?={WORD}){marks}", re.IGNORECASE)
 
     def edits(self, text: Aligned) -> list[Edit]:
         """What it changes in a text."""
-        return text.edits(self._pattern, self._replacement) if self._pattern else []
+        found: list[Edit] = []
+        at, plain = 0, text.text
+        for place in self._places.finditer(plain) if self._exact else ():
+            start = place.start()
+            if start < at or (beginning := _beginning(plain, start)) not in self._begun:
+                continue
+            match = self._pattern(beginning).match(plain, start)
+            if match:
+                at = match.end()
+                key = _key(match[0])
+                new = self._exact.get(key, self._lowered.get(key.lower()))
+                if new is not None and new != match[0]:
+                    found.append((start, at, new))
+        return found
 
-    def _replacement(self, m: re.Match[str]) -> str | None:
-        key = _key(m[0])
-        return self._exact.get(key, self._lowered.get(key.lower()))
+    def _pattern(self, beginning: str) -> re.Pattern[str]:
+        """All entries that begin so, the longest first."""
+        if beginning not in self._patterns:
+            branches = []
+            for word in self._begun[beginning]:
+                escaped = re.escape(word).replace("'", "['’]").replace(r"\ ", BLANK)
+                before, after = (r"(?<!\w)" if _worded(word) else ""), (r"(?!\w)" if _worded(word[-1]) else "")
+                branches.append(f"{before}{f'(?i:{escaped})' if word in self._lowered else escaped}{after}")
+            self._patterns[beginning] = re.compile("|".join(branches))
+        return self._patterns[beginning]
+
+
+def _worded(word: str) -> bool:
+    """Does it begin as a whole word?"""
+    return word[0].isalnum() and ord(word[0]) < 0x2E80
+
+
+def _beginning(text: str, at: int = 0) -> str:
+    """The first word, or else the first character, in small letters."""
+    word = FIRST_WORD.match(text, at) if text[at].isalnum() else None
+    return (word[0] if word else text[at]).lower().replace("’", "'")
 
 
 def _key(word: str) -> str:

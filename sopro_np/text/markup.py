@@ -93,7 +93,12 @@ INLINE_RULES: tuple[Rule, ...] = (
         ("See [the page](https://a.org/x).", "See the page."),
         ("![a cat](cat.png) sleeps", "a cat sleeps"),
     ),
-    rule("reference mark", r"(?<=[\w.,!?])\[\^?\d{1,3}\]", "", ("It is so.[1] Yes.", "It is so. Yes.")),
+    rule(
+        "reference mark",
+        r"(?<!\b[a-z])(?<=[\w.,!?])\[\^?[1-9]\d{0,2}\](?! ?[-+*/<>=]|\.\w)",
+        "",
+        ("It is so.[1] Yes.", "It is so. Yes."),
+    ),
     rule(
         "emphasis",
         r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]{1,500}?)(?<=[^\s*])\1(?![\w*])",
@@ -114,11 +119,11 @@ INLINE_RULES: tuple[Rule, ...] = (
 LINES = (
     ("heading", re.compile(r"#{1,6} (?=\S)"), ""),
     ("rule", re.compile(r"(?:[-*_=] ?){3,}$"), ""),
-    ("table rule", re.compile(r"\|?(?: ?:?-{2,}:? ?\|?){1,50}$"), ""),
+    ("table rule", re.compile(r"\|?(?: ?:?-{2,}+:? ?\|?){1,50}$"), ""),
     ("row", re.compile(r"\| ?(?=.*\|)"), ""),
     ("item", re.compile(r"[-*+•–] (?:\[[ xX]\] )?(?=\S)"), ""),
     ("numbered", re.compile(r"(\d{1,2})[.)] (?=\S)"), "number"),
-    ("quote", re.compile(r"(?:> ?){1,5}(?=\S)"), ""),
+    ("quote", re.compile(r"(?:>(?!\d) ?){1,5}(?=\S)"), ""),
     ("comment", re.compile(r"(?://+|/\*+|#(?=!?\s)) ?(?=\S)"), ""),
 )  # fmt: skip
 OWN_PARAGRAPH = {"heading", "row", "item", "numbered"}

@@ -18,13 +18,18 @@ from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.text import (
     abbreviations,
     addresses,
+    chemistry,
     dates,
+    formulas,
+    fractions,
     initialisms,
     markup,
     money,
     numbers,
+    programs,
     punctuation,
     roman,
+    scripture,
     symbols,
     times,
     typography,
@@ -41,6 +46,7 @@ from sopro_np.text.sayable import BEYOND, NAMED, PAUSE_FORM, UNSAYABLE, doubtful
 PASSES = 6  # a second pass changes nothing in nearly every text; see `Normaliser`
 SPEAKABLE = re.compile(r"(?<![\[A-Za-z])[A-Za-z]")  # and no mark of a pause
 PRIVATE = re.compile(PAUSE)
+CLAUSE_END = re.compile(r"[,;:][\"'”’)]?\Z")
 EDGES = re.compile(r"\A\s+|\s+\Z")
 TOLD = 40  # of the characters that are left out
 
@@ -100,19 +106,24 @@ def stages(day_first: bool) -> tuple[Stage, ...]:
         Stage(r"[<&`\[*_~]", markup.INLINE_RULES),
         Stage(ODD, ()),
         Stage(r"\n", LINE_RULES),
+        Stage(r"[<\[*#]|::", programs.RULES),
         Stage(rf"{ODD}|\w\.\w|\.[A-Za-z]|[a-z][A-Z]", web.RULES),
+        Stage(r"[-+=/<>≤≥×*^√±!(]", formulas.RULES),
         Stage(rf"{ODD}|!|\.N", symbols.EARLY),
         Stage(rf"\d|{dates.NAMES}", dates.rules(day_first)),
+        Stage(r"\d:\d", scripture.RULES),
         Stage(r"[\d–—-]", times.RULES),
         Stage(r"\d|[A-Z](?![a-z])", addresses.RULES),
         Stage("", abbreviations.RULES),
         Stage(r"\d", money.RULES),
-        Stage(r"[IVXLCDM](?![a-z])", roman.RULES),
+        Stage(r"[IVXLCDM](?![a-z])|\b[ivxlc]{1,7}\b|[IVXLC](?:st|nd|rd|th)", roman.RULES),
+        Stage(r"\d/\d", fractions.RULES),
         Stage(r"\d", numbers.CODES),
         Stage(r"[\d/]", units.RULES),
+        Stage(r"[A-Z][a-z]?[A-Z(\d]", chemistry.RULES),
         Stage(r"[\d&]", initialisms.MIXED),
         Stage(r"[\d^]", numbers.RULES),
-        Stage(r"[\u0370-\u03ff]", typography.GREEK_RULES),
+        Stage(r"[\u0370-\u03ff\u1f00-\u1fff]", typography.GREEK_RULES),
         Stage(r"\b[A-Za-z]\.", initialisms.LETTERS),
         Stage(r"[A-Z]{2}", initialisms.RULES),
         Stage(ODD, symbols.LATE),
@@ -130,13 +141,31 @@ class _Pass:
 
     def __init__(self, given: str) -> None:
         self.given, self.text, self.fired = given, Aligned(given), list[Fired]()
+        self._pauses: list[tuple[int, int, float]] = []  # where one stands in the text given, and its seconds
 
     def apply(self, name: str, edits: list[Edit]) -> None:
         if edits:
             for first, last, new in edits:
                 start, end = self.text.span(first, last)
-                self.fired.append(Fired(name, start, end, new, self.given))
+                self.fired.append(Fired(name, start, end, new.replace(PAUSE, "[pause]"), self.given))
             self.text = self.text.edit(edits)
+
+    def mark_pauses(self) -> None:
+        """Marks of pauses -> PAUSE; their lengths are remembered."""
+        for mark in PAUSE_FORM.finditer(self.text.text):
+            self._pauses.append((*self.text.span(mark.start(), mark.end()), seconds(mark)))
+        self.apply("pause", self.text.edits(PAUSE_FORM, lambda m: PAUSE))
+
+    def pauses(self) -> Aligned:
+        """The text with its pauses in their one form, each as long as the mark it comes from."""
+        left = sorted(self._pauses, key=lambda one: one[:2])
+
+        def form(m: re.Match[str]) -> str:
+            start, end = self.text.span(m.start(), m.end())
+            found = next((i for i, one in enumerate(left) if start <= one[0] and one[1] <= end), None)
+            return f"[pause {round(left.pop(found)[2], 3) if found is not None else 0.5:g}]"
+
+        return self.text.edit(self.text.edits(PRIVATE, form))
 
     def run(self, stages: Sequence[Stage]) -> None:
         for stage in stages:
@@ -167,9 +196,7 @@ class Normaliser:
     ) -> None:
         self._stages, self._respelling, self._lenient = stages(day_first), Respelling(lexicon or {}), lenient
         # which blocks a first look cannot clear: any, if a respelling may bring in what the text does not have
-        self._any = any(
-            BEYOND.search(new) or not new.strip() or set(new) & set("[&") for new in (lexicon or {}).values()
-        )
+        self._any = any(BEYOND.search(new) or set(new) & set("[&") for new in (lexicon or {}).values())
 
     def block(self, text: str) -> Spoken:
         """A block by itself, what cannot be said left out. The rules are passed over it until nothing changes."""
@@ -179,7 +206,7 @@ class Normaliser:
         dropped = ""
         for _ in range(PASSES):
             before = work.text.text
-            work.apply("pause", work.text.edits(PAUSE_FORM, _pause))
+            work.mark_pauses()
             work.run(self._stages)
             dropped += "".join(UNSAYABLE.findall(work.text.text))
             work.apply("left out", work.text.edits(UNSAYABLE, lambda m: " "))
@@ -187,7 +214,7 @@ class Normaliser:
             work.apply("blanks at the ends", work.text.edits(EDGES, lambda m: ""))
             if work.text.text == before:
                 break
-        done = work.text.edit(work.text.edits(PRIVATE, lambda m: _pause_text(m, work)))
+        done = work.pauses()
         return Spoken(done.text, done.starts, done.ends, tuple(work.fired), dropped)
 
     def read(self, text: str) -> tuple[Iterator[Passage], str]:
@@ -206,13 +233,16 @@ class Normaliser:
         raise NothingToSay(_nothing(text, "".join(passage.spoken.dropped for passage in begun)))
 
     def _passages(self, text: str) -> Iterator[Passage]:
-        joint, begun = "", False
+        joint, begun, last, ended = "", False, "", 0
         for block in blocks(text):
             spoken = self.block(text[block.start : block.end])
             joint = (joint if joint == PARAGRAPH else block.joint) if begun else ""
+            if joint == " " and CLAUSE_END.search(text, max(ended - 2, 0), ended) and last[-1:].isalpha():
+                joint = ", "  # the block before was cut at a comma, which no block ends with
             yield Passage(block.start, joint, spoken)
             if spoken.text:
-                joint, begun = "", True
+                joint, begun, last = "", True, spoken.text
+            ended = block.end
 
     def _left_out(self, text: str) -> str:
         """The first letters that cannot be said. UsageError, unless `lenient`, naming those of the whole text."""
@@ -271,18 +301,6 @@ def as_given(text: str) -> Iterator[Passage]:
     for block in blocks(text):
         part = text[block.start : block.end]
         yield Passage(block.start, block.joint, Spoken(part, range(len(part)), range(1, len(part) + 1), (), ""))
-
-
-def _pause(m: re.Match[str]) -> str:
-    seconds(m)
-    return PAUSE
-
-
-def _pause_text(m: re.Match[str], work: _Pass) -> str:
-    """The pause in its one form; its length is read off the text given."""
-    start, end = work.text.span(m.start(), m.end())
-    found = PAUSE_FORM.search(work.given[start:end])
-    return f"[pause {round(seconds(found), 3) if found else 0.5:g}]"
 
 
 def _cannot(odd: str) -> str:

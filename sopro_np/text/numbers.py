@@ -6,7 +6,7 @@ import re
 
 from sopro_np.text.rule import ALONE, NUMBER, SIGN, Rule, rule
 from sopro_np.text.spell import cardinal, digits, number, ordinal, plural, year
-from sopro_np.text.units import UNITS
+from sopro_np.text.units import COUNTS, UNITS
 
 PARTS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 # a word after which a number of four digits is a year
@@ -21,7 +21,7 @@ SURE = frozenset(("in since until till during circa copyright year spring summer
 NAMED_YEAR = re.compile(
     r"(?i)(?:\b(?:pre|post|mid|early|late)-|\b(?:class|summer|spring|winter|autumn|fall|end|war|crisis|crash) of )$"
 )
-SCALES = {"k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "B": "billion"}
+SCALES = {"b": "billion", "k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "B": "billion"}
 
 
 def _groups(m: re.Match[str]) -> str:
@@ -35,12 +35,13 @@ def _groups(m: re.Match[str]) -> str:
 
 def _range(m: re.Match[str]) -> str:
     first, second = m[1], m[2]
+    to = "and" if m.string[max(m.start() - 8, 0) : m.start()].lower() == "between " else "to"
     if len(first) == 4 and len(second) in (2, 4) and 1100 <= int(first) <= 2099:
         if len(second) == 2 and int(second) > int(first[2:]):
             return f"{year(int(first))} to {cardinal(int(second)) if int(second) > 9 else number(second)}"
         if len(second) == 4 and 1100 <= int(second) <= 2099:
-            return f"{year(int(first))} to {year(int(second))}"
-    return f"{first} to {second}"
+            return f"{year(int(first))} {to} {year(int(second))}"
+    return f"{first} {to} {second}"
 
 
 def _fraction(m: re.Match[str]) -> str | None:
@@ -58,7 +59,10 @@ def _fraction(m: re.Match[str]) -> str | None:
 
 def _ordinal(m: re.Match[str]) -> str | None:
     plain = m[1].replace(",", "")
-    return ordinal(int(plain)) if len(plain) <= 15 else None
+    if len(plain) > 15:
+        return None
+    said = ordinal(int(plain))
+    return said if m[2] != " " or said.endswith(m[3].lower()) else None  # 12 st: no ordinal
 
 
 def _year(m: re.Match[str]) -> str | None:
@@ -124,12 +128,18 @@ def _times(m: re.Match[str]) -> str:
     return f"{number(m[1])} {'x' if sums else 'times'}"
 
 
+def _code(text: str) -> str:
+    return digits(text) if len(text) > 3 else number(text)
+
+
 def _leftover(m: re.Match[str]) -> str:
     text = m[0]
     before, after = m.string[max(m.start() - 1, 0) : m.start()], m.string[m.end() : m.end() + 1]
     code = len(text) > 6 or (len(text) > 1 and text[0] == "0") or before in (".", ",")
     return (
-        (" " if before.isalnum() else "") + (digits(text) if code else number(text)) + (" " if after.isalpha() else "")
+        (" " if before.isalnum() else "")
+        + (digits(text) if code and "." not in text else number(text))
+        + (" " if after.isalpha() else "")
     )
 
 
@@ -144,22 +154,27 @@ CODES: tuple[Rule, ...] = (
          ("a record of 24-3-1", "a record of twenty four, three, one")),
     rule("secret number", rf"(?i)\b({SECRET}(?: (?:is|was|of|no\.|number))?:? )(\d{{3}}(?: \d{{3}}){{1,3}}|\d{{3,19}})(?![\w-]|[.,]\d)", lambda m: m[1] + ", ".join(map(digits, m[2].split())),
          ("My PIN is 4821.", "My PIN is four eight two one."), ("card ending in 4417", "card ending in four four one seven")),
-    rule("emergency number", r"\b([Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Cc]alled|[Dd]ialed|[Dd]ialled) (\d{3})(?![\w-]|[.,]\d| (?:[a-z]{1,20}s|people|men|women|children)\b)|(?<![\w.,$-])()(911)(?= (?:calls?|callers?|dispatch\w{0,4}|operators?)\b)",
-         lambda m: f"{m[1]} {digits(m[2])}" if m[1] else digits(m[4]), ("Call 911 now!", "Call nine one one now!")),
+    rule("emergency number alone", r"(?<![\s\S])()911(?=\W{0,3}$)|\b((?:the|via|through to|calls? to|was) )911(?=[.,;!?]|$)", lambda m: f"{m[2] or ''}nine one one", ("She got through to 911.", "She got through to nine one one.")),
+    rule("emergency number", r"\b([Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Cc]alled|[Dd]ialed|[Dd]ialled) (\d{3}(?: \d{2,4}){0,4})(?![\w-]|[.,]\d| (?:[a-z]{1,20}s|people|men|women|children)\b)|(?<![\w.,$-])()(911)(?= (?:calls?|callers?|dispatch\w{0,4}|operators?)\b)",
+         lambda m: f"{m[1]} {', '.join(map(digits, m[2].split()))}" if m[1] else digits(m[4]), ("Call 911 now!", "Call nine one one now!")),
+    rule("number with a hyphen", r"\b((?:Room|Boeing|Airbus|Suite|Flight|Unit|Model|Gate|Form|Apartment|Building|Lot|Exit|Platform|Bay|Part [Nn]umber|Serial [Nn]umber|number [A-Z]) )(\d{1,9})-(\d{1,9})(?![\w-]|[.,]\d)",
+         lambda m: f"{m[1]}{_code(m[2])} dash {_code(m[3])}", ("a Boeing 747-8", "a Boeing seven hundred forty seven dash eight"), ("Room 3-14", "Room three dash fourteen")),
+    rule("ten four", r"(?:(?<=[.!?,] )|(?<![\s\S]))10-4(?=[,.!?]|$| good| over)", "ten four", ("10-4, over.", "ten four, over.")),
+    rule("letters with numbers, from to", r"\b([A-Z])(\d{1,3}) ?[-–] ?(?:\1(\d{1,3})|(?<=Q\d-)([1-4]))(?![\w-])", lambda m: f"{m[1]}{m[2]} to {m[1] if m[3] else ''}{m[3] or m[4]}", ("Q1–Q3", "Q one to Q three")),
     rule("number range", r"(?<![\w.,:/^-])(\d{1,6}) ?[–-] ?(\d{1,6})(?![\d/-]|[.,:]\d)(?! ?=)", _range,
          ("pages 10-20", "pages ten to twenty"), ("1914–1918", "nineteen fourteen to nineteen eighteen"), ("1990-95", "nineteen ninety to ninety five")),
     rule("range", r"(?<=\d) ?[–—] ?(?=[$€£]?\d)|(?<=[\d ]%|°[CFK]|[\d ]°) ?[-–—] ?(?=\d)|(?<=\d[CFK]) ?[–—] ?(?=\d)|(?<=\d)-(?=\d{1,3}\.\d|\d{1,3},\d{3})", " to ",
          ("1.5–2.5", "one point five to two point five")),
     rule("range with full stops", r"(?<![\w.])(\d{1,9})\.{2,3}(-?\d{1,9})(?![\w.]*\d)", r"\1 to \2", ("from 0..9", "from zero to nine")),
-    rule("so many out of", r"(?<![\w.,/])(\d{1,3}(?:\.\d)?)/(5|10|20|100)(?= (?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,2}\.\d)/(5|10|100)(?![\w/]|[.,]\d)",
-         lambda m: f"{m[1] or m[3]} out of {m[2] or m[4]}", ("4.5/5 stars", "four point five out of five stars")),
-    rule("thousands with blanks", r"(?<![\w.,+-])(?<!\d )([1-9]\d{0,2}(?: \d{3}){1,4})(?= [a-z]{2})", lambda m: m[1].replace(" ", ","), ("10 000 of them", "ten thousand of them")),
-    rule("around the clock", r"\b24/7\b", "twenty four seven", ("open 24/7", "open twenty four seven")),
+    rule("thousands in capitals", rf"(?<![\w.])(\d{{1,3}}(?:\.\d{{1,2}})?)(?: ?([MBb])|([K]))(?= plus\b|{COUNTS})|(?<![\w.])(?![48]K)(\d{{1,3}}(?:\.\d{{1,2}})?)([KMB])(?= [a-z]{{3,20}}s\b(?<!ss))",
+         lambda m: f"{number(m[1] or m[4])} {SCALES[m[2] or m[3] or m[5]]}", ("5K+ followers", "five thousand plus followers"), ("3 M users", "three million users")),
+    rule("thousands with blanks", r"(?<![\w.,+-])(?<!\d )([1-9]\d{0,2}(?: \d{3}){1,4})(?= [a-z]{2})|(?<![\w.,+-])(?<!\d )([1-9]\d?(?: \d{3}){2,4}|[1-9]\d{0,2}(?: \d{3}){0,3} 000)(?![\w-]| \d|[.,]\d)", lambda m: m[0].replace(" ", ","),
+         ("10 000 of them", "ten thousand of them"), ("1 000 000", "one million")),
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
     rule("fraction", r"(?<![\w.,/-])(\d{1,4} (?=\d/))?(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", _fraction,
          ("1/2 cup", "one half cup"), ("2 3/4 miles", "two and three quarters miles"), ("2/3", "two thirds")),
-    rule("ordinal", r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15}) ?(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal, ("the 21st", "the twenty first"), ("his 112th", "his one hundred twelfth")),
+    rule("ordinal", r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})( ?)(st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal, ("the 21st", "the twenty first"), ("his 112th", "his one hundred twelfth")),
     rule("scientific notation", r"(?<![\w.])(-?\d{1,20}(?:\.\d{1,20})?)(?:[eE]| ?[x×*] ?10 ?\^) ?([-+]?\d{1,3})(?!\w)", _scientific,
          ("6.02e23", "six point zero two times ten to the twenty three"), ("3 × 10^-5", "three times ten to the minus five")),
     rule("power", r"(?<=[A-Za-z0-9)])\^(-?\d{1,4})(?!\w)", lambda m: _power(m[1]), ("2^3", "two cubed"), ("x^10", "x to the tenth")),
@@ -167,10 +182,11 @@ RULES: tuple[Rule, ...] = (
     rule("year", r"(?:\b([A-Za-z]{2,10}),? )?(?<![\w.,$#:/])(1[0-9]\d\d|2[01]\d\d)(?![\w%°]|[.,:/]\d|-\d)", _year,
          ("in 1984", "in nineteen eighty four"), ("since 2005", "since two thousand five"), ("pre-1990 cars", "pre nineteen ninety cars"),
          ("in 1066", "in ten sixty six"), ("by 2100", "by twenty one hundred"), ("the class of 2010 meets", "the class of twenty ten meets")),
+    rule("decimal with letters", r"(?<![\w.])(\d{1,4})\.(\d{1,4})(?![xkmbh](?!\w))([a-z]{1,2})(?![\w.])", lambda m: f"{number(m[1])} point {digits(m[2])} {' '.join(m[3].upper())}", ("in 3.1c it is", "in three point one C it is")),
     rule("times", r"(?<![\w.])(\d{1,6}(?:\.\d{1,3})?)[x×](?!\w)", _times, ("2x faster", "two times faster"), ("2x + 3 = 11", "two x plus three equals eleven")),
     rule("number", rf"{SIGN}{ALONE}(?:{NUMBER}|\.\d{{1,36}})(?!\w)", _number,
          ("3 cats and 12 dogs", "three cats and twelve dogs"), ("1,234", "one thousand two hundred thirty four"), ("3.14", "three point one four"),
          ("-5", "minus five"), ("1234567890", "one two three four five six seven eight nine zero"), ("code 0042", "code zero zero four two"),
          ("2000000 stars", "two million stars")),
-    rule("digits left over", r"\d+", _leftover, ("abc123", "abc one hundred twenty three")),
+    rule("digits left over", r"\d+(?:\.\d{1,36}(?![\d.]))?", _leftover, ("abc123", "abc one hundred twenty three")),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from functools import cached_property
 
 Examples = tuple[tuple[str, str], ...]
 # Quantifiers are bounded wherever a match may still fail: time stays linear in the text.
-NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,11}(?![\d])|\d{1,36})(?:\.\d{1,36})?"
+NUMBER = r"(?:\d{1,2}(?:,\d\d){1,6},\d{3}(?![\d])|\d{1,3}(?:,\d{3}){1,11}(?![\d])|\d{1,36})(?:\.\d{1,36})?"
 ALONE = r"(?<![\w.])"  # nothing of a word or number stands before
 SIGN = r"(?:(?<![\w.,)\]%°-])[-+±])?"
 PAUSE = "\ue000"  # stands for `[pause 0.5]` while the rules are at work

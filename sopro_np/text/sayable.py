@@ -9,7 +9,7 @@ from functools import lru_cache
 from sopro_np.errors import UsageError
 from sopro_np.text.markup import ENTITY
 from sopro_np.text.rule import PAUSE
-from sopro_np.text.typography import GREEK, KEPT, is_greek, plain
+from sopro_np.text.typography import KEPT, greek_name, is_greek, plain
 
 LONGEST_PAUSE = 60.0  # seconds
 PAUSE_FORM = re.compile(r"\[\s{0,9}pause(?:[\s:=]{1,9}(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s{0,9}(s|ms)?)?\s{0,9}\]", re.I)
@@ -18,7 +18,7 @@ NAMED = 5  # characters, in an error
 UNSAYABLE = re.compile(rf"[^{SAYABLE}]+")
 BEYOND = re.compile(r"[^\x00-\x7f]")
 # A letter of alpha and beta is said by its name, a Greek word is not: what follows the letter must keep it from the next.
-GREEK_WORD = re.compile(r"[\u0370-\u03ff\xb5](?![ \tA-Za-z0-9,.;:()=+\-]|\n|\Z)")
+GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff\xb5](?![ \tA-Za-z0-9,.;:()=+\-]|\n|\Z)")
 
 
 def doubtful(text: str) -> bool:
@@ -35,7 +35,7 @@ def doubtful(text: str) -> bool:
 @lru_cache(4096)
 def _odd(c: str) -> bool:
     """May it be left when all rules are through? No rule speaks it, in whatever stands for it."""
-    return any(not x.isascii() and x not in KEPT and x.lower() not in GREEK for x in plain(c))
+    return any(not x.isascii() and x not in KEPT and not greek_name(x) for x in plain(c))
 
 
 def _seconds(mark: re.Match[str]) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from sopro_np.text.spell import ONES, SCALES, TENS
+
 SHORT = 12  # characters: a sentence up to this length is said together with its neighbour
 CLOSERS = "[\"'”’)\\]}»]*+"
 END = re.compile(rf"(?<![.!?…])[.!?…]++{CLOSERS}(?=\s)")  # if what follows can begin a sentence: "approx. ten" goes on
@@ -26,6 +28,12 @@ BREAK = re.compile(r"\[pause (\d+(?:\.\d+)?)\]|\n\s*\n")
 ENDED = re.compile(rf"[.!?…]{CLOSERS}$")
 CUT = " ,;:–—-"  # what may stand at the end of a part of a sentence
 
+_NUMERALS = "|".join((*ONES, *filter(None, TENS), "hundred", "point", *SCALES))
+_SCALES = "|".join(SCALES)
+# before a cut: any part of a number; no end of its thousands, millions ...; and behind it
+IN_NUMBER = re.compile(rf"\b(?:{_NUMERALS})\Z"), re.compile(rf"\b(?!(?:{_SCALES})\Z)(?:{_NUMERALS})\Z")
+NUMBER_GOES_ON = re.compile(rf" (?:{_NUMERALS})\b")
+NUMERAL = 20  # characters at most
 TAIL = 20  # characters at the end of a piece, closing quotes and all
 LONGEST = 4096  # characters: no model says more in one piece
 
@@ -142,7 +150,7 @@ def _joined(text: str, sentences: Iterator[Span], fits: Callable[[str], bool]) -
 
 
 def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | None = None) -> list[Span]:
-    """One sentence -> the parts that fit: clauses, else words, else as many characters as do."""
+    """One sentence -> the parts that fit: clauses, else words (numbers whole), else as many characters as do."""
     if first is not None and b - a > first:
         for mark in CLAUSE.finditer(text, a + SHORT, b - SHORT):
             head = next(_bare(text, a, mark.end()), None)
@@ -150,8 +158,9 @@ def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | No
                 return [head, *_cut(text, *next(_bare(text, mark.end(), b)), fits)]
     if fits(finished(text[a:b])):
         return [(a, b)]
-    for pattern in (CLAUSE, WORD):
+    for pattern, kept in ((CLAUSE, None), (WORD, IN_NUMBER[0]), (WORD, IN_NUMBER[1]), (WORD, None)):
         spots = [m.end() for m in pattern.finditer(text, a + 1, b) if a < m.end() < b]
+        spots = [spot for spot in spots if not (kept and _inside(kept, text, spot))]
         if spots:
             parts = _packed(text, [a, *spots, b], fits)
             return [small for c, d in parts for small in (_cut(text, c, d, fits) if len(parts) > 1 else [(c, d)])]
@@ -162,6 +171,10 @@ def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | No
         parts.append((a, a + size))
         a += size
     return parts
+
+
+def _inside(number: re.Pattern[str], text: str, spot: int) -> bool:
+    return bool(NUMBER_GOES_ON.match(text, spot) and number.search(text[max(spot - NUMERAL, 0) : spot]))
 
 
 def _packed(text: str, spots: list[int], fits: Callable[[str], bool]) -> list[Span]:

@@ -46,6 +46,11 @@ def is_greek(c: str) -> bool:
     return "\u0370" <= c <= "\u03ff" or "\u1f00" <= c <= "\u1fff"
 
 
+def greek_name(c: str) -> str | None:
+    """Of one letter, whatever its accents and form: ά and ϵ are alpha and epsilon."""
+    return GREEK.get(unicodedata.normalize("NFKD", c)[0].lower().replace("ς", "σ"))
+
+
 @lru_cache(4096)
 def plain(c: str) -> str:
     """One character beyond ASCII, or a control character, in plain form; '' where nothing is said for it."""
@@ -53,6 +58,8 @@ def plain(c: str) -> str:
         return PLAIN[c]
     if c in KEPT or c in GREEK or (is_greek(c) and c.isalpha()):
         return "μ" if c == "µ" else c
+    if "\u2460" <= c <= "\u249b" or "\u2776" <= c <= "\u2793":  # in circles, each a number of its own
+        return f" {unicodedata.numeric(c):g} "
     kind = unicodedata.category(c)
     if kind == "Nd":
         return str(unicodedata.digit(c))
@@ -62,6 +69,8 @@ def plain(c: str) -> str:
         return ""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", c))
     if folded and not folded[0].isascii() and c.isalpha() and c != "\u00b5":
+        if folded.lower() in GREEK:
+            return folded  # of mathematics
         return c  # of another script, in one piece
     if folded != c:
         folded = "".join(x if x.isascii() or x == "μ" else plain(x) for x in folded)
@@ -84,7 +93,7 @@ def _power(match: re.Match[str]) -> str:
 
 
 def _greek(match: re.Match[str]) -> str | None:
-    name = GREEK.get(match[0].lower())
+    name = greek_name(match[0])
     before = match.string[max(match.start() - 1, 0) : match.start()]
     after = match.string[match.end() : match.end() + 1]
     if not name or is_greek(before) or is_greek(after):
@@ -112,6 +121,7 @@ RULES: tuple[Rule, ...] = (
         ("Ｈｅｌｌｏ ﬁne", "Hello fine"),
         ("well\u200b\ufeff known\u00a0fact", "well known fact"),
         ("Nice 😀👍🏽!", "Nice!"),
+        ("①②③", "one two three"),
         ("٣ cats", "three cats"),
     ),
     rule("blanks", r"\t[ \t]*|  [ \t]*| \t[ \t]*", " ", ("a  b\t c", "a b c")),
@@ -124,5 +134,12 @@ RULES: tuple[Rule, ...] = (
 )
 # After units, which have a μ of their own.
 GREEK_RULES: tuple[Rule, ...] = (
-    rule("Greek letter", r"[\u0370-\u03ff]", _greek, ("α and π", "alpha and pi"), ("Δt", "delta t")),
+    rule(
+        "Greek letter",
+        r"[\u0370-\u03ff\u1f00-\u1fff]",
+        _greek,
+        ("α and π", "alpha and pi"),
+        ("Δt", "delta t"),
+        ("𝛼 and ά", "alpha and alpha"),
+    ),
 )

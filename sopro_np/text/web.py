@@ -52,14 +52,19 @@ def _url(match: re.Match[str]) -> str | None:
     stripped = rest.rstrip(".,;:!?)'\"]>*")
     tail = rest[len(stripped) :]
     host, _slash, path = stripped.partition("/")
-    host, _, _port = host.rpartition("@")[2].partition(":")
+    host, _, port = host.rpartition("@")[2].partition(":")
     if not scheme and not (host.startswith("www.") or host.rpartition(".")[2].lower() in ENDINGS):
         return None
     path = re.split(r"[?#]", path)[0].strip("/")
     host = re.sub(r"(?i)^www\.", "", host)
+    return _url_parts(host, port, path if len(path) <= 24 else "") + tail
+
+
+def _url_parts(host: str, port: str, path: str) -> str:
     spoken = _host(host) or "a link"
-    parts = [part for part in map(_label, path.split("/")) if part] if len(path) <= 24 else []
-    return " slash ".join([spoken, *parts]) + tail
+    if port.isdigit():
+        spoken += f" colon {digits(port)}"
+    return " slash ".join([spoken, *filter(None, map(_label, path.split("/")))])
 
 
 def _mail(match: re.Match[str]) -> str:
@@ -76,8 +81,21 @@ def _file(match: re.Match[str]) -> str | None:
     ending = FILES.get(match[2].lower())
     if not ending or match[1].isdigit() or (len(match[1]) == len(match[2]) == 1 and match[0][0].isupper()):
         return None  # D.C.
+    if re.fullmatch(r"(?:[A-Z]\.){1,5}[A-Z]", match[0]):
+        return None  # U.S.C.
     path = [_words(part).replace("-", " ").replace(".", " dot ") for part in match[1].split("/")]
     return f"{' slash '.join(path).strip()} dot {ending}"
+
+
+def _attributes(match: re.Match[str]) -> str | None:
+    name = match[1] or match[3]
+    if (
+        not match[2]
+        and match[1]
+        and name.partition(".")[0].lower() in ("etc", "vs", "dr", "mr", "mrs", "ms", "approx", "ph")
+    ):
+        return None  # a blank is missing
+    return " dot ".join(map(_words, name.split(".")))
 
 
 def _version(match: re.Match[str]) -> str:
@@ -97,6 +115,14 @@ def _prerelease(match: re.Match[str]) -> str:
     return (
         f"{' point '.join(map(_whole, match[1].split('.')))} {'R C' + stage[2:] if stage.startswith('rc') else stage}"
     )
+
+
+def _continental(m: re.Match[str]) -> str:
+    """Full stops between thousands, a comma before decimals -> as English has it."""
+    if m[6]:
+        return m[6].strip().replace(" ", ",")  # € 1 000
+    whole, decimals = m[1] or m[3] or m[4] or m[7], m[2] or m[5] or m[8]
+    return whole.replace(".", ",") + (f".{decimals}" if decimals else "")
 
 
 def _dotted(match: re.Match[str]) -> str:
@@ -128,6 +154,19 @@ RULES: tuple[Rule, ...] = (
         ("bbc.co.uk/news", "bbc dot co dot U K slash news"),
     ),
     rule(
+        "host name with capitals",
+        r"(?<![\w@./-])([A-Z][A-Za-z0-9-]{0,62})\.(com|org|net|edu|gov|io|ai|app|tv|NET|COM)(?![\w-]|\.\w)",
+        lambda m: f"{m[1]} dot {m[2].lower() if m[2].lower() in SAID else ' '.join(m[2].upper())}",
+        ("Amazon.com and X.com", "Amazon dot com and X dot com"),
+        ("ASP.NET Core", "A S P dot net Core"),
+    ),
+    rule(
+        "host and port",
+        r"(?<![\w@./-])(localhost|\d{1,3}(?:\.\d{1,3}){3}):(\d{2,5})((?:/[\w.-]{0,40}){0,5})(?![\w:])",
+        lambda m: _url_parts(m[1], m[2], m[3]),
+        ("localhost:3000", "localhost colon three zero zero zero"),
+    ),
+    rule(
         "Windows path",
         r"(?<!\w)([A-Z]):\\((?:[\w.-]{1,60}\\?){0,12})",
         lambda m: " backslash ".join([f"{m[1]} colon", *map(_words, filter(None, m[2].split("\\")))]),
@@ -141,6 +180,31 @@ RULES: tuple[Rule, ...] = (
         ("in /etc", "in slash etc"),
     ),
     rule(
+        "identifier in hex",
+        r"(?<![\w-])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![\w-])",
+        lambda m: ", ".join(" ".join(digits(c) or c.upper() for c in part) for part in m[0].split("-")),
+        (
+            "10000000-0000-4000-8000-00000000000f",
+            "one zero zero zero zero zero zero zero, zero zero zero zero, four zero zero zero, "
+            "eight zero zero zero, zero zero zero zero zero zero zero zero zero zero zero F",
+        ),
+    ),
+    rule(
+        "wireless standard",
+        r"(?<![\w.])802\.(\d{1,2})([a-z]{1,2})?(?![\w])",
+        lambda m: f"eight oh two dot {_whole(m[1])}" + (f" {' '.join(m[2].upper())}" if m[2] else ""),
+        ("802.11ax", "eight oh two dot eleven A X"),
+    ),
+    rule(
+        "number of the continent",
+        r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){1,4}),(\d{1,2})(?!\d|[.,]\d)|(?<![\w.,])([1-9]\d{0,2}\.\d{3}\.\d{3})(?![\w]|[.,]\d)|"
+        r"(?<=[$€£])( ?\d{1,4}),(\d{1,2})(?!\d|[.,]\d)|(?<=[$€£])( ?\d{1,3}(?: \d{3}){1,4})(?!\d| \d)|(?<![\w.,])(\d{1,4}),(\d{1,2})(?= ?(?:[€£]|(?:kg|g|km|m|cm|mm|l|L|ml|kWh|EUR)\b))",
+        _continental,
+        ("€1.234,56", "one thousand two hundred thirty four euros and fifty six cents"),
+        ("1,5 kg", "one point five kilograms"),
+        ("1.000.000 people", "one million people"),
+    ),
+    rule(
         "hash of a commit",
         r"(?<![\w.])(?=\w{0,39}[0-9])(?=\w{0,39}[a-f])(?!\d+e\d+\b)[0-9a-f]{6,40}(?!\w)",
         lambda m: " ".join(digits(c) or c.upper() for c in m[0]) if re.search(r"\d\D+\d|\D\d+\D", m[0]) else None,
@@ -148,7 +212,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "option of a command",
-        r"(?<= )-([a-zA-Z])(?= [A-Za-z0-9./~]|[.,]?$)(?! [a-zA-Z] |.{0,20}[=^])",
+        r"(?<=[\w'\"] )-([a-zA-Z])(?= [A-Za-z0-9./~]|[.,]?$)(?! [a-zA-Z] |.{0,20}[=^])",
         r"dash \1",
         ("pip install -r file", "pip install dash r file"),
     ),
@@ -193,10 +257,11 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "number sign",
-        r"(?<![\w&#])#(?:([A-Z]{1,3})-?)?(\d{1,9})(?!\w)",
-        lambda m: f"number {m[1] + ' ' if m[1] else ''}{m[2]}",
+        r"(?<![\w&#])#(?:([A-Z]{1,3})-?)?(\d{1,9})(?:-(\d{1,9}))?(?!\w)",
+        lambda m: f"number {m[1] + ' ' if m[1] else ''}" + (f"{digits(m[2])} dash {digits(m[3])}" if m[3] else m[2]),
         ("We are #1!", "We are number one!"),
         ("order #A-7", "order number A seven"),
+        ("order #A12-56", "order number A one two dash five six"),
     ),
     rule(
         "hashtag",
@@ -211,6 +276,13 @@ RULES: tuple[Rule, ...] = (
         ("Thanks @jo_doe!", "Thanks at jo doe!"),
     ),
     rule(
+        "dotted name",
+        r"(?<![\w.@/])([A-Za-z_]\w{1,40}(?:\.[a-z_]\w{1,40}){1,6})(\(\))?(?![\w@]|\.\w)|(?<![\w.@/])([A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,6})\(\)",
+        _attributes,
+        ("os.path.join works", "os dot path dot join works"),
+        ("Call Array.prototype.map() here.", "Call Array dot prototype dot map here."),
+    ),
+    rule(
         "call",
         r"\b([A-Za-z_]\w{0,60})\(\)",
         lambda m: _words(m[1]),
@@ -218,7 +290,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "identifier",
-        r"(?<![\w'])[A-Za-z0-9]{0,40}(?:_[A-Za-z0-9]{1,40}){1,12}_{0,2}(?!\w)|\b[a-z]{2,30}(?:[A-Z][a-z]{1,30}){1,6}\b",
+        r"(?<![\w'])[A-Za-z0-9]{0,40}(?:_[A-Za-z0-9]{1,40}){1,12}_{0,2}(?!\w)|\b(?!mmHg\b)[a-z]{2,30}(?:[A-Z][a-z]{1,30}){1,6}\b",
         lambda m: _words(m[0]),
         ("max_frames is fine", "max frames is fine"),
         ("the userName here", "the user Name here"),
