@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sopro_np.errors import ConvertError, UsageError
+from sopro_np.files import write_whole
+from sopro_np.wav import check_target
 
 if TYPE_CHECKING:
     from sopro_np.convert.convert import Report
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json is not None and args.json.resolve() == args.output.resolve():
         raise UsageError("--json and --output name the same file")
+    for target in filter(None, (args.output, args.json)):
+        check_target(str(target))
     passed_over: list[str] = []
     report = convert(
         args.output,
@@ -53,10 +57,7 @@ def run(args: argparse.Namespace) -> int:
         tell=passed_over.append,
     )
     if args.json is not None:
-        try:
-            args.json.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise ConvertError(f"{args.json}: cannot be written ({error.strerror})") from None
+        write_whole(args.json, (json.dumps(report.as_dict(), indent=1) + "\n").encode(), ConvertError)
     print_report(report, passed_over)
     return 0
 

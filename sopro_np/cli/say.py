@@ -23,6 +23,7 @@ from sopro_np.effects import amplified, at_speed, resampled, to_loudness
 from sopro_np.encode import AudioFormat, check_rate, find_format, open_writer
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import NothingToSay, SoproWarning, UsageError
+from sopro_np.files import is_stream
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import Options
@@ -50,6 +51,8 @@ def say(args: argparse.Namespace) -> int:
     """Text -> audio file, stdout, a pipe or the loudspeaker."""
     form, out = _output(args)
     _check_effects(args)
+    if args.sample_rate is not None:
+        check_rate(form, args.sample_rate)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
@@ -59,7 +62,7 @@ def say(args: argparse.Namespace) -> int:
     _check_targets([out, *(path for path, _ in beside)], (model, args.ref, saved, args.file))
     texts = read_texts(args.text, args.file, args.each, args.quiet)
     tts = open_model(model, args.threads, args.ops)
-    rate = args.sample_rate or tts.sample_rate
+    rate = tts.sample_rate if args.sample_rate is None else args.sample_rate
     check_rate(form, rate)
     voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
     if given.get("seed") is None:  # one for all, that can be told
@@ -124,7 +127,7 @@ def _check_targets(targets: Sequence[str | None], inputs: Sequence[str | Path | 
 
 def _is_pipe(out: str | None) -> bool:
     """Something that exists and is no file: what was written there cannot be taken back or filled in."""
-    return out is not None and (out == "-" or (os.path.exists(out) and not os.path.isfile(out)))
+    return out is not None and (out == "-" or is_stream(out))
 
 
 def _check_effects(args: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 
-from sopro_np.errors import UsageError
-from sopro_np.files import replacing
+from sopro_np.cli.process import OutputError
+from sopro_np.files import write_whole
 from sopro_np.speech import Speech
 
 
@@ -74,9 +74,8 @@ def _escaped(text: str, span: tuple[int, int]) -> str:
 
 
 def write(path: str, content: str) -> None:
-    """A text file, whole or not at all; "-" is standard output."""
+    """A text file, whole or not at all, a pipe or a device; "-" is standard output."""
     if path == "-":
         print(content, end="")
         return
-    with replacing(path, UsageError) as file:
-        file.write(content.encode())
+    write_whole(path, content.encode(), OutputError)

@@ -35,6 +35,8 @@ def make_voice(args: argparse.Namespace) -> int:
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most {MOST_SECONDS}")
     out = args.out if args.name is None else _kept(args.name, args.force)
+    if out == "-":
+        raise UsageError("-o -: a voice is kept in a file: name one, e.g. me.voice.safetensors")
     model = find_model(args.model)
     check_target(out, (model, args.ref))
     tts = open_model(model, args.threads, args.ops)
