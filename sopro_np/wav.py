@@ -24,7 +24,10 @@ Target = str | Path | BinaryIO
 UNKNOWN = 0xFFFF_FFFF  # as a size: "until the stream ends"; players and ffmpeg understand it
 HEADER_BYTES = 44
 WAV_ENDINGS, RAW_ENDINGS = (".wav", ".wave"), (".raw", ".pcm", ".s16")
-OTHERS = tuple(".mp3 .mp2 .flac .ogg .oga .opus .m4a .mp4 .aac .ac3 .wma .webm .amr .3gp .aif .aiff .au .caf".split())
+OTHERS = (
+    ".mp3", ".mp2", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".ac3", ".wma", ".webm", ".amr", ".3gp",
+    ".aif", ".aiff", ".au", ".caf",
+)  # fmt: skip
 
 
 def pcm16(wav: np.ndarray) -> bytes:
