@@ -455,6 +455,48 @@ def test_a_voice_is_kept_by_name(run: Run, tmp_path: Path) -> None:  # noqa: F81
     assert {p.name for p in tmp_path.iterdir()} == {"voices"}
 
 
+def test_names_that_differ_in_case_are_one_name(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "voices"
+    assert run("voice", ref(), "--name", "me", "-q") == (0, b"", "")
+    for name in ("Me", "ME", "mE.VOICE.safetensors"):
+        code, _, err = run("voice", ref(), "--name", name)
+        assert code == 2 and "me.voice.safetensors" in err and "--force" in err
+    assert run("voice", ref(), "--name", "Me", "--force", "-q") == (0, b"", "")
+    assert [p.name for p in folder.iterdir()] == ["me.voice.safetensors"]
+
+
+def test_a_voice_of_ones_own_hides_the_embedded_one_in_any_case(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    code, _, err = run("voice", ref(), "--name", "Ross")
+    assert code == 0 and "not the embedded one" in err
+    own = str(tmp_path / "voices" / "Ross.voice.safetensors")
+    for name in ("ross", "Ross", "ROSS"):
+        assert json.loads(run("info", name, "--json")[1])["file"] == own
+    assert run("voices") == (0, b"Ross\n", "")
+    assert run("voices", "--model", "demo")[1].split() == [b"angus", b"stella"], "it is one of another model"
+
+
+def test_damaged_files_among_the_voices_are_told(run: Run, voice: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    whole = voice.read_bytes()
+    broken = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no voice", "model": None, "folder": None}
+    for name, content in broken.items():
+        path = folder / f"{name}.voice.safetensors"
+        if content is not None:
+            path.write_bytes(content)
+        elif name == "model":
+            path.symlink_to(tiny.model_file(ARCH))
+        else:
+            path.mkdir()
+    (folder / "good.voice.safetensors").write_bytes(whole)
+    tiny.voice("v1").save(folder / "other.voice.safetensors")
+    code, out, err = run("voices")
+    assert (code, out) == (0, b"good\n")
+    assert {name for name in broken if f"{name}.voice.safetensors" in err} == set(broken) - {"folder"}
+    assert "other" not in err, "a voice of another model is a good voice"
+    assert json.loads(run("voices", "--json")[1])["voices"][0]["name"] == "good"
+
+
 # --- convert, help, completion ------------------------------------------------------------------------------------
 
 
