@@ -35,8 +35,15 @@ def vtt(speech: Speech, text: str) -> str:
 
 def as_json(speech: Speech, text: str) -> str:
     """Seed, how it ended, what was found, and every sentence. Seeds are strings: many readers round above 2^53."""
-    facts = {"seed": str(speech.seed), "finish_reason": speech.finish_reason, "frames": speech.frames, "check": speech.check}
-    sentences = [{**dataclasses.asdict(s), "seed": str(s.seed), "written": _line(text, s.span)} for s in speech.sentences]
+    facts = {
+        "seed": str(speech.seed),
+        "finish_reason": speech.finish_reason,
+        "frames": speech.frames,
+        "check": speech.check,
+    }
+    sentences = [
+        {**dataclasses.asdict(s), "seed": str(s.seed), "written": _line(text, s.span)} for s in speech.sentences
+    ]
     return json.dumps({**facts, "sentences": sentences}, indent=2, ensure_ascii=False) + "\n"
 
 
