@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from sopro_np.errors import FormatError, VoiceError
-from sopro_np.files import write_whole
+from sopro_np.files import replacing
 from sopro_np.layers import CrossKV
 from sopro_np.model.build import Model
 from sopro_np.tensorfile import TensorFile
@@ -73,7 +73,8 @@ class Voice:
         """Write a .safetensors file of a few KB, whole or not at all. VoiceError if it cannot be written."""
         metadata = {"format": FORMAT, "version": "1", **{f"{k}_sha256": v for k, v in self.fingerprints.items()}}
         data = save({"codes": self.codes.astype(np.uint16)}, metadata)
-        write_whole(path, data, VoiceError)
+        with replacing(path, VoiceError) as f:
+            f.write(data)
 
 
 def _own(array: np.ndarray) -> np.ndarray:

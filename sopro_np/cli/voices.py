@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sopro_np.engine import open_model
 from sopro_np.errors import SoproWarning, UsageError
-from sopro_np.files import voices_dir
+from sopro_np.files import is_stream, voices_dir
 from sopro_np.locate import EMBEDDED, NAME, VOICE_SUFFIX, all_voices, find_model, voice_name, voices_named
 from sopro_np.wav import check_target
 
@@ -36,8 +36,8 @@ def make_voice(args: argparse.Namespace) -> int:
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most {MOST_SECONDS}")
     out = args.out if args.name is None else _kept(args.name, args.force)
-    if out == "-":
-        raise UsageError("-o -: a voice is kept in a file: name one, e.g. me.voice.safetensors")
+    if out == "-" or is_stream(out):
+        raise UsageError(f"-o {out}: a voice is kept in an ordinary file: name one, e.g. me.voice.safetensors")
     model = find_model(args.model)
     check_target(out, (model, args.ref))
     tts = open_model(model, args.threads, args.ops)
