@@ -53,6 +53,8 @@ def reference_samples(
     """
     if not isinstance(ref, np.ndarray):
         return read_reference(ref, sample_rate, seconds, frame_rate)
+    if isinstance(ref, np.ma.MaskedArray):
+        raise AudioError("samples are masked: fill them, e.g. with ref.filled(0)")
     hop = round(sample_rate / frame_rate)
     if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < hop:
         raise AudioError(

@@ -111,6 +111,14 @@ def test_rates_are_refused_before_work(
     assert code == 2 and str(rate) in err
 
 
+def test_what_python_gives_by_mistake_is_named() -> None:
+    tts, codes = tiny.model(ARCH), tiny.voice(ARCH).codes
+    with pytest.raises(UsageError, match="decode each"):
+        tts.decode([codes, codes[:1]])  # type: ignore[arg-type]
+    with pytest.raises(SoproError, match="masked"):
+        tts.voice(np.ma.masked_array(np.ones(24000, np.float32)))
+
+
 # --- write_wav ------------------------------------------------------------------------------------------------
 
 WAV = np.linspace(-1, 1, 100, dtype=np.float32)
