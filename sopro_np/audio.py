@@ -53,6 +53,8 @@ def reference_samples(
     """
     if not isinstance(ref, np.ndarray):
         return read_reference(ref, sample_rate, seconds, frame_rate)
+    if isinstance(ref, np.ma.MaskedArray):
+        raise AudioError("samples are masked: fill them, e.g. with ref.filled(0)")
     hop = round(sample_rate / frame_rate)
     if ref.dtype.kind != "f" or ref.ndim != 1 or len(ref) < hop:
         raise AudioError(
@@ -115,10 +117,11 @@ def _voice_of(
     wav = hearing.without_offset(mono)
     if trim:
         wav = hearing.trim_silence(wav, rate, hearing.silence_floor(hearing.levels(wav, rate)))
+    clipped = hearing.clipped_share(wav)  # at its own rate: another one leaves no plateau
     wav = hearing.resample(wav, rate, new_rate)
     window = max(1, round(seconds * frame_rate)) * round(new_rate / frame_rate)
     wav = hearing.stretch(name, wav, new_rate, window)
-    hearing.check_voice(name, wav, new_rate)
+    hearing.check_voice(name, wav, new_rate, clipped)
     return wav
 
 
@@ -180,7 +183,8 @@ def _mono(recording: Recognised, sample_rate: int, seconds: float) -> tuple[np.n
 
     Of more than MAX_SECONDS only the `seconds` with the most speech: it is decoded twice, and never held as a whole.
     """
-    rate, blocks = _blocks(recording, sample_rate)
+    mix = _Mix()
+    rate, blocks = _blocks(recording, sample_rate, mix)
     kept: list[np.ndarray] = []
     loudness, total = hearing.Loudness(rate), 0
     with closing(blocks):
@@ -196,7 +200,7 @@ def _mono(recording: Recognised, sample_rate: int, seconds: float) -> tuple[np.n
     if total == 0:
         raise AudioError(f"{recording.name}: holds no samples; record a few seconds of speech")
     if total <= MAX_SECONDS * rate:
-        return np.concatenate(kept), rate
+        return mix.without_silent(np.concatenate(kept), rate), rate
     frames = max(1, round(seconds * 100))
     first = hearing.fullest(hearing.speech(loudness.levels()), frames)
     hearing.note(
@@ -205,23 +209,42 @@ def _mono(recording: Recognised, sample_rate: int, seconds: float) -> tuple[np.n
     )
     start, end = first * loudness.hop, (first + frames) * loudness.hop
     at = 0
-    with closing(_blocks(recording, sample_rate)[1]) as again:
+    with closing(_blocks(recording, sample_rate, _Mix())[1]) as again:
         for block in again:
             kept.append(block[max(0, start - at) : max(0, end - at)])
             at += len(block)
             if at >= end:
                 break
-    return np.concatenate(kept), rate
+    return mix.without_silent(np.concatenate(kept), rate), rate
 
 
-def _blocks(recording: Recognised, sample_rate: int) -> tuple[int, Generator[np.ndarray]]:
+class _Mix:
+    """The mean over channels, block by block, as in the original."""
+
+    def __init__(self) -> None:
+        self._peaks = np.zeros(1, np.float32)  # of every channel
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """(n, C) -> (n,)."""
+        self._peaks = np.maximum(self._peaks, np.abs(block).max(axis=0))
+        return block.mean(axis=1)
+
+    def without_silent(self, wav: np.ndarray, rate: int) -> np.ndarray:
+        """A mean (n,) that is quiet, over the channels that are heard alone: of 5.1, speech has the centre only."""
+        heard = int((self._peaks >= hearing.SILENCE_PEAK).sum())
+        if not 0 < heard < self._peaks.size or hearing.loudest(hearing.levels(wav, rate)) >= hearing.QUIET:
+            return wav
+        return wav * np.float32(self._peaks.size / heard)
+
+
+def _blocks(recording: Recognised, sample_rate: int, mix: _Mix) -> tuple[int, Generator[np.ndarray]]:
     """Rate in Hz, and mono blocks (n,) float32 at that rate."""
     if recording.demuxer is not None:
         from sopro_np import ffmpeg  # here and not above: it starts another program, which is rarely wanted
 
         return sample_rate, ffmpeg.decoded(recording, sample_rate, MAX_SAMPLES / 2 / 48000)
     file = sound_file(recording)
-    return file.samplerate, _read(recording.name, file)
+    return file.samplerate, _read(recording.name, file, mix)
 
 
 def sound_file(recording: Recognised) -> soundfile.SoundFile:
@@ -243,7 +266,7 @@ def sound_file(recording: Recognised) -> soundfile.SoundFile:
     return file
 
 
-def _read(name: str, file: soundfile.SoundFile) -> Generator[np.ndarray]:
+def _read(name: str, file: soundfile.SoundFile, mix: _Mix) -> Generator[np.ndarray]:
     """Mono blocks until the end; the file is closed then."""
     import soundfile
 
@@ -252,7 +275,7 @@ def _read(name: str, file: soundfile.SoundFile) -> Generator[np.ndarray]:
         try:
             while total <= limit and len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 total += len(block)
-                yield block.mean(axis=1)
+                yield mix(block)
         except (soundfile.SoundFileError, ValueError) as error:
             raise AudioError(f"{name}: cannot be decoded, it is damaged or cut off; {REMEDY}") from error
         declared, rate = file.frames, file.samplerate

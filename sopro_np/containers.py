@@ -43,6 +43,7 @@ _FOREIGN = {  # (offset, magic): name, ffmpeg's name of the demuxer
     (0, b"\xff\xf1"): ("AAC", "aac"),
     (0, b"\xff\xf9"): ("AAC", "aac"),
 }
+_OGG_FOREIGN = {b"Speex   ": "Speex", b"\x7fFLAC": "FLAC", b"\x80theora": "Theora video", b"fishead\0": "Skeleton"}
 _REFUSED = {(0, b"FORM"): "IFF", (0, b"RIFX"): "big-endian WAV", (0, b"riff"): "Wave64", (0, b"Creative Voice"): "VOC"}
 _NAMES = {b"data", b"fmt ", b"LIST", b"fact", b"bext", b"cue ", b"id3 ", b"ID3 ", b"smpl", b"COMM", b"SSND", b"NAME"}
 READ = "WAV, FLAC, Ogg, MP3, AIFF, AU or CAF"
@@ -111,10 +112,12 @@ def recognise(name: str, file: BinaryIO, size: int) -> Recognised:
     if head[:4] == b"caff":
         _check_caf(name, data)
         return Recognised(name, data, "CAF")
-    if head.startswith((b"fLaC", b"OggS")):
-        return Recognised(name, data, "FLAC" if head[:1] == b"f" else "OGG")
+    if head.startswith(b"fLaC"):
+        return Recognised(name, data, "FLAC")
+    if head.startswith(b"OggS"):
+        return _ogg(name, data, head)
     if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE6 == 0xE2:  # MPEG frame sync, layer III
-        return Recognised(name, data, "MP3")
+        return Recognised(name, _mp3(data, head), "MP3")
     if name.endswith(".safetensors"):
         raise AudioError(f"{name}: is a voice or a model, not a recording; load a voice with --voice or load_voice()")
     for (offset, magic), (container, demuxer) in _FOREIGN.items():
@@ -124,6 +127,33 @@ def recognise(name: str, file: BinaryIO, size: int) -> Recognised:
         if head.startswith(magic, offset):
             raise AudioError(f"{name}: is {container}, not {READ}; {REMEDY}")
     raise AudioError(f"{name}: is not {READ}; name another file or {REMEDY}")
+
+
+def _ogg(name: str, data: Section, head: bytes) -> Recognised:
+    """By the codec that its first packet names; libsndfile is given what it can decode."""
+    packet = head[27 + head[26] :] if len(head) > 26 else b""
+    if len(packet) < 8 or packet.startswith((b"\x01vorbis", b"OpusHead")):
+        return Recognised(name, data, "OGG")
+    for magic, codec in _OGG_FOREIGN.items():
+        if packet.startswith(magic):
+            return Recognised(name, data, f"Ogg with {codec} inside", "ogg")
+    raise AudioError(f"{name}: is an Ogg with {_label(packet[:4])} inside, only Vorbis and Opus are read; {REMEDY}")
+
+
+def _mp3(data: Section, head: bytes) -> Section:
+    """With the true size where its first frame says one: libmpg123 speaks to stderr, past us, if that is another.
+
+    Whether all is there is seen by the number of samples, which stands beside it and is left as it is.
+    """
+    if _at(data, max(0, data.length - 128), 3) == b"TAG":  # ID3v1
+        data = Section(data.file, data.start, data.length - 128)
+        head = head[: data.length]
+    at = max(head.find(b"Xing", 4, 200), head.find(b"Info", 4, 200))
+    if at < 0 or not int.from_bytes(head[at + 4 : at + 8], "big") & 2:
+        return data
+    place = at + 8 + 4 * (head[at + 7] & 1)  # the number of frames may stand before it
+    new = head[:place] + struct.pack(">I", min(data.length, 0xFFFFFFFF)) + head[place + 4 :]
+    return Section(data.file, data.start + len(head), data.length - len(head), new) if len(new) == len(head) else data
 
 
 def _wav(name: str, data: Section) -> Section:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sopro_np.errors import AudioError, UsageError
-from sopro_np.wav import Target, WavWriter, pcm16
+from sopro_np.files import is_stream
+from sopro_np.wav import RAW_ENDINGS, WAV_ENDINGS, Target, WavWriter, pcm16
 
 BLOCK = 1 << 14  # samples per call of an encoder: libvorbis keeps a whole call's on the stack
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
@@ -38,12 +38,12 @@ class AudioFormat:
 FORMATS = {
     f.name: f
     for f in (
-        AudioFormat("wav", (".wav", ".wave")),
+        AudioFormat("wav", WAV_ENDINGS),
         AudioFormat("flac", (".flac",), "FLAC", "PCM_16"),
         AudioFormat("ogg", (".ogg", ".oga"), "OGG", "VORBIS"),
         AudioFormat("opus", (".opus",), "OGG", "OPUS", OPUS_RATES),
         AudioFormat("mp3", (".mp3",), "MP3", "MPEG_LAYER_III", MP3_RATES, CONSTANT),
-        AudioFormat("raw", (".raw", ".pcm", ".s16")),
+        AudioFormat("raw", RAW_ENDINGS),
     )
 }
 
@@ -56,7 +56,7 @@ def find_format(target: str | None, given: str | None = None) -> AudioFormat:
     if given is not None and given not in FORMATS:
         raise UsageError(f"format {given!r}: there are {', '.join(FORMATS)}")
     named = Path(target or "").name  # the name of a pipe or device says nothing
-    ending = "" if target is None or _is_special(target) else Path(named).suffix.lower()
+    ending = "" if target in (None, "-") or is_stream(target or "") else Path(named).suffix.lower()
     by_name = next((f for f in FORMATS.values() if ending in f.endings), None)
     if given is None:
         if not ending:
@@ -72,10 +72,6 @@ def find_format(target: str | None, given: str | None = None) -> AudioFormat:
             f"{target}: a file named {ending} should not hold {given}; name it {FORMATS[given].endings[0]}"
         )
     return FORMATS[given]
-
-
-def _is_special(target: str) -> bool:
-    return target == "-" or (os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target))
 
 
 def check_rate(form: AudioFormat, rate: int) -> None:

@@ -164,6 +164,8 @@ class Sopro:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes (frames, q) -> float32 waveform, not clipped."""
+        if isinstance(codes, list | tuple) and any(isinstance(one, np.ndarray) and one.ndim == 2 for one in codes):
+            raise UsageError("codes of several sentences are a list: decode each of them alone")
         codes = np.asarray(codes)
         if codes.ndim != 2:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, codebooks) are needed")

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,26 @@ def read_only(path: str | Path) -> bool:
         return False
 
 
+def is_stream(path: str | Path) -> bool:
+    """A pipe or a device, which is written to and must not be replaced by a file."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def unusable(path: str | Path) -> str | None:
+    """Why nothing can be written under that name, as far as the name tells; None: it may be possible."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "it is a folder; name a file" if str(path).endswith(("/", os.sep)) else None
+    except (OSError, ValueError) as error:  # too long, a file as folder, a ring of links; a NUL
+        return getattr(error, "strerror", None) or str(error)
+    if stat.S_ISDIR(mode):
+        return "it is a folder; name a file"
+    if stat.S_ISSOCK(mode):
+        return "it is a socket; name a file or a pipe"
+    return None
+
+
 class Replacement:
     """A new file beside `path` that takes its place on `commit` and vanishes on `discard`; whichever comes first.
 
@@ -44,6 +65,8 @@ class Replacement:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.realpath(path))
+        with suppress(FileNotFoundError):
+            os.stat(self.path)  # a name that is too long is noticed now, and not when the file is complete
         if read_only(self.path):
             raise PermissionError(errno.EACCES, READ_ONLY, str(path))
         self._part = self.path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
@@ -84,6 +107,21 @@ def replacing(path: str | Path, error: type[Exception]) -> Iterator[BinaryIO]:
     finally:
         if new is not None:
             new.discard()  # nothing is left to discard after `commit`
+
+
+def write_whole(path: str | Path, data: bytes, error: type[Exception]) -> None:
+    """Into a file, whole or not at all; into a pipe or device as far as it takes it. Failures as in `replacing`."""
+    if not is_stream(path := file_name(path, "path", error)):
+        with replacing(path, error) as file:
+            file.write(data)
+        return
+    try:
+        with path.open("wb") as stream:
+            stream.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise error(f"{path}: cannot be written: {problem.strerror or problem}") from None
 
 
 def _reason(problem: OSError, path: Path) -> str:

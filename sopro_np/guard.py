@@ -17,6 +17,7 @@ from sopro_np.pace import Pace
 LOOP_FRAMES = 25  # 2 s of the same few codes over and over: no sentence has that
 LOOP_PERIODS = 8  # up to so many frames repeat
 LOOP_TIMES = 4  # at least so often
+GRACE_FRAMES = 12  # 1 s in which to end, after frames that the caller forces
 
 NO_END = "no end within its budget"
 LOOP = "the same codes over and over"
@@ -60,17 +61,21 @@ class Try:
 
 @dataclass
 class Guard:
-    """Bounds for one sentence of `characters`; `retries` more tries at most; seeds by `derived_seed`."""
+    """Bounds for one sentence of `characters`; `retries` more tries at most; seeds by `derived_seed`.
+
+    `forced`: frames that the caller wants at least. What ends soon after them is good.
+    """
 
     pace: Pace
     characters: int
     seed: int
     position: int = 0
     retries: int = 2
+    forced: int = 0
 
     def __post_init__(self) -> None:
         self.tries: list[Try] = []
-        self.most = self.pace.most(self.characters)
+        self.most = max(self.pace.most(self.characters), self.forced + GRACE_FRAMES if self.forced else 0)
         self.least = self.pace.least(self.characters)
 
     @property
@@ -79,9 +84,12 @@ class Guard:
 
     def stops(self, codes: Sequence[int]) -> str | None:
         """Why an utterance that goes on should not; None: it may."""
-        if loop_length(codes):
+        if self._loop(codes):
             return LOOP
         return NO_END if len(codes) >= self.most else None
+
+    def _loop(self, codes: Sequence[int]) -> int:
+        return loop_length(codes[self.forced :])
 
     def judge(self, codes: Sequence[int], finish_reason: str | None) -> Try:
         """A try that came to its end: by itself ("stop"), by the caller's limit ("length"), or because it `stops`."""
@@ -90,7 +98,7 @@ class Guard:
         if finish_reason is None:
             problem = self.stops(codes)
             finish_reason = "cut"
-            kept = kept[: max(1, len(kept) - loop_length(codes) + LOOP_PERIODS)] if problem == LOOP else kept
+            kept = kept[: max(1, len(kept) - self._loop(codes) + LOOP_PERIODS)] if problem == LOOP else kept
         elif finish_reason == "stop" and len(codes) < self.least:
             problem = TOO_SHORT
         done = Try(kept, finish_reason, problem, len(self.tries))

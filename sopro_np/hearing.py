@@ -20,6 +20,9 @@ LEAST_SPEECH = 0.08  # seconds, one frame of the codec; less is no voice
 # Where a warning begins.
 SHORT = 1.0  # seconds of speech
 CLIPPED = 0.01  # share of samples in the top 5 %; speech has 0.002, a voice clipped for a hundredth of the time 0.01
+FLAT = (
+    4.0  # times as many as in the 5 % below; a clean sine has 2.4 (it, too, is near its peak for a fifth of the time)
+)
 NOISY = 15.0  # dB between the loudest and the quietest tenth of 10 ms frames; read speech has 30 and more
 QUIET = -30.0  # dB, of the loudest quarter of a second (usual: -15): below, -40 dB as in the original cuts speech
 
@@ -171,29 +174,48 @@ def check_sound(name: str, wav: np.ndarray, rate: int, shortest: float) -> None:
         peak = max(highest, -lowest)
         raise AudioError(f"{name}: has samples up to {peak:.4g} where speech stays within 1; scale it to [-1, 1]")
     mean = float(wav.mean(dtype=np.float64))
+    if max(highest - mean, mean - lowest) < SILENCE_PEAK <= abs(mean):
+        raise AudioError(
+            f"{name}: is constant (all near {mean:.3g}), so nothing can be heard; see that the microphone is on"
+        )
     if max(highest - mean, mean - lowest) < SILENCE_PEAK:
         raise AudioError(f"{name}: is silent (all below -60 dBFS once its channels are mixed); record it louder")
 
 
-def check_voice(name: str, wav: np.ndarray, rate: int) -> None:
-    """What is left to imitate, judged: AudioError if it is no speech at all, else a warning for every weakness."""
+def check_voice(name: str, wav: np.ndarray, rate: int, clipped: float) -> None:
+    """What is left to imitate, judged: AudioError if it is no speech at all, else a warning for every weakness.
+
+    `clipped`: its `clipped_share` as it was recorded.
+    """
     level = levels(wav, rate)
     peak = float(np.abs(wav).max(initial=0.0))
     seconds = float(speech(level).sum()) / 100
     if peak < SILENCE_PEAK or seconds < LEAST_SPEECH:
         raise AudioError(f"{name}: no speech is left in the part that is used ({seconds:.2f} s); record it again")
-    for weakness in _weaknesses(wav, level, seconds):
+    for weakness in _weaknesses(level, seconds, clipped):
         note(f"{name}: {weakness}")
 
 
-def _weaknesses(wav: np.ndarray, level: np.ndarray, seconds: float) -> Iterator[str]:
+def clipped_share(wav: np.ndarray) -> float:
+    """Share of the samples of (n,) in the top 5 % of their side, if they heap up there; else 0: a peak is no plateau.
+
+    A side counts if it is nearly as high as the other: the mean was removed, so that plateaus may differ a little.
+    """
+    rank = -1 - wav.size // 1000
+    tops = [(side, float(np.partition(side, rank)[rank])) for side in (wav, -wav)]
+    clipped, highest = 0.0, max(top for _, top in tops)
+    for side, top in tops:
+        share, below = float((side >= 0.95 * top).mean()), float((side >= 0.9 * top).mean())
+        if top >= 0.8 * highest and share > FLAT * (below - share):
+            clipped += share
+    return clipped
+
+
+def _weaknesses(level: np.ndarray, seconds: float, clipped: float) -> Iterator[str]:
     if seconds < SHORT:
         yield f"holds {seconds:.2f} s of speech, at least {SHORT:g} s (better 3) are needed to hear a voice"
-    high = np.abs(wav)
-    top = float(np.partition(high, -1 - wav.size // 1000)[-1 - wav.size // 1000])
-    share = float((high >= 0.95 * top).mean())
-    if share > CLIPPED:
-        yield f"sounds clipped ({share:.1%} of its samples are near the peak, at most {CLIPPED:.0%}); record it softer"
+    if clipped > CLIPPED:
+        yield f"sounds clipped ({clipped:.1%} of the samples are near the peak, at most {CLIPPED:.0%}); record softer"
     quiet, loud = np.percentile(level, [10, 90])
     if loud - quiet < NOISY:
         yield f"sounds noisy (signal-to-noise ratio {loud - quiet:.0f} dB, at least {NOISY:g} dB); record it in silence"

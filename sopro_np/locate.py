@@ -89,7 +89,7 @@ def _folder(which: Callable[[], Path]) -> Path | None:
 def find_voice(name: str | Path | None, model: Path) -> Path:
     """A file, or the name of a voice in the voices folder or of an embedded one. None: the embedded model's own.
 
-    A name is taken in any case, with or without the ending; one that is spelt as asked for comes first.
+    A name is taken in any case, with or without the ending. The user's own come first, then those spelt as asked for.
     """
     if not isinstance(name, str | Path | None):
         kind = type(name).__name__
@@ -102,14 +102,20 @@ def find_voice(name: str | Path | None, model: Path) -> Path:
     name = file_name(name, "voice")
     if os.path.isfile(name):
         return name
-    folders, asked = _voice_folders(), _voice_name(str(name))
-    known = [(own, folder / f"{own}{VOICE_SUFFIX}") for folder in folders for own in _voices_in(folder)]
-    alike = [(own, path) for own, path in known if own.casefold() == asked.casefold()]
-    for _, path in sorted(alike, key=lambda pair: pair[0] != asked):  # stable: the user's own before embedded ones
-        return path
+    folders = _voice_folders()
+    for folder in folders:
+        if found := voices_named(str(name), folder):
+            return found[0]
     there = [f"in {folder}: {', '.join(_voices_in(folder)) or 'none'}" for folder in folders[:-1]]
     there.append(f"embedded: {', '.join(_voices_in(folders[-1])) or 'none'}")
     raise UsageError(f"voice {str(name)!r} is neither a file nor the name of a voice ({'; '.join(there)})")
+
+
+def voices_named(name: str, folder: Path) -> list[Path]:
+    """Files of the voices of that name in a folder: spelt so first, then in another case."""
+    asked = voice_name(name)
+    alike = (own for own in _voices_in(folder) if own.casefold() == asked.casefold())
+    return [folder / f"{own}{VOICE_SUFFIX}" for own in sorted(alike, key=lambda own: own != asked)]
 
 
 def _voice_folders() -> list[Path]:
@@ -123,8 +129,8 @@ def all_voices(model: Path) -> list[tuple[str, Path, bool]]:
     own = EMBEDDED.with_name(f"{EMBEDDED_VOICE}{VOICE_SUFFIX}") if model.resolve() == EMBEDDED else None
     found: dict[str, Path] = {}
     for folder in _voice_folders():
-        for name in _voices_in(folder):
-            found.setdefault(name, folder / f"{name}{VOICE_SUFFIX}")
+        hidden = {name.casefold() for name in found}
+        found |= {n: folder / f"{n}{VOICE_SUFFIX}" for n in _voices_in(folder) if n.casefold() not in hidden}
     return [(name, path, path == own) for name, path in found.items()]
 
 
@@ -133,6 +139,6 @@ def _voices_in(folder: Path) -> list[str]:
     return sorted(name for name in names if name)
 
 
-def _voice_name(name: str) -> str:
+def voice_name(name: str) -> str:
     """Without the ending, which may stand in any case."""
     return name[: -len(VOICE_SUFFIX)] if name.casefold().endswith(VOICE_SUFFIX) else name

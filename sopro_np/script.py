@@ -73,7 +73,8 @@ def write_script(
 
     def begin(piece: Piece, position: int) -> tuple[Session, AudioStream]:
         own = replace(options, seed=derived_seed(seed, position, 0))
-        guard = Guard(pace, len(piece.text), seed, position, retries) if options.guard else None
+        forced = options.min_gen_frames or 0
+        guard = Guard(pace, len(piece.text), seed, position, retries, forced) if options.guard else None
         return session(piece.text, options=own, guard=guard), AudioStream(mimi, own)
 
     rate, hop = mimi.config.sample_rate, mimi.config.hop

@@ -120,9 +120,11 @@ def load_voice(path: str | Path, model: Model, fingerprints: Mapping[str, str]) 
 
 
 def saved_fingerprints(path: str | Path) -> dict[str, str]:
-    """Of a voice file, from its header alone; empty if it is something else. FormatError if it is damaged."""
+    """Of a voice file, from its header alone. FormatError if it is damaged, or something else."""
     file = TensorFile(path)
-    return _prints(file) if file.metadata.get("format") == FORMAT else {}
+    if file.metadata.get("format") != FORMAT:
+        raise FormatError(f"{path}: not a voice file")
+    return _prints(file)
 
 
 def _prints(file: TensorFile) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sopro_np.audio import MAX_SECONDS, AudioSource, reference_samples
-from sopro_np.errors import SoproError, UsageError
+from sopro_np.errors import SoproError, SoproWarning, UsageError, VoiceError
 from sopro_np.locate import all_voices, find_voice
 from sopro_np.mimi.codec import Mimi
 from sopro_np.model.build import Model
@@ -33,12 +34,15 @@ def reference_codes(
 
 
 def fitting_voices(model: Path, fingerprints: Mapping[str, str]) -> list[str]:
-    """Names of the saved voices that fit the model of this file, its default first."""
+    """Names of the saved voices that fit the model of this file, its default first. SoproWarning: damaged files."""
     found = []
     for name, path, default in all_voices(model):
         try:
             check_fingerprints(saved_fingerprints(path), fingerprints, name)
-        except SoproError:  # of another model, or no voice file
+        except VoiceError:  # of another model
+            continue
+        except SoproError as error:
+            warnings.warn(f"left out: {error}", SoproWarning, stacklevel=2)
             continue
         found.append((not default, name))
     return [name for _, name in sorted(found)]

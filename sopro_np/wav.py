@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import sys
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,14 +15,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from sopro_np.errors import AudioError, UsageError
-from sopro_np.files import READ_ONLY, Replacement, read_only
+from sopro_np.errors import AudioError, SoproWarning, UsageError
+from sopro_np.files import READ_ONLY, Replacement, is_stream, read_only, unusable
 from sopro_np.options import whole
 
 Target = str | Path | BinaryIO
 
 UNKNOWN = 0xFFFF_FFFF  # as a size: "until the stream ends"; players and ffmpeg understand it
 HEADER_BYTES = 44
+WAV_ENDINGS, RAW_ENDINGS = (".wav", ".wave"), (".raw", ".pcm", ".s16")
+OTHERS = (
+    ".mp3", ".mp2", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".ac3", ".wma", ".webm", ".amr", ".3gp",
+    ".aif", ".aiff", ".au", ".caf",
+)  # fmt: skip
 
 
 def pcm16(wav: np.ndarray) -> bytes:
@@ -123,17 +130,22 @@ class WavWriter:
                 raise UsageError("standard output is closed; name a file with -o")
             return sys.stdout.buffer
         if not isinstance(target, str | Path):
+            if isinstance(target, io.TextIOBase) or not hasattr(target, "write"):
+                what = "a file that is open as text" if hasattr(target, "write") else f"{target!r:.80}"
+                raise UsageError(f"cannot write to {what}: give a file name, or a file opened in binary mode")
             return target
         try:
-            if os.path.isdir(target):
-                raise UsageError(f"cannot write {target}: it is a folder; name a file")
-            if _is_stream(target):
+            if problem := unusable(target):
+                raise UsageError(f"cannot write {_short(target)}: {problem}")
+            if is_stream(target):
                 return Path(target).open("wb")
             self._replacement = Replacement(target)
             return self._replacement.file
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
             reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot write {target}: {reason}; check the folder and its permissions") from error
+            raise UsageError(
+                f"cannot write {_short(target)}: {reason}; check the folder and its permissions"
+            ) from error
 
     def _put(self, data: bytes) -> None:
         try:
@@ -146,14 +158,14 @@ class WavWriter:
         except BrokenPipeError:
             self.discard()
             raise
-        except OSError as error:
+        except (OSError, ValueError, TypeError) as error:  # closed; wants text
             self.discard()
-            raise AudioError(f"cannot write {self.name}: {error.strerror or error}") from error
+            raise AudioError(f"cannot write {self.name}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _is_stream(target: str | Path) -> bool:
-    """A pipe or a device, which is written to and must not be replaced by a file."""
-    return os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target)
+def _short(target: str | Path) -> str:
+    """A name for a message."""
+    return str(target) if len(str(target)) <= 200 else f"{str(target)[:80]}..."
 
 
 def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
@@ -163,21 +175,43 @@ def check_target(target: str, inputs: Iterable[str | Path | None] = ()) -> None:
     for source in inputs:
         if source and os.path.isfile(target) and os.path.exists(source) and os.path.samefile(target, source):
             raise UsageError(f"{target}: is read by this command; name another output")
-    if target != "-" and os.path.isfile(target) and read_only(target):
+    if target == "-":
+        return
+    if reason := unusable(target):
+        raise UsageError(f"cannot write {_short(target)}: {reason}")
+    if os.path.isfile(target) and read_only(target):
         raise UsageError(f"cannot write {target}: {READ_ONLY}")
+    if is_stream(target) and not os.access(target, os.W_OK):
+        raise UsageError(f"cannot write {target}: no permission to write to it; name another output")
     folder = os.path.dirname(os.path.realpath(target))
-    if target != "-" and not _is_stream(target) and not os.access(folder, os.W_OK):
+    if not is_stream(target) and not os.access(folder, os.W_OK):
         problem = "no permission to write there" if os.path.isdir(folder) else "no such folder"
         raise UsageError(f"cannot write {target}: {problem}; check the folder and its permissions")
+
+
+def _check_ending(target: Target, raw: bool) -> None:
+    """UsageError for a file whose name says that it holds something else."""
+    if not isinstance(target, str | Path) or is_stream(target):
+        return
+    ending = Path(target).suffix.lower()
+    if ending in OTHERS or ending in (WAV_ENDINGS if raw else RAW_ENDINGS):
+        name, what = (".raw", "samples without a header") if raw else (".wav", "WAV")
+        raise UsageError(
+            f"{_short(target)}: a file named {ending} should not hold {what}: name it {name}, or encode it with "
+            "sopro_np.encode: open_writer(FILE, find_format(FILE))"
+        )
 
 
 def write_wav(target: Target, wav: np.ndarray, sample_rate: int = 24000, *, raw: bool = False) -> None:
     """Write samples as a mono PCM16 WAV file, complete or not at all; the length is known, so a pipe's header is true.
 
-    `wav`: floats (n,), clipped to [-1, 1], or int16 (n,), written as they are. `target`: file name, "-" for standard
-    output, or a file object. `sample_rate` in Hz. `raw`: s16le without a header. UsageError for other samples or a
-    target that cannot be opened, AudioError for NaN, or if writing fails.
+    `wav`: floats (n,), clipped to [-1, 1] with a SoproWarning, or int16 (n,), written as they are. `target`: file name,
+    "-" for standard output, or a file object. `sample_rate` in Hz. `raw`: s16le without a header. UsageError for other
+    samples, a file named as another format or a target that cannot be opened, AudioError for NaN, or if writing fails.
     """
+    _check_ending(target, raw)
     data = pcm16(wav)  # refused before anything is opened
+    if np.asarray(wav).dtype.kind == "f" and len(data) and (peak := float(np.abs(wav).max())) > 1:
+        warnings.warn(f"samples up to {peak:.4g} are clipped to 1: scale them first", SoproWarning, stacklevel=2)
     with WavWriter(target, sample_rate, raw=raw, samples=len(data) // 2) as writer:
         writer.write(np.frombuffer(data, "<i2"))

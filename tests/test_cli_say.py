@@ -186,6 +186,57 @@ def test_players_that_fail(path_of_players: Callable[..., Path], run: Run, voice
         assert (code, out) == (1, b"") and "aplay ended" in err and "exit code 3" in err
 
 
+@pytest.mark.parametrize("script", ["cat > /dev/null; exit 3", "exit 3", "exit 0"])
+def test_a_player_that_fails_leaves_the_files(
+    script: str,
+    path_of_players: Callable[..., Path],
+    run: Run,  # noqa: F811
+    voice: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path_of_players("aplay", script)
+    given = ["say", tiny.TEXT, "--voice", voice, "--seed", 1, "--max-frames", 60, "--min-gen-frames", 60, "-q"]
+    code, out, err = run(*given, "--play", "-o", "x.wav", "--srt", "x.srt")
+    assert (code, out) == (1, b"") and "aplay ended" in err and "x.wav" in err, err
+    assert "-->" in (tmp_path / "x.srt").read_text()
+    heard = (tmp_path / "x.wav").read_bytes()
+    assert run(*given, "-o", "x.wav")[0] == 0 and (tmp_path / "x.wav").read_bytes() == heard
+    assert {p.name for p in tmp_path.iterdir()} == {"x.wav", "x.srt"}
+
+
+@pytest.mark.parametrize("content", ["", "no program\n", "#!/no/such/shell\n", "\x7fELF"])
+def test_what_cannot_be_started_is_no_player(
+    content: str,
+    path_of_players: Callable[..., Path],
+    run: Run,  # noqa: F811
+    voice: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    folder = path_of_players("ffplay", 'cat > "$(dirname "$0")/heard"')
+    for name in ("pw-play", "aplay"):
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    given = ["say", tiny.TEXT, "--voice", voice, "--play", *SHORT]
+    assert run(*given)[0] == 0 and (folder / "heard").read_bytes() == pcm16(speech())
+    (folder / "ffplay").unlink()
+    code, _, err = run(*given, "-o", "x.wav")
+    assert code == 1 and "aplay cannot be started" in err and "without --play" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_player_of_files_that_cannot_be_started(
+    path_of_players: Callable[..., Path],
+    run: Run,  # noqa: F811
+    voice: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    folder = path_of_players("afplay", "")
+    (folder / "afplay").write_text("no program\n")
+    code, _, err = run("say", tiny.TEXT, "--voice", voice, "--play", "-o", "x.wav", *SHORT)
+    assert code == 1 and "afplay cannot be started" in err and "is in x.wav" in err
+    assert samples((tmp_path / "x.wav").read_bytes()) == pcm16(speech())
+
+
 # --- texts ----------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +320,67 @@ def test_lines_without_words_are_left_out(run: Run, voice: Path, tmp_path: Path)
     assert code == 2 and "nothing to say" in err
 
 
+BAD = ["\u4f60\u597d", "[pause 99]", "caf\udce9"]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=ascii)
+def test_a_line_that_cannot_be_said_does_not_end_the_others(
+    bad: str,
+    run: Run,  # noqa: F811
+    voice: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    content = f"{tiny.TEXT}\n{bad}\n{tiny.TEXT}\n".encode(errors="surrogateescape")
+    (tmp_path / "text.txt").write_bytes(content)
+    given = ["say", "--lines", "--file", "text.txt", "--voice", voice, "--seed", 1, "--max-frames", 4]
+    for stream in ([], ["--stream"]):
+        code, out, err = run(*given, "-o", "-", "--raw", "--srt", "x.srt", *stream)
+        assert (code, out) == (1, pcm16(speech()) + pause() + pcm16(speech()))
+        assert "note: left out: line 2" in err and "sopro-np: all was said but line 2\n" in err
+    assert (tmp_path / "x.srt").read_text().count("-->") == 2
+    assert run(*given, "-q") == (1, b"", "sopro-np: all was said but line 2\n")
+    (tmp_path / "text.txt").write_bytes(f"***\n{bad}\n".encode(errors="surrogateescape"))
+    code, _, err = run(*given, "-o", "y.wav")
+    assert code == 2 and "nothing to say" in err and not (tmp_path / "y.wav").exists()
+
+
+def test_what_is_wrong_with_the_options_is_no_fault_of_a_line(run: Run, voice: Path) -> None:  # noqa: F811
+    given = ["say", "--lines", "--voice", voice, "--max-frames", 10**6]
+    code, _, err = run(*given, stdin=b"Hello.\nHello.\n")
+    assert code == 2 and "frames" in err and "left out" not in err
+
+
+def test_many_bad_lines_are_counted(run: Run, voice: Path) -> None:  # noqa: F811
+    given = ["say", "--lines", "--voice", voice, *SHORT]
+    code, _, err = run(*given, stdin=("\u4f60\n" * 9 + "Hello.\n").encode())
+    assert code == 1 and err.endswith("all was said but line 1, line 2, line 3, line 4, line 5 and 4 more\n")
+
+
+@pytest.mark.parametrize("each", ["--lines", "--sentences"])
+def test_a_line_may_ask_for_silence(each: str, run: Run, voice: Path) -> None:  # noqa: F811
+    given = ["say", each, "--voice", voice, "-o", "-", "--raw", *SHORT]
+    hello, second = pcm16(speech()), bytes(2 * 24000)
+    for text, expected in (
+        ("{0}\n\n[pause 1]\n\n{0}\n", hello + second + hello),
+        ("[pause 500ms] [pause]\n\n{0}\n\n[pause 1]", second + hello + second),
+        ("{0}\n\n[pause 0]\n\n{0}", hello + hello),
+    ):
+        assert run(*given, stdin=text.format(tiny.TEXT).encode()) == (0, expected, "")
+    code, out, _ = run(*given, stdin=b"[pause 1]\n")
+    assert code == 2 and not out.strip(b"\0")
+
+
+@pytest.mark.parametrize("text", [["-"], ["--file", "-"], ["--lines"], ["--sentences"]])
+def test_text_and_recording_cannot_both_be_piped(
+    text: list[str],
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sopro_np.cli.say.open_model", lambda *a: pytest.fail("worked"))
+    code, _, err = run("say", *text, "--ref", "-", stdin=b"Hello.")
+    assert code == 2 and "cannot both come from standard input" in err
+
+
 # --- words on stderr --------------------------------------------------------------------------------------------
 
 
@@ -341,6 +453,48 @@ def test_a_voice_is_kept_by_name(run: Run, tmp_path: Path) -> None:  # noqa: F81
         assert code == 2 and "--name" in err
     assert run("voice", ref(), "--name", "a", "-o", "b")[0] == run("voice", ref())[0] == 2
     assert {p.name for p in tmp_path.iterdir()} == {"voices"}
+
+
+def test_names_that_differ_in_case_are_one_name(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "voices"
+    assert run("voice", ref(), "--name", "me", "-q") == (0, b"", "")
+    for name in ("Me", "ME", "mE.VOICE.safetensors"):
+        code, _, err = run("voice", ref(), "--name", name)
+        assert code == 2 and "me.voice.safetensors" in err and "--force" in err
+    assert run("voice", ref(), "--name", "Me", "--force", "-q") == (0, b"", "")
+    assert [p.name for p in folder.iterdir()] == ["me.voice.safetensors"]
+
+
+def test_a_voice_of_ones_own_hides_the_embedded_one_in_any_case(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    code, _, err = run("voice", ref(), "--name", "Ross")
+    assert code == 0 and "not the embedded one" in err
+    own = str(tmp_path / "voices" / "Ross.voice.safetensors")
+    for name in ("ross", "Ross", "ROSS"):
+        assert json.loads(run("info", name, "--json")[1])["file"] == own
+    assert run("voices") == (0, b"Ross\n", "")
+    assert run("voices", "--model", "demo")[1].split() == [b"angus", b"stella"], "it is one of another model"
+
+
+def test_damaged_files_among_the_voices_are_told(run: Run, voice: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    whole = voice.read_bytes()
+    broken = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no voice", "model": None, "folder": None}
+    for name, content in broken.items():
+        path = folder / f"{name}.voice.safetensors"
+        if content is not None:
+            path.write_bytes(content)
+        elif name == "model":
+            path.symlink_to(tiny.model_file(ARCH))
+        else:
+            path.mkdir()
+    (folder / "good.voice.safetensors").write_bytes(whole)
+    tiny.voice("v1").save(folder / "other.voice.safetensors")
+    code, out, err = run("voices")
+    assert (code, out) == (0, b"good\n")
+    assert {name for name in broken if f"{name}.voice.safetensors" in err} == set(broken) - {"folder"}
+    assert "other" not in err, "a voice of another model is a good voice"
+    assert json.loads(run("voices", "--json")[1])["voices"][0]["name"] == "good"
 
 
 # --- convert, help, completion ------------------------------------------------------------------------------------

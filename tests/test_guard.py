@@ -5,11 +5,22 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np.errors import FormatError
-from sopro_np.guard import LOOP, LOOP_FRAMES, LOOP_TIMES, NO_END, TOO_SHORT, Guard, derived_seed, loop_length
+from sopro_np.guard import (
+    GRACE_FRAMES,
+    LOOP,
+    LOOP_FRAMES,
+    LOOP_TIMES,
+    NO_END,
+    TOO_SHORT,
+    Guard,
+    derived_seed,
+    loop_length,
+)
 from sopro_np.pace import MOST_FRAMES, Pace
 
 PACE = Pace.unmeasured(12.5)
@@ -79,6 +90,23 @@ def test_no_end() -> None:
     assert guard.stops(codes[:-1]) is None and guard.stops(codes) == NO_END
     assert guard.judge(codes, None).finish_reason == "cut"
     assert guard.judge(codes[:20], "length").problem is None, "the caller's own limit is no failure"
+
+
+@given(st.integers(1, 300), st.integers(1, 100), st.lists(st.integers(0, 3), max_size=400))
+def test_what_the_caller_forces_is_no_failure(forced: int, characters: int, codes: list[int]) -> None:
+    guard, free = Guard(PACE, characters, seed=1, forced=forced), Guard(PACE, characters, seed=1)
+    assert guard.most >= free.most
+    for n in range(min(len(codes), forced + GRACE_FRAMES - 1) + 1):
+        assert guard.stops(codes[:n]) in ((None,) if n <= forced else (None, LOOP)), "and there is time to end"
+    if len(codes) >= guard.most:
+        done = guard.judge(codes, None)
+        assert done.problem and len(done.codes) > forced, "what was asked for is not cut"
+
+
+def test_forced_frames_of_a_short_text() -> None:
+    said = tiny.model("v1.5").speak("Hi.", tiny.voice("v1.5"), seed=1, min_gen_frames=120, max_frames=130)
+    assert said.frames >= 120 and said.sentences[0].tries == 1
+    assert not any(NO_END in what for what in said.check)
 
 
 def test_a_model_file_may_say_how_fast_it_speaks() -> None:

@@ -177,7 +177,8 @@ def test_subtitles_and_the_strict_check(tmp_path: Path, capfd: pytest.CaptureFix
     assert main([*say, "--seed", "4", "--max-frames", "9", "--strict-check"]) == 0
     speech = tiny.model("v1").speak(TEXT, tiny.voice("v1"), **SHORT)
     found = json.loads(names["json"].read_text())
-    assert found["seed"] == 4 and [s["start"] for s in found["sentences"]] == [s.start for s in speech.sentences]
+    assert found["seed"] == "4" and [s["start"] for s in found["sentences"]] == [s.start for s in speech.sentences]
+    assert [s["seed"] for s in found["sentences"]] == [str(s.seed) for s in speech.sentences], "no double rounds them"
     cues = re.findall(r"(\d\d):(\d\d):(\d\d)[,.](\d{3}) --> ", names["srt"].read_text())
     assert cues == re.findall(r"(\d\d):(\d\d):(\d\d)[,.](\d{3}) --> ", names["vtt"].read_text())
     times = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in cues]

@@ -291,7 +291,8 @@ def test_a_weakness_is_told_with_its_measure(words: str) -> None:
     [
         (spoken() * 32768, "samples up to"),
         (np.zeros(RATE, np.float32), "silent"),
-        (np.full(RATE, 0.3, np.float32), "silent"),
+        (np.full(RATE, 0.3, np.float32), "constant"),
+        (np.full(RATE, -1.0, np.float32), "constant"),
         (spoken() * 1e-3, "silent"),
         (np.append(spoken(), np.float32(np.nan)), "NaN"),
         (np.full(RATE, 1e300), "NaN or infinity"),
@@ -299,11 +300,78 @@ def test_a_weakness_is_told_with_its_measure(words: str) -> None:
         (np.zeros((RATE, 2), np.float32), "mix channels"),
         (spoken()[:1000], "at least 1920"),
     ],
-    ids=["scaled", "zeros", "constant", "-60 dB", "nan", "overflow", "int16", "stereo", "short"],
+    ids=["scaled", "zeros", "constant", "at the bottom", "-60 dB", "nan", "overflow", "int16", "stereo", "short"],
 )
 def test_arrays_are_held_to_the_checks_of_files(wav: np.ndarray, words: str) -> None:
     with pytest.raises(AudioError, match=words):
         reference_samples(wav)
+
+
+@given(st.integers(50, 4000), st.floats(0.02, 1.0), st.floats(0, 6.28))
+@settings(deadline=None, max_examples=40)
+def test_a_clean_tone_is_not_clipped(pitch: int, amplitude: float, phase: float) -> None:
+    tone = amplitude * np.sin(2 * np.pi * pitch * np.arange(2 * RATE) / RATE + phase)
+    if RATE % pitch and RATE / pitch % 1 > 1e-3 and pitch < 1000:  # else it may be a few samples again and again
+        assert hearing.clipped_share(tone) == 0
+
+
+@given(st.floats(1.5, 50.0), st.floats(0.05, 1.0), st.sampled_from([8000, 16000, 44100, 48000]))
+@settings(deadline=None, max_examples=25)
+def test_a_clipped_voice_is_told_at_any_level_and_rate(gain: float, level: float, rate: int) -> None:
+    wav = spoken(3.0, rate)
+    wav = level * np.clip(gain * wav / np.percentile(np.abs(wav), 97), -1, 1)
+    assert any("clipped" in note for note in notes(encoded(wav[:, None], encoding="FLOAT", rate=rate)))
+
+
+@pytest.mark.parametrize("where", [0, 2, 5])
+def test_silent_channels_do_not_make_speech_quiet(where: int) -> None:
+    wav = 0.5 * spoken()
+    several = np.zeros((wav.size, 6), np.float32)
+    several[:, where] = wav
+    assert notes(encoded(wav[:, None], encoding="FLOAT")) == notes(encoded(several, encoding="FLOAT")) == []
+    mono, mixed = (read_reference(encoded(w, encoding="FLOAT")) for w in (wav[:, None], several))
+    assert np.allclose(mono, mixed, atol=1e-6)
+
+
+def test_the_mean_is_the_originals_where_it_is_loud_enough() -> None:
+    wav = spoken()
+    two = np.stack([wav, np.zeros_like(wav)], axis=1)
+    assert np.array_equal(
+        read_reference(encoded(two, encoding="FLOAT")), read_reference(encoded(wav[:, None] / 2, encoding="FLOAT"))
+    )
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 44100])
+@pytest.mark.parametrize("extra", [b"", b"TAG" + bytes(125), b"x" * 4000])
+def test_the_decoder_of_mp3_keeps_its_remarks(rate: int, extra: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(spoken(4.0, rate)[:, None], "MP3", ENCODING["MP3"], rate=rate)
+    whole = read_reference(data)
+    read_reference(data + extra)
+    for share in (0.5, 0.9):
+        with pytest.raises(AudioError, match="is cut off"):
+            read_reference(data[: int(share * len(data))])
+    assert np.array_equal(read_reference(data), whole)
+    assert capfd.readouterr().err == ""
+
+
+def ogg(packet: bytes) -> bytes:
+    """A first page with this packet."""
+    return b"OggS\0\2" + bytes(20) + b"\1" + bytes([len(packet)]) + packet + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("packet", "words"),
+    [
+        (b"Speex   1.2", "Ogg with Speex inside, which is read with ffmpeg"),
+        (b"\x7fFLAC\1\0\0\1", "Ogg with FLAC inside, which is read with ffmpeg"),
+        (b"\x80theora\3\2", "Ogg with Theora video inside, which is read with ffmpeg"),
+        (b"PCM     \0", "only Vorbis and Opus are read"),
+    ],
+)
+def test_the_codec_in_an_ogg_is_named(packet: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(AudioError, match=words):
+        read_reference(ogg(packet))
 
 
 # --- ffmpeg -------------------------------------------------------------------------------------------------
@@ -315,6 +383,7 @@ FOREIGN = {
     "mka": "-c:a flac",
     "wma": "",
     "aac": "-f adts",
+    "ogg": "-c:a flac",
 }
 
 

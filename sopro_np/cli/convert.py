@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sopro_np.errors import ConvertError, UsageError
+from sopro_np.files import write_whole
+from sopro_np.wav import check_target
 
 if TYPE_CHECKING:
     from sopro_np.convert.convert import Report
@@ -35,13 +37,11 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and report what that cost in precision."""
     from sopro_np.convert.convert import convert
     from sopro_np.convert.recipe import load_recipe
-    from sopro_np.files import replacing
-    from sopro_np.wav import check_target
 
     if args.json is not None and args.json.resolve() == args.output.resolve():
         raise UsageError("--json and --output name the same file")
-    if args.json is not None:
-        check_target(str(args.json), (args.sopro, args.mimi, args.tokenizer))
+    for target in filter(None, (args.output, args.json)):
+        check_target(str(target), (args.sopro, args.mimi, args.tokenizer))
     passed_over: list[str] = []
     report = convert(
         args.output,
@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
         tell=passed_over.append,
     )
     if args.json is not None:
-        with replacing(args.json, ConvertError) as file:
-            file.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
+        write_whole(args.json, (json.dumps(report.as_dict(), indent=1) + "\n").encode(), ConvertError)
     print_report(report, passed_over)
     return 0
 

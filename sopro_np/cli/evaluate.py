@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sopro_np.cli.process import OutputError
 from sopro_np.cli.progress import Progress, watched
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
@@ -17,7 +18,7 @@ from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
-from sopro_np.files import replacing
+from sopro_np.files import write_whole
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import Options
@@ -79,12 +80,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(target: str, content: str) -> None:
-    """To stdout, or into a file that appears whole or not at all."""
+    """To stdout, into a file that appears whole or not at all, or into a pipe or device."""
     if target == "-":
         sys.stdout.write(content)
         return
-    with replacing(target, UsageError) as f:
-        f.write(content.encode("utf-8"))
+    write_whole(target, content.encode(), OutputError)
 
 
 def lines(result: dict[str, Any]) -> list[str]:

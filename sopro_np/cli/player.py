@@ -25,32 +25,42 @@ PIPES = {
 FILES = {"afplay": ()}  # macOS: takes a file only, so that it begins when all is there
 
 
-def find_player() -> str:
-    """Name of the first player that this machine has."""
-    for name in (*FILES, *PIPES):
-        if shutil.which(name):
-            return name
-    raise UsageError(
-        "--play: no player found (looked for afplay, pw-play, paplay, aplay, ffplay); "
-        "install one, e.g. Debian's alsa-utils, or write a file with -o"
-    )
+REMEDY = "install another one, e.g. Debian's alsa-utils, or write a file with -o"
+
+
+def find_players() -> list[str]:
+    """Names of the players that this machine has, the best first. UsageError if there are none."""
+    if found := [name for name in (*FILES, *PIPES) if shutil.which(name)]:
+        return found
+    raise UsageError(f"--play: no player found (looked for {', '.join((*FILES, *PIPES))}); {REMEDY}")
 
 
 class Player:
-    """Plays samples at `rate` Hz; written to and closed like a WavWriter. `close` waits until all was heard."""
+    """Plays samples at `rate` Hz; written to and closed like a WavWriter. `close` waits until all was heard.
 
-    def __init__(self, rate: int) -> None:
-        self.name = find_player()
+    The first player that can be started does it. `kept`: a file that holds the same, for the error if it fails.
+    """
+
+    def __init__(self, rate: int, kept: str | None = None) -> None:
+        self._remedy = "try -o FILE" if kept is None else f"the speech is in {kept}"
         self._file: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        if self.name in FILES:
-            self._file = tempfile.mkdtemp(prefix="sopro-") + "/speech.wav"
-            self._writer = WavWriter(self._file, rate)
+        problems = []
+        for self.name in find_players():
+            if self.name in FILES:
+                self._file = tempfile.mkdtemp(prefix="sopro-") + "/speech.wav"
+                self._writer = WavWriter(self._file, rate)
+                return
+            command = [self.name, *(word.replace("RATE", str(rate)) for word in PIPES[self.name])]
+            try:
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            except OSError as error:  # it is there, and yet no program of this machine
+                problems.append(f"{self.name} cannot be started ({error.strerror})")
+                continue
+            assert self._process.stdin is not None
+            self._writer = WavWriter(cast(BinaryIO, self._process.stdin), rate, raw=True)
             return
-        command = [self.name, *(word.replace("RATE", str(rate)) for word in PIPES[self.name])]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        assert self._process.stdin is not None
-        self._writer = WavWriter(cast(BinaryIO, self._process.stdin), rate, raw=True)
+        raise AudioError(f"--play: {', '.join(problems)}; {REMEDY} and without --play")
 
     def write(self, wav: np.ndarray) -> None:
         """Samples (n,): the player has a buffer, and makes us wait when that is full."""
@@ -63,8 +73,12 @@ class Player:
         self._writer.close()
         if self._process is None:
             assert self._file is not None
-            code = subprocess.run([self.name, self._file], stdout=subprocess.DEVNULL, check=False).returncode
-            self._remove()
+            try:
+                code = subprocess.run([self.name, self._file], stdout=subprocess.DEVNULL, check=False).returncode
+            except OSError as error:
+                raise AudioError(f"{self.name} cannot be started ({error.strerror}); {self._remedy}") from None
+            finally:
+                self._remove()
         else:
             code = self._wait()
         if code:
@@ -86,7 +100,7 @@ class Player:
 
     def _failed(self, code: int | None = None) -> None:
         code = self._wait() if code is None else code
-        raise AudioError(f"{self.name} ended before it had played everything (exit code {code}); try -o FILE")
+        raise AudioError(f"{self.name} ended before it had played everything (exit code {code}); {self._remedy}")
 
     def _remove(self) -> None:
         if self._file is not None:

@@ -21,7 +21,7 @@ ENDING = ("SIGTERM", "SIGHUP")  # by default they end a process without a chance
 
 
 class OutputError(SoproError):
-    """Standard output cannot be written."""
+    """What was asked for cannot be written: standard output is closed, a disk is full."""
 
 
 def run(work: Callable[[], int]) -> int:

@@ -9,29 +9,35 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sopro_np.cli import subtitles
 from sopro_np.cli.progress import Progress, watched
-from sopro_np.cli.texts import read_texts
+from sopro_np.cli.texts import Text, only_pauses, read_texts, reads_stdin
 from sopro_np.effects import amplified, at_speed, resampled, to_loudness
 from sopro_np.encode import AudioFormat, check_rate, find_format, open_writer
 from sopro_np.engine import Sopro, open_model
-from sopro_np.errors import NothingToSay, SoproWarning, UsageError
+from sopro_np.errors import NothingToSay, SoproError, SoproWarning, UsageError
+from sopro_np.files import is_stream
 from sopro_np.locate import find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import Options
+from sopro_np.script import sentences
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
 from sopro_np.voice import Voice
-from sopro_np.wav import check_target
+from sopro_np.wav import WavWriter, check_target
+
+if TYPE_CHECKING:
+    from sopro_np.cli.player import Player
 
 CHARACTERS_PER_SECOND = 15  # of English read aloud, for the progress line
+TOLD = 5  # places of what could not be said
 AR_SHARE = 1 / 8  # of the work is done when all codes of codebook 0 are there
 
 
@@ -43,13 +49,22 @@ class Said:
     texts: list[str] = field(default_factory=list)
     speeches: list[Speech] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # where what could not be said stands
     seconds: float = 0.0
+
+    def silence(self, seconds: float, rate: int) -> np.ndarray:
+        """So much of it (n,) comes next."""
+        wav = np.zeros(round(seconds * rate), np.float32)
+        self.seconds += len(wav) / rate
+        return wav
 
 
 def say(args: argparse.Namespace) -> int:
     """Text -> audio file, stdout, a pipe or the loudspeaker."""
     form, out = _output(args)
     _check_effects(args)
+    if args.sample_rate is not None:
+        check_rate(form, args.sample_rate)
     given = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     Options.of(given)  # what is wrong with them is said before a model is read
     model = find_model(args.model)
@@ -57,9 +72,11 @@ def say(args: argparse.Namespace) -> int:
     saved = find_voice(args.voice, model) if args.ref is None else None
     beside = [(path, make) for kind, make in subtitles.KINDS.items() if (path := getattr(args, kind))]
     _check_targets([out, *(path for path, _ in beside)], (model, args.ref, saved, args.file))
+    if args.ref == "-" and reads_stdin(args.text, args.file, args.each):
+        raise UsageError("the text and --ref - cannot both come from standard input: name a file for one of them")
     texts = read_texts(args.text, args.file, args.each, args.quiet)
     tts = open_model(model, args.threads, args.ops)
-    rate = args.sample_rate or tts.sample_rate
+    rate = tts.sample_rate if args.sample_rate is None else args.sample_rate
     check_rate(form, rate)
     voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
     if given.get("seed") is None:  # one for all, that can be told
@@ -73,17 +90,16 @@ def say(args: argparse.Namespace) -> int:
         wav = np.concatenate([np.zeros(0, np.float32), *chunks])
         chunks, length = iter([wav]), len(wav)  # known beforehand: even a pipe gets a true header
     with ExitStack() as stack:
-        sinks: list[Any] = []
-        if out is not None:
-            sinks.append(stack.enter_context(open_writer(out, form, rate, samples=length)))
+        player = None
         if args.play:
             from sopro_np.cli.player import Player
 
-            sinks.append(stack.enter_context(Player(rate)))
-        for chunk in chunks:
-            for sink in sinks:
-                sink.write(chunk)
-    _write_beside(beside, said, args.speed)
+            player = stack.enter_context(Player(rate, kept=out))
+        file = None if out is None else open_writer(out, form, rate, samples=length)
+        failed = _deliver(chunks, file, player)
+        _write_beside(beside, said, args.speed)  # all files are there before the last is heard
+        if failed is not None:
+            raise failed
     if not args.quiet:
         where = "played" if out is None else "stdout" if out == "-" else out
         took = time.perf_counter() - started
@@ -91,7 +107,27 @@ def say(args: argparse.Namespace) -> int:
             f"{where}: {said.seconds / args.speed:.2f} s of speech in {took:.2f} s, seed {given['seed']}",
             file=sys.stderr,
         )
+    if said.failed:
+        more = f" and {len(said.failed) - TOLD} more" if len(said.failed) > TOLD else ""
+        raise SoproError(f"all was said but {', '.join(said.failed[:TOLD])}{more}")
     return int(args.strict_check and any(speech.check for speech in said.speeches))
+
+
+def _deliver(chunks: Iterator[np.ndarray], file: WavWriter | None, player: Player | None) -> SoproError | None:
+    """Chunks to a file and a player. A player that fails does not take the file along: its error is given back."""
+    failed = None
+    with nullcontext() if file is None else file:
+        for chunk in chunks:
+            if file is not None:
+                file.write(chunk)
+            if player is not None and failed is None:
+                try:
+                    player.write(chunk)
+                except SoproError as error:
+                    if file is None:
+                        raise
+                    failed = error
+    return failed
 
 
 def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
@@ -100,9 +136,9 @@ def _output(args: argparse.Namespace) -> tuple[AudioFormat, str | None]:
         raise UsageError(f"give either --raw or --format {args.format}, not both")
     wanted = "raw" if args.raw else args.format
     if args.play:
-        from sopro_np.cli.player import find_player  # here and not above: it starts another program
+        from sopro_np.cli.player import find_players  # here and not above: it starts another program
 
-        find_player()
+        find_players()
         if args.out == "-":
             raise UsageError("--play and -o - do not go together: name a file, or leave -o out")
     if args.out is None and args.play:
@@ -124,7 +160,7 @@ def _check_targets(targets: Sequence[str | None], inputs: Sequence[str | Path | 
 
 def _is_pipe(out: str | None) -> bool:
     """Something that exists and is no file: what was written there cannot be taken back or filled in."""
-    return out is not None and (out == "-" or (os.path.exists(out) and not os.path.isfile(out)))
+    return out is not None and (out == "-" or is_stream(out))
 
 
 def _check_effects(args: argparse.Namespace) -> None:
@@ -141,22 +177,32 @@ def _check_effects(args: argparse.Namespace) -> None:
 
 
 def _spoken(
-    tts: Sopro, voice: Voice, texts: Iterator[str], said: Said, progress: Progress, skip: bool
+    tts: Sopro, voice: Voice, texts: Iterator[Text], said: Said, progress: Progress, skip: bool
 ) -> Iterator[np.ndarray]:
-    """Every text in turn -> chunks (n,), with a pause in between. `skip`: those that have nothing to say."""
-    pause = np.zeros(round(Options.of(said.given).pause * tts.sample_rate), np.float32)
-    for text in texts:
-        batch = tts.batch(1)
+    """Every text in turn -> chunks (n,), with a pause in between. `skip`: those that cannot be said are left out."""
+    options, rate = Options.of(said.given), tts.sample_rate
+    gap, first = 0.0, ""  # seconds before the next text; what could not be said first
+    for given in texts:
+        text, batch = given.text, tts.batch(1)
         try:
+            if given.problem is not None:
+                raise given.problem
             job = batch.add(text, voice, keep=False, **said.given)
-        except NothingToSay as error:
-            if not skip:
+        except UsageError as error:
+            if not skip or not (given.problem or _at_fault(text, options)):
                 raise
-            warnings.warn(f"left out: {error}", SoproWarning, stacklevel=1)
+            if isinstance(error, NothingToSay) and (asked := only_pauses(text)) is not None:
+                gap = 0.0
+                yield said.silence(asked, rate)
+                continue
+            left_out = f"{given.where}{f' ({text[:40]!r})' if text else ''}: {error}"
+            first = first or left_out
+            if not isinstance(error, NothingToSay):
+                said.failed.append(given.where)
+            warnings.warn(f"left out: {left_out}", SoproWarning, stacklevel=1)
             continue
-        if said.texts:
-            yield pause
-            said.seconds += len(pause) / tts.sample_rate
+        yield said.silence(gap, rate)
+        gap = options.pause
         said.texts.append(text)
         said.starts.append(said.seconds)
         steps, frames = 0, (len(text) / CHARACTERS_PER_SECOND + 1) * tts.model.config.frame_rate
@@ -181,7 +227,16 @@ def _spoken(
             message = f"a sentence did not end within {most} frames; it may be cut off (raise --max-frames)"
             warnings.warn(message, SoproWarning, stacklevel=1)
     if not said.texts:
-        raise NothingToSay("there was nothing to say in all of it")
+        raise NothingToSay(f"there was nothing to say in all of it{f' ({first})' if first else ''}")
+
+
+def _at_fault(text: str, options: Options) -> bool:
+    """Is it the text that was refused, and not the options, which hold for others, too?"""
+    try:
+        sentences(text, options, lambda sentence: True)
+    except UsageError:
+        return True
+    return False
 
 
 def _changed(chunks: Iterator[np.ndarray], args: argparse.Namespace, rate: int, new_rate: int) -> Iterator[np.ndarray]:

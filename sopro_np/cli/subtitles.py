@@ -7,8 +7,8 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 
-from sopro_np.errors import UsageError
-from sopro_np.files import replacing
+from sopro_np.cli.process import OutputError
+from sopro_np.files import write_whole
 from sopro_np.speech import Speech
 
 
@@ -34,9 +34,16 @@ def vtt(speech: Speech, text: str) -> str:
 
 
 def as_json(speech: Speech, text: str) -> str:
-    """Seed, how it ended, what was found, and every sentence."""
-    facts = {"seed": speech.seed, "finish_reason": speech.finish_reason, "frames": speech.frames, "check": speech.check}
-    sentences = [{**dataclasses.asdict(s), "written": _line(text, s.span)} for s in speech.sentences]
+    """Seed, how it ended, what was found, and every sentence. Seeds are strings: many readers round above 2^53."""
+    facts = {
+        "seed": str(speech.seed),
+        "finish_reason": speech.finish_reason,
+        "frames": speech.frames,
+        "check": speech.check,
+    }
+    sentences = [
+        {**dataclasses.asdict(s), "seed": str(s.seed), "written": _line(text, s.span)} for s in speech.sentences
+    ]
     return json.dumps({**facts, "sentences": sentences}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -74,9 +81,8 @@ def _escaped(text: str, span: tuple[int, int]) -> str:
 
 
 def write(path: str, content: str) -> None:
-    """A text file, whole or not at all; "-" is standard output."""
+    """A text file, whole or not at all, a pipe or a device; "-" is standard output."""
     if path == "-":
         print(content, end="")
         return
-    with replacing(path, UsageError) as file:
-        file.write(content.encode())
+    write_whole(path, content.encode(), OutputError)

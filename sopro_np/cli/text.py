@@ -12,7 +12,7 @@ from sopro_np.text.normalise import Spoken, normalise, read_lexicon
 
 def text(args: argparse.Namespace) -> int:
     """The spoken form on stdout, a line per paragraph; the rules that fired, one a line, on stderr."""
-    [given] = read_texts(args.text, args.file)
+    [given] = (text.text for text in read_texts(args.text, args.file))
     lexicon = read_lexicon(args.lexicon) if args.lexicon else None
     spoken = normalise(given, day_first=args.day_first, lexicon=lexicon, lenient=args.lenient)
     if args.json:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 from sopro_np.engine import open_model
-from sopro_np.errors import UsageError
-from sopro_np.files import voices_dir
-from sopro_np.locate import NAME, VOICE_SUFFIX, all_voices, find_model
+from sopro_np.errors import SoproWarning, UsageError
+from sopro_np.files import is_stream, voices_dir
+from sopro_np.locate import EMBEDDED, NAME, VOICE_SUFFIX, all_voices, find_model, voice_name, voices_named
 from sopro_np.wav import check_target
 
 MOST_SECONDS = 60  # of a recording
@@ -35,6 +36,8 @@ def make_voice(args: argparse.Namespace) -> int:
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise UsageError(f"--seconds {args.seconds:g} must be more than 0 and at most {MOST_SECONDS}")
     out = args.out if args.name is None else _kept(args.name, args.force)
+    if out == "-" or is_stream(out):
+        raise UsageError(f"-o {out}: a voice is kept in an ordinary file: name one, e.g. me.voice.safetensors")
     model = find_model(args.model)
     check_target(out, (model, args.ref))
     tts = open_model(model, args.threads, args.ops)
@@ -48,7 +51,7 @@ def make_voice(args: argparse.Namespace) -> int:
 
 def _kept(name: str, force: bool) -> str:
     """File in the voices folder for a voice called `name`."""
-    name = name.removesuffix(VOICE_SUFFIX)
+    name = voice_name(name)
     if not NAME.fullmatch(name):
         raise UsageError(f"--name {name!r}: letters, digits and . _ + - are allowed, no folder; for a file use -o")
     folder = voices_dir()
@@ -56,7 +59,10 @@ def _kept(name: str, force: bool) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror}); set SOPRO_NP_VOICES to a folder") from None
-    path = folder / f"{name}{VOICE_SUFFIX}"
-    if path.exists() and not force:
-        raise UsageError(f"{path}: there is a voice of that name already; --force replaces it")
-    return str(path)
+    if there := voices_named(name, folder):  # in any case: it is called by any
+        if not force:
+            raise UsageError(f"{there[0]}: there is a voice of that name already; --force replaces it")
+        return str(there[0])
+    if voices_named(name, EMBEDDED.parent):
+        warnings.warn(f"{name}: from now on this voice, and not the embedded one", SoproWarning, stacklevel=1)
+    return str(folder / f"{name}{VOICE_SUFFIX}")
