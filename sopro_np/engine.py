@@ -191,10 +191,8 @@ class Sopro:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""
         batch = self.batch(1)
         job = batch.add(text, voice, **options)
-        while len(batch):
-            batch.step()
-        if job.error is not None:
-            raise job.error
+        for _ in self.chunks(batch, job):
+            pass
         assert job.speech is not None
         return job.speech
 
