@@ -397,6 +397,28 @@ def test_names_that_are_paths_or_addresses_are_names_of_nobody(live: Live) -> No
     assert sorted(live.service.shelf.folder.iterdir()) == before
 
 
+WORDS = " ".join(("a", "secret", "text"))  # so that no line of code holds it
+
+
+def test_a_fault_of_ours_is_told_without_its_words(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError(WORDS)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.scheduler, "submit", broken)
+        answer = live.post(input="Nobody should read this.")
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.scheduler._batch, "step", broken)
+        answer = live.post(input="Nobody should read this.")
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
+    assert "ZeroDivisionError" in caplog.text and "in broken" in caplog.text
+    assert WORDS not in caplog.text + answer.text and "Nobody" not in caplog.text
+    still_speaks(live)
+
+
 # ---------------------------------------------------------------- uploads
 
 
