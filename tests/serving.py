@@ -23,6 +23,8 @@ import soundfile
 import tiny as models
 
 from sopro_np.engine import Sopro, open_model
+from sopro_np.model.stop import Stop, StopRule
+from sopro_np.options import DEFAULTS, Options
 from sopro_np.pace import Pace
 from sopro_np.serve.limits import Limits
 from sopro_np.serve.run import bind, serve
@@ -71,11 +73,20 @@ class Live:
             time.sleep(0.01)
 
 
+class Late(StopRule):
+    """As the model's, but no utterance is empty."""
+
+    def new_state(self, options: Options = DEFAULTS) -> Stop:
+        return super().new_state(dataclasses.replace(options, min_gen_frames=options.min_gen_frames or 2))
+
+
 @functools.cache
 def quick(arch: str) -> Sopro:
-    """A tiny model that is told to speak fast: it never ends by itself, and few frames are its budget."""
+    """A tiny model that is told to speak fast: it seldom ends by itself, and few frames are its budget."""
     tts = open_model(models.model_file(arch, "int8", 5), threads=1)
-    tts._parts = dataclasses.replace(tts._open, pace=Pace(start=2.0, each=0.2, low=0.1, high=1.5, longest=60))
+    model = dataclasses.replace(tts.model, stop=Late(**vars(tts.model.stop)))
+    pace = Pace(start=2.0, each=0.2, low=0.1, high=1.5, longest=60)
+    tts._parts = dataclasses.replace(tts._open, model=model, pace=pace)
     return tts
 
 

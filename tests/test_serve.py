@@ -19,7 +19,10 @@ import openai
 import pytest
 import tiny as models
 from conftest import ARCHS, on_kernels
-from serving import TEXT, VOICE, Live, decoded, error_of, events, pcm, serving
+from serving import TEXT, VOICE, Late, Live, decoded, error_of, events, pcm, serving
+
+from sopro_np.model.stop import EndCode
+from sopro_np.sampler import Sampler
 
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 FORMATS = {"wav": "audio/wav", "pcm": "audio/pcm", "flac": "audio/flac", "mp3": "audio/mpeg", "opus": "audio/ogg"}
@@ -382,6 +385,14 @@ def test_the_servers_seed_is_for_requests_without_one(tmp_path: Path) -> None:
     with serving(tmp_path / "voices", seed=11) as live:
         assert live.post(input=TEXT, response_format="pcm").content == pcm(live.wav(seed=11))
         assert live.post(input=TEXT, response_format="pcm", seed=12).content == pcm(live.wav(seed=12))
+
+
+def test_a_model_that_says_nothing_is_no_empty_file(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Late, "new_state", lambda self, options: EndCode(0, 0))
+    monkeypatch.setattr(Sampler, "__call__", lambda self, logits: 0)
+    for options in ({}, {"response_format": "pcm"}, {"stream_format": "sse"}):
+        answer = live.post(input=TEXT, seed=1, **options)
+        assert answer.status_code == 500 and error_of(answer)["code"] == "no_audio"
 
 
 def test_speech_that_breaks_off_is_not_taken_for_whole(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

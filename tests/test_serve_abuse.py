@@ -34,6 +34,8 @@ from sopro_np.serve.request import MEDIA
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 FIELDS = """model input voice response_format speed stream_format instructions seed temperature top_p style_strength
 priority deadline""".split()  # noqa: SIM905
+DEEP = os.environ.get("SOPRO_NP_HYPOTHESIS") == "deep"
+MANY, LEAVING = (1000, 100) if DEEP else (60, 10)  # fuzzed requests; clients that leave
 LONG = "This is a sentence of a long text. " * 100
 SPEECH = "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"
 
@@ -134,7 +136,7 @@ json_values = st.recursive(
 bodies = st.dictionaries(st.sampled_from(FIELDS), json_values | st.sampled_from([*MEDIA, VOICE, "bulk", "sse", 1.0]))
 
 
-@settings(max_examples=80)
+@settings(max_examples=MANY)
 @given(body=bodies | bodies.map(lambda body: {**body, "input": "No."}))
 def test_any_json_has_an_answer(live: Live, body: Any) -> None:
     answer = live.post(**body)
@@ -143,7 +145,7 @@ def test_any_json_has_an_answer(live: Live, body: Any) -> None:
         error_of(answer)
 
 
-@settings(max_examples=80)
+@settings(max_examples=MANY)
 @given(body=st.binary(max_size=300) | st.text(max_size=100).map(lambda text: ('{"input": "' + text).encode()))
 def test_any_bytes_have_an_answer(live: Live, body: bytes) -> None:
     for path in ("/v1/audio/speech", "/v1/audio/voices"):
@@ -152,7 +154,7 @@ def test_any_bytes_have_an_answer(live: Live, body: bytes) -> None:
         error_of(answer)
 
 
-@settings(max_examples=60)
+@settings(max_examples=MANY)
 @given(request=st.binary(max_size=400) | st.binary(max_size=100).map(lambda rest: SPEECH.encode() + rest))
 def test_any_bytes_on_a_connection_do_no_harm(live: Live, request: bytes) -> None:
     with raw(live) as connection:
@@ -319,13 +321,13 @@ def test_two_hundred_at_once(live: Live) -> None:
 def test_clients_that_leave_in_the_middle_leave_nothing_behind(live: Live) -> None:
     scheduler = live.service.scheduler
     before = scheduler.stats()["cancelled"]
-    for i in range(10):
+    for i in range(LEAVING):
         body = {"input": LONG, "seed": i, "response_format": ("pcm", "mp3", "flac", "opus", "wav")[i % 5]}
         with live.client() as client, client.stream("POST", "/v1/audio/speech", json=body) as answer:
             assert answer.status_code == 200
             next(answer.iter_raw())
         live.wait_idle(10)
-    assert scheduler.stats()["cancelled"] == before + 10 and len(scheduler._batch) == 0
+    assert scheduler.stats()["cancelled"] == before + LEAVING and len(scheduler._batch) == 0
     still_speaks(live)
 
 
@@ -395,6 +397,28 @@ def test_names_that_are_paths_or_addresses_are_names_of_nobody(live: Live) -> No
     assert not [event for event, _ in seen if event != "open"], seen
     assert not [what for _, what in seen if any(name.strip("./\\ \0\n") in what for name in NAMES if len(name) > 8)]
     assert sorted(live.service.shelf.folder.iterdir()) == before
+
+
+WORDS = " ".join(("a", "secret", "text"))  # so that no line of code holds it
+
+
+def test_a_fault_of_ours_is_told_without_its_words(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError(WORDS)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.scheduler, "submit", broken)
+        answer = live.post(input="Nobody should read this.")
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.scheduler._batch, "step", broken)
+        answer = live.post(input="Nobody should read this.")
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
+    assert "ZeroDivisionError" in caplog.text and "in broken" in caplog.text
+    assert WORDS not in caplog.text + answer.text and "Nobody" not in caplog.text
+    still_speaks(live)
 
 
 # ---------------------------------------------------------------- uploads

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
 
 from sopro_np.errors import AudioError, NothingToSay, SoproError, UsageError
+from sopro_np.serve.logs import log_failure
 from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Refused
 from sopro_np.serve.voices import UnknownVoice, VoiceTaken
 
-LOG = logging.getLogger("sopro_np.serve")
 CLOSE = {"Connection": "close"}  # what is left of the request is not read
 
 
@@ -73,5 +72,5 @@ def refusal(error: Exception) -> Refusal:
         if isinstance(error, kind):
             headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Refused) else None
             return Refusal(status, str(error), code, headers=headers)
-    LOG.error("a request failed: %s", type(error).__name__, exc_info=error)
+    log_failure("a request failed", error)
     return Refusal(500, "the server failed; its log says why", "internal_error")

@@ -5,9 +5,9 @@ Every path exists with and without /v1: clients differ in what they take for the
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,15 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sopro_np.errors import SoproError
 from sopro_np.serve.answers import CLOSE, Json, Refusal, refusal
 from sopro_np.serve.auth import Keys, SameOrigin
 from sopro_np.serve.limits import MARGIN, read_body, read_form, read_json
+from sopro_np.serve.logs import LOG
 from sopro_np.serve.request import read_request
 from sopro_np.serve.service import Service
 from sopro_np.serve.speech import SpeechAnswer
 from sopro_np.serve.status import prometheus, status
 
-LOG = logging.getLogger("sopro_np.serve")
 PAGE = Path(__file__).with_name("static") / "index.html"
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; connect-src 'self'; "
@@ -192,9 +191,11 @@ def make_app(service: Service) -> Starlette:
         ("/models/{name}", its.model, "GET"),
         ("/status", its.status, "GET"),
     ]
-    routes = [Route(base + path, handler, methods=[method]) for base in ("/v1", "") for path, handler, method in shared]
+    routes = [
+        Route(base + path, _told(handler), methods=[method]) for base in ("/v1", "") for path, handler, method in shared
+    ]
     own = [("/healthz", its.health), ("/readyz", its.ready), ("/metrics", its.metrics), ("/", its.page)]
-    routes += [Route(path, handler, methods=["GET"]) for path, handler in own]
+    routes += [Route(path, _told(handler), methods=["GET"]) for path, handler in own]
     middleware = [Middleware(Counted, its.responses)]
     if service.cors:
         methods = ["GET", "POST", "DELETE"]
@@ -208,14 +209,22 @@ def make_app(service: Service) -> Starlette:
             )
         )
     middleware += [Middleware(SameOrigin, service.cors), Middleware(Keys, service.keys)]
-    failures = {HTTPException: _http_failure, Refusal: _failure, SoproError: _failure, Exception: _failure}
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers=failures)  # type: ignore[arg-type]
+    failures: Any = {HTTPException: _http_failure}
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=failures)
     app.router.redirect_slashes = False
     return app
 
 
-async def _failure(request: Request, error: Exception) -> Response:
-    return refusal(error).answer()
+def _told(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Any]]:
+    """The handler, with every failure as an answer: none gets as far as a log that would print its words."""
+
+    async def answer(request: Request) -> Any:
+        try:
+            return await handler(request)
+        except Exception as error:
+            return refusal(error).answer()
+
+    return answer
 
 
 async def _http_failure(request: Request, error: HTTPException) -> Response:

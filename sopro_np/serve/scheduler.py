@@ -6,7 +6,6 @@ joining and leaving happen between two steps. Protocols know this and nothing be
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -19,6 +18,7 @@ from sopro_np.errors import ModelError, UsageError
 from sopro_np.options import OptionArgs
 from sopro_np.script import Part
 from sopro_np.serve.estimate import Need, need, total_bytes
+from sopro_np.serve.logs import log_failure
 from sopro_np.serve.metrics import Histogram
 from sopro_np.serve.order import RANKS, turn
 from sopro_np.serve.ticket import Busy, Draining, Expired, Loading, Ticket
@@ -27,7 +27,6 @@ from sopro_np.voice import WhoSpeaks
 WIDTH = 16  # requests that are spoken at once
 QUEUE = 64  # that wait
 MOST_RETRY = 60  # seconds; the longest advice
-LOG = logging.getLogger("sopro_np.serve")
 
 
 class Scheduler:
@@ -190,7 +189,7 @@ class Scheduler:
         try:
             self.tts.warm_up()
         except Exception as error:
-            LOG.error("warm-up failed: %s", error)
+            log_failure("warm-up failed", error)
             self.failure = error
             return
         self.ready = True
@@ -198,7 +197,7 @@ class Scheduler:
             try:
                 self._turn()
             except Exception as error:  # a fault of ours: those who speak are told, the others go on
-                LOG.exception("a step failed")
+                log_failure("a step failed", error)
                 self._start_anew(error)
         self.ready = False
 

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -15,10 +14,9 @@ import numpy as np
 from starlette.types import Receive, Scope, Send
 
 from sopro_np.encode import AudioFormat, open_writer
-from sopro_np.serve.answers import refusal
+from sopro_np.serve.answers import Refusal, refusal
+from sopro_np.serve.logs import LOG
 from sopro_np.serve.ticket import Ticket
-
-LOG = logging.getLogger("sopro_np.serve")
 
 
 class _Sink(io.BytesIO):
@@ -111,6 +109,8 @@ class SpeechAnswer:
         async with aclosing(self.ticket.chunks()) as chunks:
             async for wav in chunks:
                 yield self._framed(await asyncio.to_thread(encoder.feed, wav))
+        if not self.ticket.samples:
+            raise Refusal(500, "the model said nothing of this text: ask again, or with another seed", "no_audio")
         yield self._framed(await asyncio.to_thread(encoder.end))
         if self._usage is not None:
             yield _event({"type": "speech.audio.done", "usage": self._usage()})
