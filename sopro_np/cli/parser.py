@@ -179,7 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
         "sopro-np serve", "sopro-np serve --host 0.0.0.0 --api-key-file keys.txt --voices voices --memory 500",
     )  # fmt: skip
     serve.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on it (default: this machine only)"
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen on it (default: 127.0.0.1, this machine only)"
     )
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
     _add_model(serve)
@@ -196,7 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--i-know", action="store_true", help="let other machines in without a key")
     serve.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="its web pages may use the server")
     serve.add_argument("--ffmpeg", action="store_true", help="decode uploaded m4a, webm ... with it, if installed")
-    serve.add_argument("--drain", type=float, default=30.0, metavar="S", help="to finish in at the end (default: 30)")
+    serve.add_argument("--drain", type=int, default=30, metavar="S", help="to finish in at the end (default: 30)")
     serve.add_argument("--log", choices=("quiet", "requests", "text"), default="quiet",
                        help="a line for each request, or also what was said (default: quiet)")  # fmt: skip
     wyoming.add_arguments(serve)
