@@ -54,9 +54,6 @@ def run(args: argparse.Namespace) -> int:
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        _say(f"http://{shown}:{port}/ speaks as {', '.join(shelf.names()) or 'nobody yet'}")
         run(service, listening, args.drain, tell=_say)
     return 0
 

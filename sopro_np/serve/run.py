@@ -66,7 +66,7 @@ async def serve(
     """Serve until a signal comes or `told` is set; then running requests finish within `drain` s, others are sent away.
 
     beside: other servers of the same service, entered when this one starts and left once all is drained. tell: is
-    told when it is ready, and when it ends.
+    told the address, when it is ready, and when it ends.
     """
     protocol = type("Connection", (Connection,), {"most": service.limits.connections})
     config = uvicorn.Config(
@@ -103,6 +103,9 @@ async def serve(
         server.should_exit = True
 
     with _signals(asyncio.get_running_loop(), end):
+        host, port = listening.getsockname()[:2]
+        names = ", ".join(service.shelf.names()) or "nobody yet"
+        tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/ speaks as {names}")
         scheduler.start()
         async with AsyncExitStack() as stack:
             for other in beside:
