@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +68,7 @@ class Replacement:
             os.stat(self.path)  # a name that is too long is noticed now, and not when the file is complete
         if read_only(self.path):
             raise PermissionError(errno.EACCES, READ_ONLY, str(path))
-        self._part = self.path.parent / f".sopro-{os.getpid()}-{secrets.token_hex(4)}.part"
+        self._part = self.path.parent / f".sopro-{os.getpid()}-{os.urandom(4).hex()}.part"
         self.file: BinaryIO = self._part.open("xb")
 
     def commit(self) -> None:

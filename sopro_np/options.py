@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
@@ -104,7 +104,9 @@ class Options:
 
     def seeded(self) -> Options:
         """The same with a seed: where none was given, one is drawn from the system."""
-        return self if self.seed is not None else dataclasses.replace(self, seed=secrets.randbits(32))
+        return (
+            self if self.seed is not None else dataclasses.replace(self, seed=int.from_bytes(os.urandom(4), "little"))
+        )
 
 
 class OptionArgs(TypedDict, total=False):

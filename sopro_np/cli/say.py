@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import sys
 import time
 import warnings
@@ -80,7 +79,7 @@ def say(args: argparse.Namespace) -> int:
     check_rate(form, rate)
     voice = tts.load_voice(saved) if saved else tts.voice(args.ref)
     if given.get("seed") is None:  # one for all, that can be told
-        given["seed"] = secrets.randbits(32)
+        given["seed"] = Options().seeded().seed
     said = Said(given)
     started = time.perf_counter()
     chunks = _spoken(tts, voice, texts, said, Progress(not args.quiet and watched()), skip=args.each is not None)

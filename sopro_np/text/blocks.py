@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sopro_np.text.lazily import Lazily
+
 LEAST = 500  # characters: short paragraphs are taken together up to here
 FIRST = 100  # the first block is waited for
 MOST = 4000  # and long ones are cut before this
@@ -19,7 +21,7 @@ PARAGRAPH = "\n\n"  # between two when they are said
 BLANKS = re.compile(r"\s*+")
 PARAGRAPH_END = re.compile(r"\n\s*\n")
 # what a rule takes as one thing, and is not cut: comments, scripts, headings, items, tags, marks of pauses
-UNCUT = re.compile(
+UNCUT = Lazily(
     r"<!--(?:(?!--)[\s\S]){0,5000}-->|<(script|style)\b[^<>]{0,500}>[^<]{0,50000}</\1>|"
     r"<(h[1-6]|li)\b[^<>]{0,500}>[^<]{0,2000}</\2>|"
     r"</?[a-z!][^<>]{0,1000}>|\[\s{0,9}pause[^\[\]]{0,40}\]",

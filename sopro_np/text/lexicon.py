@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sopro_np.errors import UsageError
 from sopro_np.text.aligned import Aligned, Edit
+from sopro_np.text.lazily import Lazily
 
 MAX_BYTES = 1 << 20
 BLANK = r"(?:[^\S\n]++(?:\n[^\S\n]*+)?|\n[^\S\n]*+)"  # between the words of an entry; no paragraph ends there
@@ -54,7 +55,7 @@ def check_lexicon(lexicon: Mapping[str, str]) -> None:
 
 
 WORD = r"[^\W_\u2e80-\U0010ffff]"  # scripts without blanks have no whole words
-FIRST_WORD = re.compile(rf"{WORD}+")
+FIRST_WORD = Lazily(rf"{WORD}+")
 
 
 class Respelling:
@@ -80,7 +81,7 @@ class Respelling:
         signs = {word[0] for word in self._exact if not _worded(word)}
         signs |= {"’"} if "'" in signs else set()
         marks = "|[" + "".join(map(re.escape, sorted(signs))) + "]" if signs else ""
-        self._places = re.compile(rf"(?<!\w)(?={WORD}){marks}", re.IGNORECASE)
+        self._places = Lazily(rf"(?<!\w)(?={WORD}){marks}", re.IGNORECASE)
 
     def edits(self, text: Aligned) -> list[Edit]:
         """What it changes in a text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 
 from sopro_np.text.aligned import Edit
@@ -28,6 +27,8 @@ ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,
 
 
 def _entity(match: re.Match[str]) -> str | None:
+    import html  # here and not above: its table is large
+
     written = html.unescape(match[0])
     return None if written == match[0] else "".join(c if c.isascii() else plain(c) for c in written)
 

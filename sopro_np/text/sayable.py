@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import re
 from functools import lru_cache
 
 from sopro_np.errors import UsageError
+from sopro_np.text.lazily import Lazily
 from sopro_np.text.markup import ENTITY
 from sopro_np.text.rule import PAUSE
 from sopro_np.text.typography import KEPT, greek_name, is_greek, plain
@@ -18,14 +18,17 @@ NAMED = 5  # characters, in an error
 UNSAYABLE = re.compile(rf"[^{SAYABLE}]+")
 BEYOND = re.compile(r"[^\x00-\x7f]")
 # A letter of alpha and beta is said by its name, a Greek word is not: what follows the letter must keep it from the next.
-GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff\xb5](?![ \tA-Za-z0-9,.;:()=+\-]|\n|\Z)")
+GREEK_WORD = Lazily(r"[\u0370-\u03ff\u1f00-\u1fff\xb5](?![ \tA-Za-z0-9,.;:()=+\-]|\n|\Z)")
 
 
 def doubtful(text: str) -> bool:
     """Only if all rules are tried on this text it is known whether all of it can be said."""
     beyond = set() if text.isascii() else {c for c in set(text) if not c.isascii()}
-    for name in set(ENTITY.findall(text)) if "&" in text else ():
-        if any(not c.isascii() and (is_greek(c) or _odd(c)) for c in html.unescape(name)):
+    if "&" in text:
+        import html  # here and not above: its table is large
+
+        written = {c for name in set(ENTITY.findall(text)) for c in html.unescape(name) if not c.isascii()}
+        if any(is_greek(c) or _odd(c) for c in written):
             return True
     if any(map(_odd, beyond)) or (any(c == "\xb5" or is_greek(c) for c in beyond) and GREEK_WORD.search(text)):
         return True

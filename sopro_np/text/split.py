@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from sopro_np.text.lazily import Lazily
 from sopro_np.text.spell import ONES, SCALES, TENS
 
 SHORT = 12  # characters: a sentence up to this length is said together with its neighbour
@@ -22,7 +23,7 @@ BLANKS = re.compile(r"\s*+")
 ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Mt|Jr|Sr|vs|No|Fig|Vol|Gen|Sen|Rep|Rev|Col|Capt|Lt|e\.g|i\.e)\.$"
 )
-CLAUSE = re.compile(rf"(?:[,;:…]{CLOSERS}|\s[–—-]++)(?=\s)|—")
+CLAUSE = Lazily(rf"(?:[,;:…]{CLOSERS}|\s[–—-]++)(?=\s)|—")
 WORD = re.compile(r"(?=\s)")
 BREAK = re.compile(r"\[pause (\d+(?:\.\d+)?)\]|\n\s*\n")
 ENDED = re.compile(rf"[.!?…]{CLOSERS}$")
@@ -31,8 +32,8 @@ CUT = " ,;:–—-"  # what may stand at the end of a part of a sentence
 _NUMERALS = "|".join((*ONES, *filter(None, TENS), "hundred", "point", *SCALES))
 _SCALES = "|".join(SCALES)
 # before a cut: any part of a number; no end of its thousands, millions ...; and behind it
-IN_NUMBER = re.compile(rf"\b(?:{_NUMERALS})\Z"), re.compile(rf"\b(?!(?:{_SCALES})\Z)(?:{_NUMERALS})\Z")
-NUMBER_GOES_ON = re.compile(rf" (?:{_NUMERALS})\b")
+IN_NUMBER = Lazily(rf"\b(?:{_NUMERALS})\Z"), Lazily(rf"\b(?!(?:{_SCALES})\Z)(?:{_NUMERALS})\Z")
+NUMBER_GOES_ON = Lazily(rf" (?:{_NUMERALS})\b")
 NUMERAL = 20  # characters at most
 TAIL = 20  # characters at the end of a piece, closing quotes and all
 LONGEST = 4096  # characters: no model says more in one piece
@@ -173,7 +174,7 @@ def _cut(text: str, a: int, b: int, fits: Callable[[str], bool], first: int | No
     return parts
 
 
-def _inside(number: re.Pattern[str], text: str, spot: int) -> bool:
+def _inside(number: Lazily, text: str, spot: int) -> bool:
     return bool(NUMBER_GOES_ON.match(text, spot) and number.search(text[max(spot - NUMERAL, 0) : spot]))
 
 
