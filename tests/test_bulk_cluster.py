@@ -56,7 +56,7 @@ def test_lines_on_a_cluster_that_loses_workers(cluster: Any, batch: Batch, tmp_p
         """Kill a worker at work; once it was started anew, the next one. (One killed while it starts stays away.)"""
         nonlocal killed
         chance = random.Random(2)
-        while killed < KILLS and not done.wait(chance.uniform(0.2, 1.5)):
+        while killed < KILLS and not done.wait(chance.uniform(0.2, 1.5) if killed else 0.01):
             seen.update(there := set(cluster.scheduler.workers))
             alive = [w.process.pid for w in cluster.workers.values() if w.worker_address in there and w.process]
             if len(alive) == 2 and any((tmp_path / "out" / "wavs").glob("*.wav")):

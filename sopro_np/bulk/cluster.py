@@ -178,7 +178,7 @@ def speak_on(
     try:
         from distributed import Client
     except ImportError:
-        raise BulkError("--scheduler needs Dask: pip install 'sopro_np[cluster]', here and on the workers") from None
+        raise BulkError("--scheduler needs Dask: pip install distributed, here and on the workers") from None
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError, ImportError) as error:

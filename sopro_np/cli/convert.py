@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sopro_np.errors import ConvertError, UsageError
-from sopro_np.files import write_whole
-from sopro_np.wav import check_target
 
 if TYPE_CHECKING:
     from sopro_np.convert.convert import Report
@@ -37,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and report what that cost in precision."""
     from sopro_np.convert.convert import convert
     from sopro_np.convert.recipe import load_recipe
+    from sopro_np.files import write_whole
+    from sopro_np.wav import check_target
 
     if args.json is not None and args.json.resolve() == args.output.resolve():
         raise UsageError("--json and --output name the same file")

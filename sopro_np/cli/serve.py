@@ -25,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"serve needs the extra server ({error.name}): pip install 'sopro_np[server]'") from None
+        raise UsageError(
+            f"serve needs the extra server ({error.name}): pip install starlette uvicorn python-multipart"
+        ) from None
     from sopro_np.serve.auth import is_loopback, read_keys
     from sopro_np.serve.limits import Limits
     from sopro_np.serve.run import bind, run

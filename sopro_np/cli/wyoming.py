@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import socket
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from sopro_np.errors import UsageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the parser of every command imports this file
+    import socket
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
     from sopro_np.serve.service import Service
 
 PORT = 10200  # where clients look for speech

@@ -35,7 +35,7 @@ class Announcement:
         try:
             from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
         except ImportError:
-            raise UsageError("--announce needs the extra zeroconf: pip install 'sopro_np[zeroconf]'") from None
+            raise UsageError("--announce needs the extra zeroconf: pip install zeroconf") from None
         packed = ipaddress.ip_address(address).packed
         full = f"{(name or f'sopro-np on {socket.gethostname()}')[:60].replace('.', '-')}.{SERVICE}"
         self._make: Any = AsyncZeroconf
