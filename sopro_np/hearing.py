@@ -20,9 +20,8 @@ LEAST_SPEECH = 0.08  # seconds, one frame of the codec; less is no voice
 # Where a warning begins.
 SHORT = 1.0  # seconds of speech
 CLIPPED = 0.01  # share of samples in the top 5 %; speech has 0.002, a voice clipped for a hundredth of the time 0.01
-FLAT = (
-    4.0  # times as many as in the 5 % below; a clean sine has 2.4 (it, too, is near its peak for a fifth of the time)
-)
+# times as many as in the 5 % below; a clean sine has 2.4 (it, too, is near its peak for a fifth of the time)
+FLAT = 4.0
 NOISY = 15.0  # dB between the loudest and the quietest tenth of 10 ms frames; read speech has 30 and more
 QUIET = -30.0  # dB, of the loudest quarter of a second (usual: -15): below, -40 dB as in the original cuts speech
 

@@ -104,9 +104,9 @@ class Options:
 
     def seeded(self) -> Options:
         """The same with a seed: where none was given, one is drawn from the system."""
-        return (
-            self if self.seed is not None else dataclasses.replace(self, seed=int.from_bytes(os.urandom(4), "little"))
-        )
+        if self.seed is not None:
+            return self
+        return dataclasses.replace(self, seed=int.from_bytes(os.urandom(4), "little"))
 
 
 class OptionArgs(TypedDict, total=False):

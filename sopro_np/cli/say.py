@@ -222,7 +222,7 @@ def _spoken(
         said.speeches.append(job.speech)
         said.seconds += job.samples / tts.sample_rate
         if job.speech.finish_reason == "length":
-            most = Options.of(said.given).max_frames
+            most = options.max_frames
             message = f"a sentence did not end within {most} frames; it may be cut off (raise --max-frames)"
             warnings.warn(message, SoproWarning, stacklevel=1)
     if not said.texts:

@@ -6,6 +6,8 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 
+from sopro_np.text.lazily import Lazily
+
 Edit = tuple[int, int, str]  # characters [start, end) become this text
 
 
@@ -51,7 +53,7 @@ class Aligned:
         aligned.starts, aligned.ends = starts + self.starts[done:], ends + self.ends[done:]
         return aligned
 
-    def edits(self, pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str | None]) -> list[Edit]:
+    def edits(self, pattern: re.Pattern[str] | Lazily, replace: Callable[[re.Match[str]], str | None]) -> list[Edit]:
         """What `replace` changes in the matches of `pattern`; None leaves a match as it is."""
         found: list[Edit] = []
         for match in pattern.finditer(self.text):

@@ -26,9 +26,7 @@ RULERS = frozenset(
     ).split()
 )
 OTHERWISE = frozenset(
-    (
-        "XXX MIX DIM MILD CIVIL LIVID VIVID MID DID LID CD DC MD MM CV DVD XL XXL XX CC CM ML MC DI LI XI MI DC ID"
-    ).split()
+    ("XXX MIX DIM MILD CIVIL LIVID VIVID MID DID LID CD DC MD MM CV DVD XL XXL XX CC CM ML MC DI LI XI MI ID").split()
 )
 
 

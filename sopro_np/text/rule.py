@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+
+from sopro_np.text.lazily import Lazily
 
 Examples = tuple[tuple[str, str], ...]
 # Quantifiers are bounded wherever a match may still fail: time stays linear in the text.
@@ -50,15 +51,9 @@ class Rule:
     """`replace` gets a match and gives what is spoken, or None to leave it. Examples: (written, spoken)."""
 
     name: str
-    source: str
+    pattern: Lazily  # all of them together would take longer to compile than a short text to be said
     replace: Callable[[re.Match[str]], str | None]
     examples: Examples
-    flags: int = 0
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Compiled when a text first needs it: all of them together would take longer than a short text's speech."""
-        return re.compile(self.source, self.flags)
 
 
 def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None] | str, *examples: tuple[str, str],
@@ -66,20 +61,15 @@ def rule(name: str, pattern: str, replace: Callable[[re.Match[str]], str | None]
     """A rule whose replacement is a function, or a text such as r"\\1 squared"."""
     if isinstance(replace, str):
         template = replace
-        return Rule(name, pattern, lambda m: m.expand(template), examples, flags)
-    return Rule(name, pattern, replace, examples, flags)
+        return Rule(name, Lazily(pattern, flags), lambda m: m.expand(template), examples)
+    return Rule(name, Lazily(pattern, flags), replace, examples)
 
 
-@dataclass(frozen=True)
 class Stage:
     """Rules that follow each other. A text in which `wakes` finds nothing holds nothing for any of them."""
 
-    wakes: str
-    rules: tuple[Rule, ...]
-
-    @cached_property
-    def _wakes(self) -> re.Pattern[str]:
-        return re.compile(self.wakes)
+    def __init__(self, wakes: str, rules: tuple[Rule, ...]) -> None:
+        self.rules, self._wakes = rules, Lazily(wakes)
 
     def concerns(self, text: str) -> bool:
         """May one of the rules fire?"""
