@@ -45,7 +45,7 @@ def test_addresses() -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zeroconf.asyncio", None)
-    with pytest.raises(UsageError, match=r"sopro_np\[zeroconf\]"):
+    with pytest.raises(UsageError, match="pip install zeroconf"):
         Announcement("127.0.0.1", 1)
 
 
