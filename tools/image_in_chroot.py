@@ -45,7 +45,7 @@ def chroot(folder: Path, mounts: str, command: list[str], user: str = "0:0", **o
         {mounts}
         mount -t proc proc {folder}/proc
         mount --rbind /dev {folder}/dev
-        exec chroot --userspec={user} --groups= {folder} "$@"
+        exec /usr/sbin/chroot --userspec={user} --groups= {folder} "$@"
     """
     whole = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", script, "chroot", *command]
     return subprocess.Popen(whole, text=True, **options)
