@@ -43,7 +43,7 @@ SHORT = ("No.", "Yes.", "Good.", "Maybe so.")
 FORMATS = ("pcm", "mp3", "wav", "flac", "opus")
 BULK = 8  # clients of bulk work beside the interactive one
 RATE = 24000  # of the audio, unless the server says another one
-WARM = 200  # requests before memory is first read
+WARM = 1000  # requests before memory is first read
 
 
 @dataclass(frozen=True)
@@ -168,18 +168,18 @@ def resident(pid: int) -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-async def many(url: str, pid: int, requests: int) -> list[float]:
-    """Resident MB after the first WARM of so many short requests, in all formats, and after each tenth of them."""
+async def many(url: str, pid: int, requests: int, warm: int) -> list[float]:
+    """Resident MB after `warm` short requests in all formats, and after each tenth of so many more of them."""
     seen: list[float] = []
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         done = 0
 
         async def loop(i: int) -> None:
             nonlocal done
-            for seed in range(i, requests, BULK):
+            for seed in range(i, warm + requests, BULK):
                 await ask(client, SHORT[seed % len(SHORT)], seed, FORMATS[seed % len(FORMATS)])
                 done += 1
-                if done == min(WARM, requests // 2) or done % max(1, requests // 10) == 0:
+                if done >= warm and (done - warm) % max(1, requests // 10) == 0:
                     seen.append(resident(pid))
 
         await asyncio.gather(*(loop(i) for i in range(BULK)))
@@ -240,16 +240,18 @@ def beside_table(url: str, seconds: float) -> None:
         row(name, len(firsts), ms(firsts, 0.5), ms(firsts, 0.95), f"{times:.2f}")
 
 
-def memory_table(model: str | None, voice: Path | None, requests: int, environments: dict[str, dict[str, str]]) -> None:
-    """Resident memory of a server after so many requests."""
-    head("allocator", "at the start, MB", "warm", "at the end", "most", "growth since warm", "requests/s")
-    for name, environment in environments.items():
+def memory_table(model: str | None, voice: Path | None, requests: int, warm: int, names: Sequence[str] = ()) -> None:
+    """Resident memory of a server over so many requests, under each of these allocators (none: all)."""
+    head("allocator", "fresh, MB", "warm", "most", "at the end", "growth since warm", "requests/s")
+    for name, environment in allocators().items():
+        if names and name not in names:
+            continue
         with server(model, voice, **environment) as (url, pid):
             fresh, started = resident(pid), time.perf_counter()
-            seen = asyncio.run(many(url, pid, requests))
-            speed = requests / (time.perf_counter() - started)
-            growth = seen[-1] / seen[0] - 1
-            row(name, *(f"{mb:.0f}" for mb in (fresh, seen[0], seen[-1], max(seen))), f"{growth:+.1%}", f"{speed:.0f}")
+            seen = asyncio.run(many(url, pid, requests, warm))
+            speed = (warm + requests) / (time.perf_counter() - started)
+            growth = f"{seen[-1] / seen[0] - 1:+.1%}"
+            row(name, *(f"{mb:.0f}" for mb in (fresh, seen[0], max(seen), seen[-1])), growth, f"{speed:.0f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,11 +264,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], metavar="N")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each measurement (default: 60)")
     parser.add_argument("--requests", type=int, metavar="N", help="memory after so many, instead of load")
+    parser.add_argument("--warm", type=int, default=WARM, metavar="N", help="requests before (default: %(default)s)")
     parser.add_argument("--allocators", action="store_true", help="with --requests: under each allocator")
     args = parser.parse_args(arguments)
     print(f"{os.cpu_count()} CPUs, load before {os.getloadavg()[0]:.1f}\n", file=sys.stderr)
     if args.requests:
-        memory_table(args.model, args.ref, args.requests, allocators() if args.allocators else {"glibc": {}})
+        memory_table(args.model, args.ref, args.requests, args.warm, () if args.allocators else ("glibc",))
         return 0
     with contextlib.ExitStack() as stack:
         most = None if args.url else lambda count: bound(args.model, args.ref, count, args.seconds)
