@@ -45,6 +45,8 @@ def parsed(words: list[str]) -> argparse.Namespace:
 def commands(text: str) -> Iterator[list[str]]:
     """Words of each call of the program in a shell text; not those of a text that is handed to another program."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        if line.lstrip().startswith("docker "):  # there it is the name of an image
+            continue
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
         words.whitespace_split, words.commenters = True, ""
         call: list[str] | None = None
