@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 import openai
 import pytest
 import tiny as models
-from conftest import ARCHS, on_kernels
+from conftest import ARCHS, ROOT, on_kernels
 from serving import TEXT, VOICE, Late, Live, decoded, error_of, events, pcm, serving
 
 from sopro_np.model.stop import EndCode
@@ -248,7 +249,12 @@ CLIENTS: dict[str, tuple[str, dict[str, str], dict[str, Any], str]] = {
         {"model": "tts-1", "input": TEXT, "voice": "shimmer", "response_format": "opus", "speed": 1.0, "extra": [1]},
         "ogg",
     ),
-    "Pipecat": ("/v1", {}, {"input": TEXT, "model": "gpt-4o-mini", "voice": "alloy", "response_format": "pcm"}, "pcm"),
+    "Pipecat": (
+        "/v1",
+        {},
+        {"input": TEXT, "model": "gpt-4o-mini-tts", "voice": "alloy", "response_format": "pcm"},
+        "pcm",
+    ),
     "LiveKit": (
         "/v1",
         {"Accept": "application/octet-stream"},
@@ -287,6 +293,14 @@ def test_what_a_client_sends_is_answered_as_it_expects(live: Live, name: str) ->
         return
     samples, rate = decoded(data)
     assert abs(len(samples) / rate - len(expected) / 24000) < 0.2
+
+
+def test_docs_serving_has_the_requests_of_all_clients() -> None:
+    """What stands there is what is sent here."""
+    page = (ROOT / "docs" / "SERVING.md").read_text("utf-8")
+    told = [json.loads(body) for body in re.findall(r"^ {4}POST /v1/audio/speech (\{.*\})$", page, re.M)]
+    sent = [body for name, (_, _, body, _) in CLIENTS.items() if "without /v1" not in name]
+    assert told == sent
 
 
 def test_what_clients_ask_first(live: Live) -> None:

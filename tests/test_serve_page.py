@@ -197,3 +197,35 @@ def test_keyboards_screen_readers_and_telephones(page: Page, tmp_path: Path) -> 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     text = (Path(__file__).resolve().parent.parent / "sopro_np/serve/static/index.html").read_text("utf-8")
     assert "http://" not in text and "https://" not in text and "src=" not in text and "@import" not in text
+
+
+JOINED = """
+const [texts, done] = [arguments[0], arguments[arguments.length - 1]];
+(async () => {
+  const parts = [];
+  for (const input of texts) {
+    const body = JSON.stringify({input, seed: 1, model: "tts-1", voice: "nova"});
+    parts.push(await (await fetch("v1/audio/speech", {method: "POST", body})).arrayBuffer());
+  }
+  const file = new Blob(parts, {type: "audio/mpeg"});
+  const decoded = await new AudioContext().decodeAudioData(await file.arrayBuffer());
+  const player = new Audio(URL.createObjectURL(file));
+  player.playbackRate = 4;
+  player.onended = () => done([decoded.duration, player.currentTime]);
+  player.onerror = () => done([0, 0]);
+  await player.play();
+})();
+"""
+
+
+def test_answers_that_librechat_joins_are_played_to_their_end(page: Page, tmp_path: Path) -> None:
+    """It sends a long text in pieces, and hands their MP3s, one behind the other, to the browser as one file."""
+    texts = [TEXT, "And a second piece.", "The end."]
+    with serving(tmp_path / "voices") as live:
+        page.open(live)
+        page.browser.set_script_timeout(60)
+        decoded, played = page.browser.execute_async_script(JOINED, texts)
+        expected = sum(len(live.wav(text)) for text in texts) / 24000
+    assert expected > 1.5 * len(live.wav(TEXT)) / 24000
+    for seconds in (decoded, played):
+        assert abs(seconds - expected) < 0.1 * len(texts), (decoded, played, expected)
