@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -222,6 +224,23 @@ def _weaknesses(level: np.ndarray, seconds: float, clipped: float) -> Iterator[s
         yield f"is quiet (its loudest 0.25 s reach {most:.0f} dBFS, at least {QUIET:g} dBFS); record it louder"
 
 
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Notes made inside, on this thread, are in the list and are no warnings."""
+    notes: list[str] = []
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
+
+
 def note(message: str) -> None:
-    """Tell as a warning of ours."""
-    warnings.warn(message, SoproWarning, stacklevel=2)
+    """Tell as a warning of ours, or to whoever has asked for notes."""
+    if (notes := _notes.get()) is not None:
+        notes.append(message)
+    else:
+        warnings.warn(message, SoproWarning, stacklevel=2)

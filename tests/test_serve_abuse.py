@@ -596,6 +596,33 @@ def test_pages_of_other_origins_make_no_work(live: Live) -> None:
         assert own.status_code == 200 and "access-control-allow-origin" not in own.headers
 
 
+def test_a_page_that_had_its_name_lead_here_makes_no_work(live: Live, tmp_path: Path) -> None:
+    """DNS rebinding: such a page and its requests have one origin. With keys it does not know them."""
+    body = {"input": "No."}
+
+    def of_page(its: Live, name: str, **headers: str) -> int:
+        host = f"{name}:{its.port}"
+        with its.client() as client:
+            headers = {"Host": host, "Origin": f"http://{host}", **headers}
+            return client.post("/v1/audio/speech", headers=headers, json=body).status_code
+
+    for name in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "local.evil", "evil.example."):
+        assert of_page(live, name) == 403, name
+    for name in (
+        "localhost",
+        "LOCALHOST",
+        "127.0.0.1",
+        "192.168.1.20",
+        "[::1]",
+        "sopro",
+        "pi.local",
+        "host.docker.internal",
+    ):
+        assert of_page(live, name) == 200, name
+    with serving(tmp_path / "voices", keys=("long-secret",)) as its:
+        assert of_page(its, "speech.example", Authorization="Bearer long-secret") == 200
+
+
 def test_an_origin_that_is_named_may_use_it(tmp_path: Path) -> None:
     friend = "https://friend.example"
     with serving(tmp_path / "voices", cors=(friend,), keys=("long-secret",)) as live, live.client() as client:

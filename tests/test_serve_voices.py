@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import tiny as models
 from conftest import on_kernels
 from hypothesis import given
@@ -110,8 +113,8 @@ def test_aliases_and_openais_names(shelf: VoiceShelf) -> None:
 
 def test_what_is_added_is_there_and_can_be_removed(shelf: VoiceShelf) -> None:
     assert shelf.folder is not None
-    made = shelf.add("new", recording())
-    assert made == shelf.get("new") == shelf.get("two") and shelf.listing()["new"] > 10**9
+    assert shelf.add("new", recording()) == []
+    assert shelf.get("new") == shelf.get("two") and shelf.listing()["new"] > 10**9
     assert (shelf.folder / "new.voice.safetensors").stat().st_size < 100_000
     for taken in ("new", "NEW", VOICE, "Two"):
         with pytest.raises(VoiceTaken):
@@ -124,6 +127,16 @@ def test_what_is_added_is_there_and_can_be_removed(shelf: VoiceShelf) -> None:
     with pytest.raises(AudioError):
         shelf.add("new", b"no recording")
     assert shelf.names() == [VOICE, "two"]
+
+
+def test_what_is_doubtful_about_a_recording_is_told_to_who_sent_it(shelf: VoiceShelf) -> None:
+    samples, rate = sf.read(io.BytesIO(recording()))
+    quiet = io.BytesIO()
+    sf.write(quiet, samples / 100, rate, format="WAV", subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [note] = shelf.add("quiet", quiet.getvalue())
+    assert note.startswith("the sample: is quiet") and note.endswith("record it louder")
 
 
 def test_a_folder_has_an_end(shelf: VoiceShelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,10 +119,10 @@ class Endpoints:
             data = await sample.read()
             if len(data) > limits.sample_bytes:
                 raise Refusal(413, f"audio_sample has more than {limits.sample_bytes} bytes", "body_too_large")
-            await self.service.add_voice(name, data)
+            notes = await self.service.add_voice(name, data)
         finally:
             self._uploads -= 1
-        return Json(_voice(name, int(time.time())))
+        return Json({**_voice(name, int(time.time())), "warnings": notes})
 
     async def remove_voice(self, request: Request) -> Response:
         """DELETE audio/voices/ID."""
@@ -208,7 +208,7 @@ def make_app(service: Service) -> Starlette:
                 expose_headers=SHOWN,
             )
         )
-    middleware += [Middleware(SameOrigin, service.cors), Middleware(Keys, service.keys)]
+    middleware += [Middleware(SameOrigin, service.cors, bool(service.keys)), Middleware(Keys, service.keys)]
     failures: Any = {HTTPException: _http_failure}
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=failures)
     app.router.redirect_slashes = False

@@ -18,6 +18,7 @@ from sopro_np.serve.answers import CLOSE, Refusal
 
 SHORTEST = 8  # characters of a key
 LISTS = ("/models", "/audio/voices", "/audio/models")  # Open WebUI asks for these without its key
+LOCAL = (".localhost", ".local", ".internal", ".lan", ".home", ".home.arpa")  # no public domain ends so
 OPEN = {"/", "/healthz", "/readyz", "/favicon.ico", *LISTS, *(f"/v1{path}" for path in LISTS)}
 
 
@@ -46,6 +47,16 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local(name: str) -> bool:
+    """Is it an address, or a name that nobody can register for the whole world?"""
+    if "." not in name.rstrip(".") or name.rstrip(".").endswith(LOCAL):
+        return True
+    try:
+        return bool(ipaddress.ip_address(name))
     except ValueError:
         return False
 
@@ -82,11 +93,13 @@ class Keys:
 class SameOrigin:
     """Middleware: what changes something or makes work is refused to web pages of other origins than `allowed`.
 
-    Else any page in a browser on this machine could speak through, and leave voices in, a server on loopback.
+    Else any page in a browser on this machine could speak through, and leave voices in, a server on loopback. A page
+    whose own name was made to lead here afterwards (DNS rebinding) calls us by that name: so without keys, pages may
+    call us by an address or by a name that only a local network gives.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
-        self.app, self._allowed = app, set(allowed)
+    def __init__(self, app: ASGIApp, allowed: Iterable[str] = (), keys: bool = False) -> None:
+        self.app, self._allowed, self._keys = app, set(allowed), keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
@@ -106,6 +119,7 @@ class SameOrigin:
         if "*" in self._allowed or origin in self._allowed:
             return True
         try:
-            return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+            own = bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+            return own and (self._keys or is_local(urlsplit(origin).hostname or ""))
         except ValueError:
             return False

@@ -15,6 +15,12 @@ NAME = "the sample"
 _BLOCK = 1 << 16  # frames
 
 
+class Sample(io.BytesIO):
+    """Its bytes, called so in what is said of it."""
+
+    name = NAME
+
+
 def check_sample(data: bytes, seconds: float = SECONDS, ffmpeg: bool = False) -> None:
     """AudioError unless the bytes of a file are a recording of at most `seconds`, whatever its header says.
 

@@ -41,8 +41,8 @@ class Service:
             return found, ready
         return found, await asyncio.get_running_loop().run_in_executor(self._voices, self.shelf.get, found)
 
-    async def add_voice(self, name: str, data: bytes) -> Voice:
-        """A recording becomes a voice, on the thread for voices."""
+    async def add_voice(self, name: str, data: bytes) -> list[str]:
+        """A recording becomes a voice, on the thread for voices -> what is doubtful about it."""
         return await asyncio.get_running_loop().run_in_executor(self._voices, self.shelf.add, name, data)
 
     async def submit(self, text: str | Part, voice: Voice, **options: object) -> Ticket:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from sopro_np.engine import Sopro
 from sopro_np.errors import SoproError, UsageError, VoiceError
+from sopro_np.hearing import noted
 from sopro_np.locate import EMBEDDED, VOICE_SUFFIX, all_voices
-from sopro_np.serve.samples import check_sample
+from sopro_np.serve.samples import Sample, check_sample
 from sopro_np.voice import Voice, check_fingerprints, saved_fingerprints
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -183,8 +184,10 @@ class VoiceShelf:
 
     # ------------------------------------------------------------ changes
 
-    def add(self, name: str, data: bytes) -> Voice:
+    def add(self, name: str, data: bytes) -> list[str]:
         """Bytes of a recording -> a voice of that name, kept in the folder as a file of a few KB; whole or not at all.
+
+        Returned is what is doubtful about the recording, a sentence each.
 
         UsageError for a name that cannot be, VoiceTaken, AudioError for the recording, VoiceError if it cannot be kept.
         """
@@ -195,7 +198,8 @@ class VoiceShelf:
         with self._preparing:
             self._check_free(name)
             check_sample(data, ffmpeg=self.ffmpeg)
-            voice = self.tts.voice(data)
+            with noted() as notes:
+                voice = self.tts.voice(Sample(data))
             path = self.folder / f"{name}{VOICE_SUFFIX}"
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +207,7 @@ class VoiceShelf:
                 raise VoiceError(f"{self.folder}: cannot be made ({error.strerror}); see to its permissions") from None
             voice.save(path)
             self._keep(path, _stamp(path), voice)
-            return voice
+            return notes
 
     def _check_free(self, name: str) -> None:
         files = self._files()
