@@ -113,8 +113,8 @@ class Batch:
             [(job, session, _)] = together
             with failing(job):
                 session.advance()
-        elif together:
-            self._advance_together(together)
+        elif together:  # in an order that the same rooms always have: so their step is captured once
+            self._advance_together(sorted(together, key=lambda its: its[1].utterance.text_room))
 
     def _advance_together(self, rows: Sequence[tuple[SentenceJob, Session, np.ndarray]]) -> None:
         sessions = [session for _, session, _ in rows]

@@ -470,6 +470,21 @@ def test_weights_are_read_once_for_all(tiny: Callable[..., Tiny], arch: str, mon
     assert rows == [1, 1, 1] * looks_back + [3] * (9 + more - looks_back) + [2] * 5 + [1] * 6
 
 
+@on_kernels
+def test_texts_of_all_lengths_in_any_order_share_their_captured_step() -> None:
+    """The room for a text is part of a captured step; so it is one step for all orders in which these have joined."""
+    tts, (voice, *_) = loaded("v1.5", "int8"), voices("v1.5", "int8")
+    texts, seen = ("No.", "Yes.", "A long text. " * 12), set()
+    for order in itertools.permutations(texts):
+        batch = tts.batch()
+        for text in order:
+            batch.add(text, voice, max_frames=6, seed=1, **FOREVER)
+        finish(batch)
+        seen |= {key for key in tts.runtime._graphs.mine.known if key[1] == "step" and len(key[-2]) == len(texts)}
+    [step] = seen
+    assert len(set(step[-2])) == 2  # rooms
+
+
 def test_long_lists_go_through_one_batch(tiny: Callable[..., Tiny], monkeypatch: pytest.MonkeyPatch):
     """As soon as one is done the next one joins."""
     m, most = tiny("v1"), []

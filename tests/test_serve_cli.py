@@ -19,6 +19,8 @@ import tiny as models
 from conftest import ROOT, on_kernels
 from serving import TEXT, VOICE, pcm, quick, voices_folder
 
+from sopro_np.serve.run import bind
+
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 LONG = "This is a sentence of a long text. " * 30
 
@@ -115,6 +117,14 @@ def test_killed_and_started_anew_on_its_port(tmp_path: Path) -> None:
             again.wait_for(re.escape(TEXT))
             again.process.terminate()
             assert again.ends() == 0
+
+
+def test_every_piece_of_sound_is_sent_at_once() -> None:
+    """No connection collects small pieces until the last one is acknowledged (Nagle), which takes 40 ms."""
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), 10):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_it_listens_before_the_model_is_warm(tmp_path: Path) -> None:

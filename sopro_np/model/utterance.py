@@ -37,3 +37,8 @@ class Utterance:
     reference_kv: tuple[CrossKV, ...]
     style: float
     prefix: np.ndarray
+
+    @property
+    def text_room(self) -> int:
+        """Text positions that its AR steps are captured for."""
+        return max((len(kv.keys) for kv in self.text_kv.values()), default=0)

@@ -28,7 +28,7 @@ from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.ops.native.threads import threads
 
 Step = Callable[..., np.ndarray]
-MOST_GRAPHS = 48  # of one thread; the one that was not used for longest goes first
+MOST_GRAPHS = 192  # of one thread, 20 to 60 KB each; the one that was not used for longest goes first
 _BYTE = ctypes.c_char
 
 
