@@ -34,6 +34,11 @@ class AudioFormat:
     rates: tuple[int, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_lossy(self) -> bool:
+        """Then a chunk takes milliseconds to encode, else a tenth of one at most."""
+        return self.encoding not in ("", "PCM_16")
+
 
 FORMATS = {
     f.name: f

@@ -105,16 +105,20 @@ class SpeechAnswer:
 
     async def _parts(self) -> AsyncGenerator[bytes, None]:
         """Pieces of the body, the first one (maybe empty) once there is audio."""
-        encoder = await asyncio.to_thread(Encoder, self._form, self._rate)
+        encoder = Encoder(self._form, self._rate)
         async with aclosing(self.ticket.chunks()) as chunks:
             async for wav in chunks:
-                yield self._framed(await asyncio.to_thread(encoder.feed, wav))
+                yield self._framed(await self._away(encoder.feed, wav))
         if not self.ticket.samples:
             raise Refusal(500, "the model said nothing of this text: ask again, or with another seed", "no_audio")
-        yield self._framed(await asyncio.to_thread(encoder.end))
+        yield self._framed(await self._away(encoder.end))
         if self._usage is not None:
             yield _event({"type": "speech.audio.done", "usage": self._usage()})
             yield b"data: [DONE]\n\n"
+
+    async def _away(self, work: Callable[..., bytes], *args: np.ndarray) -> bytes:
+        """What takes long, on a thread; for the rest, waking one would take longer, from the scheduler too."""
+        return await asyncio.to_thread(work, *args) if self._form.is_lossy else work(*args)
 
     def _framed(self, data: bytes) -> bytes:
         if not self._sse or not data:
