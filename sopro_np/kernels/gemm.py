@@ -47,7 +47,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
     words = tile.words(rows, vectors, scheme)
     zeros, start, step, scaled = words.zeros, words.start, words.step, words.scaled
     grouped, added, spill, write = words.grouped, words.added, words.spill, words.write
-    width = tile.WIDTHS[scheme]
+    width, four = tile.WIDTHS[scheme], 4 * tile.BYTES.get(scheme, 4)
 
     @inline
     def leave(args, sums, t, v, direct, buffer, buffer_stride):
@@ -76,7 +76,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
             at = x + k * tap_stride
             for _ in range(steps):
                 acc = step(acc, at, x_stride, w, panel)
-                at += 4
+                at += four
                 w += width
             sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
         leave(args, sums, t, v, direct, buffer, buffer_stride)
@@ -162,13 +162,33 @@ def finish(args, t, v, rows, vectors, buffer, buffer_stride):
             store_up_to(y + (t + i) * row + 4 * column, value, left)
 
 
+def make_group(rows: int, scheme: str):
+    """A function that computes so many rows of y from row t on, `group` vectors from v on."""
+    many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
+
+    def compute(args, t, v, group, direct, buffer):
+        j = 0
+        while j < group:
+            if group - j >= VECTORS:
+                many(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                j += VECTORS
+            else:
+                many_one(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                j += 1
+        if not direct:
+            finish(args, t, v, rows, group, buffer, 64 * GROUP)
+
+    return inline(compute)
+
+
 def make_sweep(rows: int, scheme: str):
     """A function that computes a rectangle of y in tiles of that many rows: rows first..last-1, of which there are
     at least so many, vectors start..end-1."""
-    many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
+    few = FEW if FEW < rows else 0  # rows that are left over and taken by the smaller tile
+    compute, compute_few = make_group(rows, scheme), make_group(few or rows, scheme)
 
     def sweep(args, first, last, start, end, buffer):
-        strip = args.strip
+        strip = (args.strip + rows - 1) // rows * rows
         strip_last = first
         while strip_last < last:
             strip_first = strip_last
@@ -176,18 +196,11 @@ def make_sweep(rows: int, scheme: str):
             for v in range(start, end, GROUP):
                 group = min(GROUP, end - v)
                 direct = is_plain(args, v, group)
-                for row in range(strip_first, strip_last, rows):
-                    t = min(row, last - rows)  # the last tile may repeat rows of the one before: the same bits again
-                    j = 0
-                    while j < group:
-                        if group - j >= VECTORS:
-                            many(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
-                            j += VECTORS
-                        else:
-                            many_one(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
-                            j += 1
-                    if not direct:
-                        finish(args, t, v, rows, group, buffer, 64 * GROUP)
+                for row in range(strip_first, strip_last, rows):  # the last tile may repeat rows: the same bits again
+                    if last - row <= few:
+                        compute_few(args, last - few, v, group, direct, buffer)
+                    else:
+                        compute(args, min(row, last - rows), v, group, direct, buffer)
 
     return inline(sweep)
 

@@ -13,7 +13,7 @@ FIELDS = {
     "row_scale row_start scale_stride scale_tap w panel_bytes w_scale bias y width act residual "
     "scale",
     # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity
-    "quantise": "pieces row_block rows past past_rows x width pre q q_stride groups scale start status",
+    "quantise": "pieces row_block rows past past_rows x width pre q q_count groups scale start status",
     # the same rows one below the other, through ELU where asked
     "concat_rows": "pieces row_block rows past past_rows x width pre y",
     # rows first.. of w (N, taps*inputs) -> panels of 16
@@ -50,6 +50,8 @@ KERNELS = {f"gemm_{scheme}": "gemm" for scheme in TABLES} | {
     "depthwise": "depthwise", "push_history": "push_history", "embed": "embed", "attention": "attention",
 }  # fmt: skip
 ATTENTION_ROWS = 8  # that a piece works on at a time
+# Targets whose int8 products take activations as 16-bit numbers (of the same 8 bits), and weights in pairs of inputs.
+WIDE = ("avx2",)
 ACTS = (None, "gelu", "glu", "tanh")
 PRE = (None, "elu")
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from sopro_np.errors import OpsError
 
+AVX2 = ("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
 # Flags of the CPU without which a target must not run, the best target first.
 NEEDS: dict[str, dict[str, frozenset[str]]] = {
     "x86_64": {
         "avx512vnni": frozenset(
             ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c", "bmi2")
         ),
-        "avx2": frozenset(("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")),
+        "avxvnni": frozenset(("avx_vnni", *AVX2)),
+        "avx2": frozenset(AVX2),
         "portable": frozenset(),
     },
     "aarch64": {
