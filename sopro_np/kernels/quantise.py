@@ -34,8 +34,8 @@ from sopro_np.kernels.simd.vector import (
 from sopro_np.ops.abi import PRE
 
 F = np.float32
-OFFSET, INT4_OFFSET = tile.TARGET.weight_offset, 8
-INT8_SIZE, INT4_SIZE = tile.BYTES["int8"], tile.BYTES["int4"]  # bytes of a number
+OFFSET, SIZE = tile.TARGET.weight_offset, tile.BYTES["int8"]  # what int8 weights have added; bytes of an activation
+INT4_OFFSET = 8
 ELU = PRE.index("elu")
 
 
@@ -58,7 +58,7 @@ def extremes_of_row(x, n, odd):
 
 @inline
 def quantise_row(x, n, q, count, size, factor, start, group, offset, pre):
-    """One row -> `count` numbers of `size` bytes, the last ones zeros, and for every group of inputs what its sums start with."""
+    """One row -> `count` numbers of `size` bytes, zeros behind them, and for every group what its sums start with."""
     total, ready = integer(0), 0
     for c in range(0, count, 16):
         v = integer(0)
@@ -88,10 +88,8 @@ def quantise(args, piece):
     row_block = args.row_block
     first = piece * row_block
     last = min(first + row_block, args.rows)
-    n, pre, count = args.width, args.pre, args.q_count
+    n, pre, stride = args.width, args.pre, args.q_stride
     groups = args.groups  # 0: one sum over all inputs (int8 weights), else groups of 32 (int4)
-    group, offset, size = (32, INT4_OFFSET, INT4_SIZE) if groups > 0 else (count, OFFSET, INT8_SIZE)
-    groups = max(groups, 1)
     tops = stack()
     bottoms, factors = tops + 64, tops + 128
     store(tops, real(F(0)))
@@ -110,10 +108,12 @@ def quantise(args, piece):
         store(factors, div(real(F(127)), amax))
         store_up_to(args.scale + 4 * block, div(amax, real(F(127))), rows)
         for i in range(rows):
-            t = block + i
-            quantise_row(
-                row_of(args, t), n, args.q + t * count * size, count, size, real(load_real(factors + 4 * i)),
-                args.start + 4 * t * groups, group, offset, pre,
-            )  # fmt: skip
+            t, factor = block + i, real(load_real(factors + 4 * i))
+            x, q = row_of(args, t), args.q + t * stride
+            if groups > 0:
+                quantise_row(x, n, q, stride, 1, factor, args.start + 4 * t * groups, 32, INT4_OFFSET, pre)
+            else:
+                count = stride // SIZE
+                quantise_row(x, n, q, count, SIZE, factor, args.start + 4 * t, count, OFFSET, pre)
     if not all_zero(odd):
         store_i64(args.status, 1)

@@ -13,7 +13,7 @@ FIELDS = {
     "row_scale row_start scale_stride scale_tap w panel_bytes w_scale bias y width act residual "
     "scale",
     # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity
-    "quantise": "pieces row_block rows past past_rows x width pre q q_count groups scale start status",
+    "quantise": "pieces row_block rows past past_rows x width pre q q_stride groups scale start status",
     # the same rows one below the other, through ELU where asked
     "concat_rows": "pieces row_block rows past past_rows x width pre y",
     # rows first.. of w (N, taps*inputs) -> panels of 16

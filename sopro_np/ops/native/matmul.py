@@ -211,13 +211,14 @@ def _prepared(
         LAUNCHER.call("concat_rows", pieces, **source, y=at)
         return held, at, 4 * c, 0, 0
     groups = steps if scheme == "int4" else 0
-    count = -(-c // 32) * 32
-    row_bytes = 2 * count if scheme == "int8" and LAUNCHER.kernels.target in WIDE else count
+    row_bytes = -(-c // 32) * 32
+    if scheme == "int8" and LAUNCHER.kernels.target in WIDE:
+        row_bytes *= 2
     held, at = LAUNCHER.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
     row_scale = at + rows * row_bytes
     row_start = row_scale + 4 * rows
     LAUNCHER.call(
-        "quantise", pieces, **source, q=at, q_count=count, groups=groups, scale=row_scale, start=row_start,
+        "quantise", pieces, **source, q=at, q_stride=row_bytes, groups=groups, scale=row_scale, start=row_start,
         status=LAUNCHER.commands.status_at,
     )  # fmt: skip
     return held, at, row_bytes, row_scale, row_start
