@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sopro_np import ops
 from sopro_np.config import SoproConfig
 from sopro_np.errors import ModelError
 from sopro_np.layers import CrossAttention, CrossKV, LayerNorm, Linear, RMSNorm
@@ -34,11 +35,16 @@ class Film:
             LayerNorm.read(w.scope("norm"), d),
         )
 
-    def __call__(self, x: np.ndarray, speaker: np.ndarray, strength: float) -> np.ndarray:
-        """norm(x) * (1 + s tanh g) + s tanh b.   x (T, D), speaker (E,) -> (T, D). s = 0: a plain norm."""
+    def affine(self, speaker: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Speaker vector (E,), s -> 1 + s tanh g and s tanh b, (D,) each. s = 0: no change."""
         g, b = np.split(self.out(self.hidden(speaker[None]))[0], 2)
         s = np.float32(strength)
-        return self.norm(x) * (1 + s * g) + s * b
+        return 1 + s * g, s * b
+
+    def __call__(self, x: np.ndarray, affine: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """norm(x) * gain + shift.   x (T, D) -> (T, D)."""
+        gain, shift = affine
+        return self.norm(x) * gain + shift
 
 
 @dataclass(frozen=True)
@@ -90,5 +96,9 @@ class Conditioner:
 
     def rows(self, u: Utterance, first: int, last: int) -> np.ndarray:
         """Conditioning of an utterance's frames first..last-1 -> (last - first, D)."""
-        x = self.film(self.base(u.pooled, first, last), u.speaker, u.style)
-        return self.norm(self.attend(x, u.reference_kv))
+        x = self.film(self.base(u.pooled, first, last), u.film)
+
+        def attended(x: np.ndarray) -> np.ndarray:
+            return self.norm(self.attend(x, u.reference_kv))
+
+        return ops.replay(self, "attended", attended, (x,), u.reference_arrays)

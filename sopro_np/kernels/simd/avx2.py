@@ -1,8 +1,8 @@
 """x86-64 with AVX2 and FMA (Intel since 2013, AMD since 2015): a 16-lane vector is two registers.
 
 int8: `vpmaddwd` multiplies 16-bit numbers and adds pairs to 32 bits. So weights are widened in the register
-(`vpmovsxbw`, once for all rows of a tile), and activations are 16-bit numbers already (`abi.WIDE`): two instructions for
-16 products.
+(`vpmovsxbw`, once for all rows of a tile), and activations are 16-bit numbers already (`abi.WIDE`): two instructions
+for 16 products.
 int4: `vpmaddubsw` multiplies unsigned bytes, the weights from 0 to 15, by signed ones and adds pairs to 16 bits;
 `vpmaddwd` by ones adds pairs again. (Bytes of int8 weights would need their sign put into x first: another instruction,
 for the two ports that multiply.)
