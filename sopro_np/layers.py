@@ -32,6 +32,15 @@ class CrossKV(NamedTuple):
     values: np.ndarray
     length: int
 
+    def with_room(self, room: int) -> CrossKV:
+        """The same with zeros behind it, up to `room` positions, or twice as many, or four times: steps that attend to
+        what fits into the same room are the same step."""
+        while room < self.length:
+            room *= 2
+        spare = np.zeros((room - self.length, self.keys.shape[1]), np.float32)
+        keys, values = (np.concatenate([rows[: self.length], spare]) for rows in (self.keys, self.values))
+        return CrossKV(keys, values, self.length)
+
 
 @dataclass(frozen=True)
 class Linear:

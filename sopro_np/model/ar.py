@@ -74,17 +74,8 @@ class Autoregressor:
         )
 
     def text_kv(self, text: np.ndarray) -> dict[int, CrossKV]:
-        """Keys and values of the encoded text (S, D), per attending block, with room for a round number of positions:
-        steps of texts that fit into the same room are the same step."""
-        room = TEXT_ROOM
-        while room < len(text):
-            room *= 2
-        found = {}
-        for i, layer in self.attention.items():
-            kv = layer.cross_kv(text)
-            spare = np.zeros((room - len(text), text.shape[1]), np.float32)
-            found[i] = CrossKV(np.concatenate([kv.keys, spare]), np.concatenate([kv.values, spare]), len(text))
-        return found
+        """Keys and values of the encoded text (S, D), per attending block."""
+        return {i: layer.cross_kv(text).with_room(TEXT_ROOM) for i, layer in self.attention.items()}
 
     def new_state(self, prefix: np.ndarray) -> ArState:
         """State before the first frame. prefix (P,): codes of the reference's codebook 0, P >= 0."""

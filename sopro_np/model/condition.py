@@ -17,6 +17,8 @@ from sopro_np.layers import CrossAttention, CrossKV, LayerNorm, Linear, RMSNorm
 from sopro_np.model.utterance import Utterance
 from sopro_np.weights import Weights
 
+REFERENCE_ROOM = 128  # frames of a reference that a step is captured for; twice as many where they do not do
+
 
 @dataclass(frozen=True)
 class Film:
@@ -78,7 +80,7 @@ class Conditioner:
 
     def reference_kv(self, reference: np.ndarray) -> tuple[CrossKV, ...]:
         """Keys and values of the encoded reference (R, D), per layer."""
-        return tuple(layer.cross_kv(reference) for layer in self.attention)
+        return tuple(layer.cross_kv(reference).with_room(REFERENCE_ROOM) for layer in self.attention)
 
     def base(self, pooled: np.ndarray, first: int, last: int) -> np.ndarray:
         """Pooled text (D,) + position -> (last - first, D)."""
@@ -98,7 +100,9 @@ class Conditioner:
         """Conditioning of an utterance's frames first..last-1 -> (last - first, D)."""
         x = self.film(self.base(u.pooled, first, last), u.film)
 
-        def attended(x: np.ndarray) -> np.ndarray:
-            return self.norm(self.attend(x, u.reference_kv))
+        def attended(x: np.ndarray, *lengths: int) -> np.ndarray:
+            known = tuple(kv._replace(length=n) for kv, n in zip(u.reference_kv, lengths))
+            return self.norm(self.attend(x, known))
 
-        return ops.replay(self, "attended", attended, (x,), u.reference_arrays)
+        lengths = [(kv.length, len(kv.keys)) for kv in u.reference_kv]
+        return ops.replay(self, "attended", attended, (x,), u.reference_arrays, lengths)

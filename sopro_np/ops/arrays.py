@@ -34,6 +34,10 @@ class Arrays:
         shapes = tuple(a.shape for a in self.arrays)
         self.kind: Any = _kinds.setdefault(shapes, len(_kinds))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or unpickled arrays lie elsewhere."""
+        return Arrays, (self.arrays,)
+
     @staticmethod
     def joined(parts: Sequence[Arrays]) -> Arrays:
         """Those of several streams, one after the other."""
