@@ -69,6 +69,12 @@ def fitting() -> list[str]:
     return [name for name, needs in NEEDS.get(machine(), {}).items() if needs <= cpu_flags()]
 
 
+def lacking() -> dict[str, list[str]]:
+    """Targets that this CPU cannot run -> the flags that it has not."""
+    every = {name: sorted(needs - cpu_flags()) for name, needs in NEEDS.get(machine(), {}).items()}
+    return {name: flags for name, flags in every.items() if flags}
+
+
 def wanted() -> list[str]:
     """The target that SOPRO_NP_TARGET names, if this CPU can run it; without it all that fit, the best first."""
     name = os.environ.get("SOPRO_NP_TARGET")
