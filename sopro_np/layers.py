@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +31,15 @@ class CrossKV(NamedTuple):
     keys: np.ndarray
     values: np.ndarray
     length: int
+
+    def with_room(self, room: int) -> CrossKV:
+        """The same with zeros behind it, up to `room` positions, or twice as many, or four times: steps that attend to
+        what fits into the same room are the same step."""
+        while room < self.length:
+            room *= 2
+        spare = np.zeros((room - self.length, self.keys.shape[1]), np.float32)
+        keys, values = (np.concatenate([rows[: self.length], spare]) for rows in (self.keys, self.values))
+        return CrossKV(keys, values, self.length)
 
 
 @dataclass(frozen=True)
@@ -208,6 +218,11 @@ class CrossAttention:
             clamp,
         )
 
+    @cached_property
+    def gains(self) -> np.ndarray:
+        """The gate for every channel, (1, D)."""
+        return np.full((1, self.out.weight.shape[0]), self.gate, np.float32)
+
     def cross_kv(self, sequence: np.ndarray) -> CrossKV:
         """Keys and values of what is attended to, (S, D)."""
         normed = self.norm_memory(sequence)
@@ -218,8 +233,8 @@ class CrossAttention:
         a = self.attend(self.query(self.norm_query(x)), kv)
         if self.match == "values":
             a = ops.match_rms(x, a, self.clamp)
-        if self.match == "output":
-            return x + self.gate * ops.match_rms(x, self.out(a), self.clamp)
+        if self.match == "output":  # (a convolution of one tap is a gain)
+            return ops.depthwise_conv(ops.match_rms(x, self.out(a), self.clamp), self.gains, residual=x)
         return self.out(a, scale=self.gate, residual=x)
 
     def attend(self, q: np.ndarray, kv: CrossKV | list[CrossKV]) -> np.ndarray:

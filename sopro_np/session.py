@@ -210,7 +210,7 @@ class Session:
         """Rows first..last-1 (n, D), computed when first needed."""
         while len(self._rows) < last:
             a = len(self._rows)
-            b = min(a + ROW_FRAMES, self._steps)
+            b = min(a + ROW_FRAMES, len(self.model.condition.positions))
             with self.runtime():
                 rows = self.model.condition.rows(self.utterance, a, b)
             self._rows = np.concatenate([self._rows, rows])

@@ -224,9 +224,8 @@ def test_broken_logits_are_refused() -> None:
     tts = tiny.model("v1.5")
     voice = tiny.voice("v1.5")
     broken = Voice(voice.codes, voice.speaker * np.nan, voice.reference_kv, voice.fingerprints)
-    session = tts.session("Hello.", broken, Options(seed=1))
     with pytest.raises(SoproError, match="NaN"):
-        list(session.blocks())
+        list(tts.session("Hello.", broken, Options(seed=1)).blocks())
 
 
 def test_outputs_never_replace_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ class Block:
             case "SpeakerFiLM":
                 norm = LayerNorm(self.w["norm.weight"], self.w["norm.bias"], hp["ln_eps"])
                 film = Film(self.linear("mlp.0", "gelu"), self.linear("mlp.2", "tanh"), norm)
-                return film(x, given["spk"], float(output.removeprefix("y_strength")))
+                return film(x, film.affine(given["spk"], float(output.removeprefix("y_strength"))))
             case "NARStageAdapter":
                 save_file({f"nar.adapter.{n}": w for n, w in self.w.items()}, tmp_path / "a.safetensors")
                 part = Part("m")

@@ -285,7 +285,7 @@ def test_calls_of_one_piece_happen_once_and_in_order():
 
         with ops.using("native"), on_threads(threads), capturing(Graphs()):
             for _ in range(200):
-                ops.replay(gain, "step", step, (rows,), (past,))
+                ops.replay(gain, "step", step, (rows,), ops.Arrays((past,)))
         return past
 
     alone = memory_after(1)

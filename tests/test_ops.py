@@ -435,7 +435,9 @@ def test_replay(frames, d, n, past, scheme, attends, steps, seed):
     ids = np.random.default_rng(seed).integers(0, 20, (steps, frames, n))
     inputs = [normal(seed + 10 + i, frames, d) for i in range(steps)]
     with capturing(Graphs()):  # all results are kept: none may be overwritten
-        results = [ops.replay(owner, "step", step_with(tails[0]), case, [tails[0]]) for case in zip(inputs, ids)]
+        results = [
+            ops.replay(owner, "step", step_with(tails[0]), case, ops.Arrays([tails[0]])) for case in zip(inputs, ids)
+        ]
     for x, rows, result in zip(inputs, ids, results, strict=True):
         assert np.array_equal(result, direct(x, rows))
     assert np.array_equal(*tails)

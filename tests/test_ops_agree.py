@@ -78,6 +78,39 @@ def test_conv(scheme, frames, c, n, taps, stride, dilation, cut, pre, scale, see
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@given(
+    frames=st.integers(1, 200), c=st.sampled_from([8, 16, 32, 64, 128]), taps=st.integers(1, 4),
+    stride=st.integers(1, 2), dilation=st.integers(1, 3), cut=st.none() | st.integers(0, 200), scale=SCALES, seed=SEEDS,
+    biased=COINS, added=COINS,
+)  # fmt: skip
+def test_one_output_is_one_of_many(scheme, frames, c, taps, stride, dilation, cut, scale, seed, biased, added):
+    """Where there is a single output, lanes are rows: the bits of the first of seventeen outputs."""
+    rows = normal(seed, (taps - 1) * dilation + (frames - 1) * stride + 1, c, scale=scale)
+    many = normal(seed + 1, 17, taps * c) * np.exp(normal(seed + 2, 17, 1))
+    past, x = part(rows, cut)
+    bias = normal(seed + 3, 17, scale=scale) if biased else None
+    residual = normal(seed + 4, frames, 17, scale=scale) if added else None
+
+    def first(n: int) -> np.ndarray:
+        w = NATIVE["pack"](quantize(many[:n], scheme, taps))
+        own = None if bias is None else bias[:n], stride, dilation, past, "elu"
+        return NATIVE["conv"](x, w, *own, None if residual is None else np.ascontiguousarray(residual[:, :n]))[:, 0]
+
+    assert np.array_equal(first(1), first(17), equal_nan=True)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(frames=st.integers(1, 90), c=SIZES, n=SIZES, taps=st.integers(1, 3), seed=SEEDS)
+def test_a_row_does_not_know_its_neighbours(scheme, frames, c, n, taps, seed):
+    """Tiles of any number of rows, and what is left over beside them: each row as it is alone."""
+    rows, w = normal(seed, frames + taps - 1, c), NATIVE["pack"](quantize(normal(seed + 1, n, taps * c), scheme, taps))
+    together = NATIVE["conv"](rows, w)
+    assert len(together) == frames
+    for t in range(frames):
+        assert np.array_equal(NATIVE["conv"](rows[t : t + taps], w), together[t : t + 1])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("act", [None, "gelu", "glu", "tanh"])
 @given(
     frames=ROWS, c=SIZES, n=SIZES, size=st.sampled_from([1e-4, 1.0, 30.0]), seed=SEEDS, biased=COINS, added=COINS,
@@ -343,11 +376,12 @@ def test_replay(frames, c, seed, scheme, steps):
             return function
 
         states, others = ([[normal(seed + i, n, c) for n in (2, room)] for i in range(3)] for _ in range(2))
+        streams = [ops.Arrays(state) for state in states]
         with capturing(Graphs()):
             for which, first in steps:
                 x = normal(seed + first, frames, c)
                 numbers = [(first, room - frames)]
-                y = ops.replay(owner, "step", step(states[which]), (x,), states[which], numbers)
+                y = ops.replay(owner, "step", step(states[which]), (x,), streams[which], numbers)
                 assert np.array_equal(y, step(others[which])(x, first))
         assert all(np.array_equal(a, b) for one, other in zip(states, others) for a, b in zip(one, other, strict=True))
 
@@ -359,7 +393,7 @@ def test_what_a_captured_step_must_not_do():
     def run(function: Callable[..., np.ndarray], *values: int, most: int = 9) -> None:
         with ops.using("native"), capturing(Graphs()):
             for value in values:
-                ops.replay(owner, "step", function, (x,), (), [(value, most)])
+                ops.replay(owner, "step", function, (x,), ops.Arrays(()), [(value, most)])
 
     table = np.ones((12, 2), np.float32)
     run(lambda x, n: ops.rope(x, table, table, 1, n), 1, 2, 3, 9)
@@ -398,7 +432,7 @@ def test_a_step_keeps_no_state_alive():
         for _ in range(3):
             state = np.ones((2, 4), np.float32).view(Array)
             ops.replay(ops, "step", lambda x, state=state: ops.push_history(state, x) or ops.sigmoid(x),
-                       (np.ones((1, 4), np.float32),), [state])  # fmt: skip
+                       (np.ones((1, 4), np.float32),), ops.Arrays([state]))  # fmt: skip
             gone = weakref.ref(state)
             del state
             assert gone() is None

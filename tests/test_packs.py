@@ -72,6 +72,39 @@ def load() -> packfile.Kernels:
     return loader.kernels.__wrapped__()
 
 
+OLD = "avx2 fma f16c bmi1 bmi2 movbe abm"
+WIDE = "avx512f avx512bw avx512vl avx512dq"
+PROCESSORS = {  # flags, what is chosen
+    "Sandy Bridge": ("x86_64", "avx", ["portable"]),
+    "Haswell, Zen 3": ("x86_64", OLD, ["avx2", "portable"]),
+    "Skylake-X": ("x86_64", f"{OLD} {WIDE}", ["avx2", "portable"]),
+    "Ice Lake, Zen 4": ("x86_64", f"{OLD} {WIDE} avx512_vnni", ["avx512vnni", "avx2", "portable"]),
+    "Alder Lake, N100": ("x86_64", f"{OLD} avx_vnni", ["avxvnni", "avx2", "portable"]),
+    "Sapphire Rapids": ("x86_64", f"{OLD} {WIDE} avx512_vnni avx_vnni", ["avx512vnni", "avxvnni", "avx2", "portable"]),
+    "VNNI without AVX2": ("x86_64", "avx_vnni avx512_vnni", ["portable"]),
+    "Cortex-A53": ("aarch64", "asimd", ["neon", "portable"]),
+    "Cortex-A76": ("aarch64", "asimd asimddp", ["neon_dot", "neon", "portable"]),
+    "a MIPS": ("mips64", "", []),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_the_best_target_that_a_processor_can_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, flags, expected = PROCESSORS[name]
+    monkeypatch.setattr(cpu, "machine", lambda: machine)
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags.split()))
+    assert cpu.fitting() == cpu.wanted() == expected
+    lacking = cpu.lacking()
+    assert set(lacking) == set(cpu.NEEDS.get(machine, ())) - set(expected) and all(lacking.values())
+    for target in cpu.NEEDS.get(machine, ()):
+        monkeypatch.setenv("SOPRO_NP_TARGET", target)
+        if target in expected:
+            assert cpu.wanted() == [target]
+        else:
+            with pytest.raises(OpsError, match=f"lacks {', '.join(lacking[target])}; it can run {expected[0]}"):
+                cpu.wanted()
+
+
 SEALED, MAPPED = "cut short, damaged, renamed", "not a kernel pack for this machine"
 BAD_PACKS: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {  # what becomes of a good one, and who objects
     "empty": (lambda whole: b"", "it is empty"),

@@ -73,6 +73,7 @@ def examine() -> dict[str, Any]:
         "ops": computing,
         "kernels": _kernels(),
         "targets": cpu.fitting(),
+        "lacking": {target: " ".join(flags) for target, flags in cpu.lacking().items()},
         "packs": _packs(),
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("SOPRO_NP_")},
         "blas": _blas(),

@@ -49,17 +49,23 @@ def row_of(args, t):
     return args.x + row_bytes * (t - past_rows)
 
 
+@inline
+def copy_numbers(x, y, count, pre):
+    for c in range(0, count, 16):
+        v = load_up_to(x + 4 * c, count - c)
+        if pre == ELU:
+            v = elu(v)
+        store_up_to(y + 4 * c, v, count - c)
+
+
 def concat_rows(args, piece):
     """Rows of `past`, then of `x`, one below the other, through ELU or as they are."""
     first, last = row_range(args, piece)
-    n, pre = args.width, args.pre
-    for t in range(first, last):
-        x, y = row_of(args, t), args.y + 4 * n * t
-        for c in range(0, n, 16):
-            v = load_up_to(x + 4 * c, n - c)
-            if pre == ELU:
-                v = elu(v)
-            store_up_to(y + 4 * c, v, n - c)
+    n, past_rows = args.width, args.past_rows
+    seam = min(max(first, past_rows), last)
+    y = args.y + 4 * n * first
+    copy_numbers(args.past + 4 * n * first, y, n * (seam - first), args.pre)
+    copy_numbers(args.x + 4 * n * (seam - past_rows), y + 4 * n * (seam - first), n * (last - seam), args.pre)
 
 
 def push_history(args, piece):

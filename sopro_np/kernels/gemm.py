@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from sopro_np.kernels.functions import gelu, inline, load_up_to, sigmoid, store_up_to, tanh
-from sopro_np.kernels.simd import tile
-from sopro_np.kernels.simd.vector import add, fma, load, mul, real
+from sopro_np.kernels.simd import columns, tile
+from sopro_np.kernels.simd.vector import add, fma, load, load_real, mul, real, store
 from sopro_np.ops.abi import ACTS
 
 ROWS, VECTORS = tile.TARGET.rows, tile.TARGET.vectors
@@ -47,7 +47,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
     words = tile.words(rows, vectors, scheme)
     zeros, start, step, scaled = words.zeros, words.start, words.step, words.scaled
     grouped, added, spill, write = words.grouped, words.added, words.spill, words.write
-    width = tile.WIDTHS[scheme]
+    width, four = tile.WIDTHS[scheme], 4 * tile.BYTES.get(scheme, 4)
 
     @inline
     def leave(args, sums, t, v, direct, buffer, buffer_stride):
@@ -76,7 +76,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
             at = x + k * tap_stride
             for _ in range(steps):
                 acc = step(acc, at, x_stride, w, panel)
-                at += 4
+                at += four
                 w += width
             sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
         leave(args, sums, t, v, direct, buffer, buffer_stride)
@@ -162,13 +162,33 @@ def finish(args, t, v, rows, vectors, buffer, buffer_stride):
             store_up_to(y + (t + i) * row + 4 * column, value, left)
 
 
+def make_group(rows: int, scheme: str):
+    """A function that computes so many rows of y from row t on, `group` vectors from v on."""
+    many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
+
+    def compute(args, t, v, group, direct, buffer):
+        j = 0
+        while j < group:
+            if group - j >= VECTORS:
+                many(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                j += VECTORS
+            else:
+                many_one(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
+                j += 1
+        if not direct:
+            finish(args, t, v, rows, group, buffer, 64 * GROUP)
+
+    return inline(compute)
+
+
 def make_sweep(rows: int, scheme: str):
     """A function that computes a rectangle of y in tiles of that many rows: rows first..last-1, of which there are
     at least so many, vectors start..end-1."""
-    many, many_one = make_tile(rows, VECTORS, scheme), make_tile(rows, 1, scheme)
+    few = FEW if rows > FEW else 0  # rows that are left over and taken by the smaller tile
+    compute, compute_few = make_group(rows, scheme), make_group(few or rows, scheme)
 
     def sweep(args, first, last, start, end, buffer):
-        strip = args.strip
+        strip = (args.strip + rows - 1) // rows * rows
         strip_last = first
         while strip_last < last:
             strip_first = strip_last
@@ -176,20 +196,71 @@ def make_sweep(rows: int, scheme: str):
             for v in range(start, end, GROUP):
                 group = min(GROUP, end - v)
                 direct = is_plain(args, v, group)
-                for row in range(strip_first, strip_last, rows):
-                    t = min(row, last - rows)  # the last tile may repeat rows of the one before: the same bits again
-                    j = 0
-                    while j < group:
-                        if group - j >= VECTORS:
-                            many(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
-                            j += VECTORS
-                        else:
-                            many_one(args, t, v + j, direct, buffer + 64 * j, 64 * GROUP)
-                            j += 1
-                    if not direct:
-                        finish(args, t, v, rows, group, buffer, 64 * GROUP)
+                for row in range(strip_first, strip_last, rows):  # the last tile may repeat rows: the same bits again
+                    if last - row <= few:
+                        compute_few(args, last - few, v, group, direct, buffer)
+                    else:
+                        compute(args, min(row, last - rows), v, group, direct, buffer)
 
     return inline(sweep)
+
+
+def make_column(scheme: str):
+    """A function for products with one output, where lanes are rows: first..last-1, if it is fit for them -> is it?"""
+    none, start, turn, step, scaled, write = columns.words(scheme)
+    per_step = tile.BYTES.get(scheme, 1)  # words of x for each line of the panel
+    line = tile.WIDTHS[scheme] // per_step  # bytes of weights for a word of x
+    stack, sums_stack = tile.scratch(columns.ROOM), tile.scratch(4 * columns.ROWS)
+
+    @inline
+    def tap(args, acc, x, w, turned):
+        """One tap of 64 rows."""
+        stride, room = args.x_stride, 4 * columns.ROWS
+        for word in range(0, args.steps * per_step, columns.WORDS):
+            for i in range(columns.VECTORS):
+                turn(x + 16 * i * stride + 4 * word, stride, turned + 64 * i)
+            for c in range(columns.WORDS):
+                acc = step(acc, turned + room * c, w + line * (word + c))
+        return acc
+
+    def integers(args, t, turned):
+        sums, tap_bytes = none(), line * args.steps * per_step
+        x, row_scale, row_start = args.x + t * args.x_stride, args.row_scale + 4 * t, args.row_start + 4 * t
+        for k in range(args.taps):
+            far = k * args.scale_tap
+            acc = tap(args, start(row_start + far), x + k * args.tap_stride, args.w + k * tap_bytes, turned)
+            sums = scaled(sums, acc, row_scale + far)
+        return sums
+
+    def reals(args, t, turned):
+        sums, x, tap_bytes = none(), args.x + t * args.x_stride, line * args.steps * per_step
+        for k in range(args.taps):
+            sums = tap(args, sums, x + k * args.tap_stride, args.w + k * tap_bytes, turned)
+        return sums
+
+    rows_of = inline(integers if scheme == "int8" else reals)
+
+    def column(args, first, last):
+        whole = args.steps * per_step % columns.WORDS == 0 and last - first >= columns.ROWS
+        if not whole or args.width != 1 or args.act != 0 or args.scale != 0 or args.scale_stride != 4:
+            return False
+        turned, buffer = stack(), sums_stack()
+        factor, shift = real(ONE), real(ZERO)
+        if args.w_scale != 0:
+            factor = real(load_real(args.w_scale))
+        if args.bias != 0:
+            shift = real(load_real(args.bias))
+        for row in range(first, last, columns.ROWS):
+            t = min(row, last - columns.ROWS)
+            write(rows_of(args, t, turned), buffer)
+            for i in range(0, columns.ROWS, 16):
+                value = fma(load(buffer + 4 * i), factor, shift)
+                if args.residual != 0:
+                    value = add(value, load(args.residual + 4 * (t + i)))
+                store(args.y + 4 * (t + i), value)
+        return True
+
+    return inline(column)
 
 
 def make_gemm(scheme: str):
@@ -197,6 +268,7 @@ def make_gemm(scheme: str):
     large = make_sweep(ROWS, scheme)
     small = large if FEW == ROWS else make_sweep(FEW, scheme)
     single, single_one = make_tile(1, ONE_ROW, scheme), make_tile(1, 1, scheme)
+    column = None if scheme == "int4" else make_column(scheme)
     stack = tile.scratch(64 * max(ROWS * GROUP, ONE_ROW))
 
     def gemm(args, piece):
@@ -207,6 +279,8 @@ def make_gemm(scheme: str):
         start = piece // row_blocks * panel_block
         end = min(start + panel_block, args.panels)
         buffer = stack()
+        if column is not None and column(args, first, last):
+            return
         if last - first >= ROWS:
             large(args, first, last, start, end, buffer)
         elif last - first >= FEW:

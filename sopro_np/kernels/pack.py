@@ -20,7 +20,7 @@ from sopro_np.kernels.simd.vector import (
     store_real,
 )
 
-OFFSET = tile.TARGET.weight_offset
+OFFSET, WIDE = tile.TARGET.weight_offset, tile.TARGET.dot2 is not None
 F = np.float32
 
 
@@ -52,7 +52,10 @@ pack_int16, pack_int32 = make_pack(load_i16, store_i16, 2), make_pack(load_i32, 
 
 
 def pack_int8(args, piece):
-    """Panel `piece`: 16 rows of w (N, taps*inputs) -> (taps, inputs/4, 16, 4) bytes, zeros where there is no weight."""
+    """Panel `piece`: 16 rows of w (N, taps*inputs) -> (taps, inputs/4, 16, 4) bytes, zeros where there is no weight.
+
+    For a target that is WIDE: (taps, inputs/4, 2, 16, 2).
+    """
     first, rows, out = panel(args, piece)
     taps, inputs = args.taps, args.inputs
     steps = (inputs + 3) // 4
@@ -63,7 +66,8 @@ def pack_int8(args, piece):
                 value = 0
                 if j < rows and c < inputs:
                     value = load_i8(w + (j * taps + k) * inputs + c)
-                store_i8(out + 64 * (k * steps + c // 4) + 4 * j + c % 4, value + OFFSET)
+                place = 64 * (k * steps + c // 4) + (32 * (c // 2 % 2) + 2 * j + c % 2 if WIDE else 4 * j + c % 4)
+                store_i8(out + place, value + OFFSET)
 
 
 def pack_int4(args, piece):

@@ -28,12 +28,14 @@ from sopro_np.kernels.simd.vector import (
     store_i32,
     store_i64,
     store_real,
+    store_words,
     sub,
 )
 from sopro_np.ops.abi import PRE
 
 F = np.float32
-OFFSET, INT4_OFFSET = tile.TARGET.weight_offset, 8
+OFFSET, SIZE = tile.TARGET.weight_offset, tile.BYTES["int8"]  # what int8 weights have added; bytes of an activation
+INT4_OFFSET = 8
 ELU = PRE.index("elu")
 
 
@@ -55,17 +57,20 @@ def extremes_of_row(x, n, odd):
 
 
 @inline
-def quantise_row(x, n, q, q_stride, factor, start, group, offset, pre):
-    """One row -> bytes, zeros behind them, and for every group of inputs what its sums start with."""
+def quantise_row(x, n, q, count, size, factor, start, group, offset, pre):
+    """One row -> `count` numbers of `size` bytes, zeros behind them, and for every group what its sums start with."""
     total, ready = integer(0), 0
-    for c in range(0, q_stride, 16):
+    for c in range(0, count, 16):
         v = integer(0)
         if c < n:
             u = load_up_to(x + 4 * c, n - c)
             if pre == ELU:
                 u = elu(u)
             v = nearest_integer(mul(u, factor))
-        store_bytes(q + c, v)
+        if size == 1:
+            store_bytes(q + c, v)
+        else:
+            store_words(q + 2 * c, v)
         total = add_i(total, v)
         ready += 16
         if ready >= group:
@@ -85,8 +90,6 @@ def quantise(args, piece):
     last = min(first + row_block, args.rows)
     n, pre, stride = args.width, args.pre, args.q_stride
     groups = args.groups  # 0: one sum over all inputs (int8 weights), else groups of 32 (int4)
-    group, offset = (32, INT4_OFFSET) if groups > 0 else (stride, OFFSET)
-    groups = max(groups, 1)
     tops = stack()
     bottoms, factors = tops + 64, tops + 128
     store(tops, real(F(0)))
@@ -105,10 +108,12 @@ def quantise(args, piece):
         store(factors, div(real(F(127)), amax))
         store_up_to(args.scale + 4 * block, div(amax, real(F(127))), rows)
         for i in range(rows):
-            t = block + i
-            quantise_row(
-                row_of(args, t), n, args.q + t * stride, stride, real(load_real(factors + 4 * i)),
-                args.start + 4 * t * groups, group, offset, pre,
-            )  # fmt: skip
+            t, factor = block + i, real(load_real(factors + 4 * i))
+            x, q = row_of(args, t), args.q + t * stride
+            if groups > 0:
+                quantise_row(x, n, q, stride, 1, factor, args.start + 4 * t * groups, 32, INT4_OFFSET, pre)
+            else:
+                count = stride // SIZE
+                quantise_row(x, n, q, count, SIZE, factor, args.start + 4 * t, count, OFFSET, pre)
     if not all_zero(odd):
         store_i64(args.status, 1)

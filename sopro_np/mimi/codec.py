@@ -7,7 +7,8 @@ decode:  codes -> quantizer -> upsample -> transformer (25 Hz) -> SEANet -> wav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -39,6 +40,20 @@ class DecoderState:
     transformer: list[KV]
     seanet: list[list[Tail]]
     position: int = 0
+    _rooms: dict[int, tuple[list[KV], ops.Arrays]] = field(default_factory=dict)
+
+    @cached_property
+    def seanet_arrays(self) -> ops.Arrays:
+        """What the SEANet works in."""
+        return ops.Arrays(tail.rows for tails in self.seanet for tail in tails)
+
+    def of_room(self, room: int) -> tuple[list[KV], ops.Arrays]:
+        """Keys and values of the first so many positions, and what the other half works in with them."""
+        if room not in self._rooms:
+            kvs = [KV(kv.keys[:room], kv.values[:room]) for kv in self.transformer]
+            arrays = [self.upsample.rows, *(array for kv in kvs for array in (kv.keys, kv.values))]
+            self._rooms[room] = kvs, ops.Arrays(arrays)
+        return self._rooms[room]
 
 
 @dataclass(frozen=True)
@@ -147,13 +162,12 @@ class Mimi:
         codes (B*T, q), stream below stream -> (B*T2, H). The same as one by one; `samples` is the other half.
         """
         rows = len(codes) // len(states) * self.config.frame_stride
-        room, kvs = KEY_ROOM, []
+        room = KEY_ROOM
         for state in states:
             self.decoder_transformer.check(state.transformer, state.position + rows)
             while room < state.position + rows:
                 room *= 2
-        for state in states:
-            kvs.append([KV(kv.keys[:room], kv.values[:room]) for kv in state.transformer])
+        kvs = [state.of_room(room)[0] for state in states]
 
         def function(codes: np.ndarray, *firsts: int) -> np.ndarray:
             x = self.quantizer.decode(codes)
@@ -163,8 +177,7 @@ class Mimi:
                 x = apart(x, states, lambda rows, state: self.upsample(x[rows], state.upsample))
             return self.decoder_transformer(x, kvs, firsts)
 
-        arrays = [state.upsample.rows for state in states]
-        arrays += [array for own in kvs for kv in own for array in (kv.keys, kv.values)]
+        arrays = ops.Arrays.joined([state.of_room(room)[1] for state in states])
         numbers = [(state.position, len(own[0].keys) - rows) for state, own in zip(states, kvs, strict=True)]
         codes = np.ascontiguousarray(codes, np.int64)
         x = ops.replay(self, f"features of {len(states)}", function, (codes,), arrays, numbers)
@@ -178,13 +191,14 @@ class Mimi:
     def samples(self, x: np.ndarray, state: DecoderState) -> np.ndarray:
         """Features of one stream (T2, H) -> wav (T * hop,)."""
         step = SEANET_FRAMES * self.config.frame_stride
-        arrays = [tail.rows for tails in state.seanet for tail in tails]
 
         def piece(x: np.ndarray) -> np.ndarray:
             return self.decoder(x, state.seanet)
 
-        parts = [ops.replay(self, "samples", piece, (x[a : a + step],), arrays)[:, 0] for a in range(0, len(x), step)]
-        return np.concatenate([np.zeros(0, np.float32), *parts])
+        parts = [np.zeros(0, np.float32)]
+        for a in range(0, len(x), step):
+            parts.append(ops.replay(self, "samples", piece, (x[a : a + step],), state.seanet_arrays)[:, 0])
+        return np.concatenate(parts)
 
     def check(self, codes: np.ndarray) -> None:
         """UsageError for what are no codes of this codec."""

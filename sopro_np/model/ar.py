@@ -33,6 +33,14 @@ class ArState:
     prefix: int  # P, codes that came from the reference
     rows: list[np.ndarray] = field(default_factory=list)  # conditioning of the frames that may be re-run
     frame: int = 0
+    _arrays: ops.Arrays | None = None
+
+    def arrays(self, text: Mapping[int, CrossKV]) -> ops.Arrays:
+        """What an exact step works in: the tails, and the utterance's text."""
+        if self._arrays is None:
+            own = [tail.rows for tail in self.tails]
+            self._arrays = ops.Arrays(own + [array for kv in text.values() for array in (kv.keys, kv.values)])
+        return self._arrays
 
     def push(self, code: int) -> None:
         """The code chosen for the frame just computed."""
@@ -66,17 +74,8 @@ class Autoregressor:
         )
 
     def text_kv(self, text: np.ndarray) -> dict[int, CrossKV]:
-        """Keys and values of the encoded text (S, D), per attending block, with room for a round number of positions:
-        steps of texts that fit into the same room are the same step."""
-        room = TEXT_ROOM
-        while room < len(text):
-            room *= 2
-        found = {}
-        for i, layer in self.attention.items():
-            kv = layer.cross_kv(text)
-            spare = np.zeros((room - len(text), text.shape[1]), np.float32)
-            found[i] = CrossKV(np.concatenate([kv.keys, spare]), np.concatenate([kv.values, spare]), len(text))
-        return found
+        """Keys and values of the encoded text (S, D), per attending block."""
+        return {i: layer.cross_kv(text).with_room(TEXT_ROOM) for i, layer in self.attention.items()}
 
     def new_state(self, prefix: np.ndarray) -> ArState:
         """State before the first frame. prefix (P,): codes of the reference's codebook 0, P >= 0."""
@@ -96,7 +95,7 @@ class Autoregressor:
             return self.step_together(row[None], [state], [utterance])[-1]
         state.frame += 1
         state.rows.append(row)
-        state.tails = [block.new_state() for block in self.blocks]
+        state.tails, state._arrays = [block.new_state() for block in self.blocks], None
         x = self.inputs(np.stack(state.rows), state.codes, min(len(self.history), state.prefix + state.frame))
         return self.logits(x, state.tails, utterance.text_kv)[-1]
 
@@ -119,8 +118,7 @@ class Autoregressor:
             tails = [list(streams) for streams in zip(*(state.tails for state in states), strict=True)]
             return self.logits(x, tails, {i: [text[i] for text in known] for i in self.attention})
 
-        arrays = [tail.rows for state in states for tail in state.tails]
-        arrays += [array for text in texts for kv in text.values() for array in (kv.keys, kv.values)]
+        arrays = ops.Arrays.joined([state.arrays(text) for state, text in zip(states, texts, strict=True)])
         kvs = [next(iter(text.values()), None) for text in texts]  # of one text all have the same length
         lengths = [(kv.length, len(kv.keys)) if kv else (0, 0) for kv in kvs]
         return ops.replay(self, "step", exact, (rows, ids), arrays, lengths)

@@ -37,9 +37,8 @@ class Model:
         return Utterance(
             self.ar.text_kv(sequence),
             pooled,
-            voice.speaker,
+            self.condition.film.affine(voice.speaker, self.config.style_strength if style is None else style),
             voice.reference_kv,
-            self.config.style_strength if style is None else style,
             voice.codes[: self.config.prefix_frames, 0],
         )
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sopro_np import ops
 from sopro_np.config import SoproConfig
 from sopro_np.errors import ModelError
 from sopro_np.layers import CrossAttention, CrossKV, LayerNorm, Linear, RMSNorm
 from sopro_np.model.utterance import Utterance
 from sopro_np.weights import Weights
+
+REFERENCE_ROOM = 128  # frames of a reference that a step is captured for; twice as many where they do not do
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,16 @@ class Film:
             LayerNorm.read(w.scope("norm"), d),
         )
 
-    def __call__(self, x: np.ndarray, speaker: np.ndarray, strength: float) -> np.ndarray:
-        """norm(x) * (1 + s tanh g) + s tanh b.   x (T, D), speaker (E,) -> (T, D). s = 0: a plain norm."""
+    def affine(self, speaker: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Speaker vector (E,), s -> 1 + s tanh g and s tanh b, (D,) each. s = 0: no change."""
         g, b = np.split(self.out(self.hidden(speaker[None]))[0], 2)
         s = np.float32(strength)
-        return self.norm(x) * (1 + s * g) + s * b
+        return 1 + s * g, s * b
+
+    def __call__(self, x: np.ndarray, affine: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """norm(x) * gain + shift.   x (T, D) -> (T, D)."""
+        gain, shift = affine
+        return self.norm(x) * gain + shift
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Conditioner:
 
     def reference_kv(self, reference: np.ndarray) -> tuple[CrossKV, ...]:
         """Keys and values of the encoded reference (R, D), per layer."""
-        return tuple(layer.cross_kv(reference) for layer in self.attention)
+        return tuple(layer.cross_kv(reference).with_room(REFERENCE_ROOM) for layer in self.attention)
 
     def base(self, pooled: np.ndarray, first: int, last: int) -> np.ndarray:
         """Pooled text (D,) + position -> (last - first, D)."""
@@ -90,5 +98,11 @@ class Conditioner:
 
     def rows(self, u: Utterance, first: int, last: int) -> np.ndarray:
         """Conditioning of an utterance's frames first..last-1 -> (last - first, D)."""
-        x = self.film(self.base(u.pooled, first, last), u.speaker, u.style)
-        return self.norm(self.attend(x, u.reference_kv))
+        x = self.film(self.base(u.pooled, first, last), u.film)
+
+        def attended(x: np.ndarray, *lengths: int) -> np.ndarray:
+            known = tuple(kv._replace(length=n) for kv, n in zip(u.reference_kv, lengths))
+            return self.norm(self.attend(x, known))
+
+        lengths = [(kv.length, len(kv.keys)) for kv in u.reference_kv]
+        return ops.replay(self, "attended", attended, (x,), u.reference_arrays, lengths)

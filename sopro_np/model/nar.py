@@ -128,6 +128,11 @@ class NarState:
 
     tails: list[list[Tail]]
 
+    @cached_property
+    def arrays(self) -> ops.Arrays:
+        """All of them."""
+        return ops.Arrays(tail.rows for tails in self.tails for tail in tails)
+
 
 @dataclass(frozen=True)
 class Refiner:
@@ -173,8 +178,18 @@ class Refiner:
         for i, (stage, tails) in enumerate(zip(self.stages, state.tails, strict=True)):
             if i:
                 yield None
-            stage.fill(condition, ids, self.table, tails, keep)
+            ids = self._filled(stage, condition, ids, tails, keep)
         yield self._codes(ids[:keep])
+
+    def _filled(self, stage: Stage, condition: np.ndarray, ids: np.ndarray, tails: list[Tail], keep: int) -> np.ndarray:
+        """`ids` with the codes of one stage."""
+
+        def fill(condition: np.ndarray, ids: np.ndarray) -> np.ndarray:
+            stage.fill(condition, ids, self.table, tails, keep)
+            return ids
+
+        arrays = ops.Arrays(tail.rows for tail in tails)
+        return ops.replay(stage, f"fill {keep} frames", fill, (condition, ids), arrays)
 
     def refine_together(
         self, condition: np.ndarray, first: np.ndarray, states: Sequence[NarState], keep: int
@@ -192,7 +207,7 @@ class Refiner:
                 stage.fill(condition, ids, self.table, tails, keep)
             return ids
 
-        arrays = [tail.rows for state in states for tails in state.tails for tail in tails]
+        arrays = ops.Arrays.joined([state.arrays for state in states])
         name = f"refine {keep} frames of {len(states)}"
         ids = ops.replay(self, name, fill, (condition, self._ids(first)), arrays)
         frames = len(first) // len(states)

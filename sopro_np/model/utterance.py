@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from sopro_np import ops
 from sopro_np.layers import CrossKV
 
 
@@ -27,16 +29,20 @@ class Utterance:
     """Computed once per text and voice; nothing in it changes while frames are generated.
 
     text_kv: keys and values of the encoded text, per attending AR block; pooled (D,): the text as one vector;
-    speaker (E,), reference_kv: of the voice; style: strength of the speaker vector; prefix (P,): codes of the
+    film: gain and shift (D,) by which the voice colours it; reference_kv: of the voice; prefix (P,): codes of the
     reference's codebook 0 that precede the first frame.
     """
 
     text_kv: Mapping[int, CrossKV]
     pooled: np.ndarray
-    speaker: np.ndarray
+    film: tuple[np.ndarray, np.ndarray]
     reference_kv: tuple[CrossKV, ...]
-    style: float
     prefix: np.ndarray
+
+    @cached_property
+    def reference_arrays(self) -> ops.Arrays:
+        """Keys and values of the reference, for a step that reads them."""
+        return ops.Arrays(array for kv in self.reference_kv for array in (kv.keys, kv.values))
 
     @property
     def text_room(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sopro_np.errors import OpsError, SoproWarning
 from sopro_np.ops import activations, native, reference, sampling
+from sopro_np.ops.arrays import Arrays as Arrays
 
 NAMES = (
     "pack", "linear", "conv", "depthwise_conv", "push_history", "write_rows", "embed", "embed_sum", "argmax_rows",

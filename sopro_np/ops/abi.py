@@ -50,6 +50,8 @@ KERNELS = {f"gemm_{scheme}": "gemm" for scheme in TABLES} | {
     "depthwise": "depthwise", "push_history": "push_history", "embed": "embed", "attention": "attention",
 }  # fmt: skip
 ATTENTION_ROWS = 8  # that a piece works on at a time
+# Targets whose int8 products take activations as 16-bit numbers (of the same 8 bits), and weights in pairs of inputs.
+WIDE = ("avx2",)
 ACTS = (None, "gelu", "glu", "tanh")
 PRE = (None, "elu")
 

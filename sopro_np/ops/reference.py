@@ -18,6 +18,7 @@ import numpy as np
 
 from sopro_np.errors import FormatError
 from sopro_np.ops.activations import ACTIVATIONS, softmax
+from sopro_np.ops.arrays import NONE, Arrays
 from sopro_np.ops.matmul import PRODUCTS
 from sopro_np.ops.quant import NO_NUMBER, QTensor
 
@@ -296,13 +297,13 @@ def replay(
     name: str,
     function: Callable[..., np.ndarray],
     inputs: Sequence[np.ndarray],
-    state: Sequence[np.ndarray] = (),
+    state: Arrays = NONE,
     numbers: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """function(*inputs, *numbers), as a step that is repeated: an implementation may keep its calls and replay them.
 
     `owner` (whose weights it uses) and `name` say which step it is. inputs: arrays of any contents, of the shapes that
-    they have; state: all arrays that the step changes in place, or reads and finds others in at the next time;
+    they have; state: all arrays that the step changes in place, or reads and finds others in for another stream;
     numbers: (value, the most it may be). Everything computed must go through ops; what else `function` closes over
     must be the owner's. With NumPy it is just called.
     """

@@ -93,7 +93,7 @@ class SoproTrace:
         base = c.base(self.out["text.pool"], 0, self.steps)
         self.out["cond.base"] = base
         for strength in self.case["style_strengths"]:
-            film = c.film(base, self.voice.speaker, strength)
+            film = c.film(base, c.film.affine(self.voice.speaker, strength))
             attended = c.attend(film, self.voice.reference_kv)
             self.out[f"cond.s{strength}.film"] = film
             self.out[f"cond.s{strength}.xattn"] = attended

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 
-from sopro_np.kernels.simd import avx2, avx512vnni, neon, neon_dot, portable
+from sopro_np.kernels.simd import avx2, avx512vnni, avxvnni, neon, neon_dot, portable
 from sopro_np.kernels.simd.target import Target
 from sopro_np.ops.native.cpu import machine
 
 TARGETS: dict[str, dict[str, Target]] = {
-    "x86_64": {"avx512vnni": avx512vnni.TARGET, "avx2": avx2.TARGET, "portable": portable.target("x86_64")},
+    "x86_64": {
+        "avx512vnni": avx512vnni.TARGET,
+        "avxvnni": avxvnni.TARGET,
+        "avx2": avx2.TARGET,
+        "portable": portable.target("x86_64"),
+    },
     "aarch64": {"neon_dot": neon_dot.TARGET, "neon": neon.TARGET, "portable": portable.target("aarch64")},
 }
 

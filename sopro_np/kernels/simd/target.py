@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-DOT4 = Callable[[Any, Any, Any, Any], Any]  # (IR builder, acc <16 x i32>, x <16 x i32>, w <16 x i32>) -> <16 x i32>
+Dot = Callable[[Any, Any, Any, Any], Any]  # (IR builder, acc <16 x i32>, x <16 x i32>, w) -> <16 x i32>
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Target:
     triple: str
     cpu: str
     features: str
-    dot4: DOT4  # acc + the dot product of 4 bytes of x and 4 bytes of w in every lane
+    dot4: Dot  # acc + the dot product of 4 bytes of x and 4 bytes of w <16 x i32> in every lane
     weight_offset: int  # added to every stored int8 weight: 128 where the instruction wants it unsigned
     rows: int  # of the largest tile
     vectors: int  # of 16 outputs, of every tile with more than one row
     half: bool  # can it widen 16-bit floats?
+    dot2: Dot | None = None  # of int8 weights, if named in abi.WIDE: 2 numbers of 16 bits, 2 bytes of w <32 x i8>

@@ -21,8 +21,10 @@ from sopro_np.kernels.simd.narrow import widen_brain, widen_half
 from sopro_np.kernels.simd.reduce import totals
 from sopro_np.kernels.simd.vector import F32, I16, I32, I64, LANES, TARGET, VF, VI, f32x16, pointer, splat
 
-V16I, V64B = ir.VectorType(I16, LANES), ir.VectorType(ir.IntType(8), 64)
+V16I = ir.VectorType(I16, LANES)
+V32B, V64B = ir.VectorType(ir.IntType(8), 32), ir.VectorType(ir.IntType(8), 64)
 INTEGERS, REALS = VI, VF
+BYTES = {"int8": 2 if TARGET.dot2 is not None else 1, "int4": 1}  # of an activation
 WIDTHS = {"int8": 64, "int4": 64, "fp32": 64, "fp16": 32, "bf16": 32}  # bytes of weights of one vector and step
 
 
@@ -64,6 +66,8 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
     reals, integers = Tile(REALS, rows, vectors), Tile(INTEGERS, rows, vectors)
     is_integer = scheme in ("int8", "int4")
     acc = integers if is_integer else reals
+    wide = scheme == "int8" and TARGET.dot2 is not None
+    dot = TARGET.dot2 if wide else TARGET.dot4
     cells = [(i, j) for i in range(rows) for j in range(vectors)]
 
     @intrinsic
@@ -92,7 +96,7 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
             for j in range(vectors):
                 old = b.extract_value(tile, i * vectors + j)
                 if is_integer:
-                    new = TARGET.dot4(b, old, row, weights[j])
+                    new = dot(b, old, row, weights[j])
                 else:
                     new = call(b, "llvm.fma.v16f32", VF, row, weights[j], old)
                 tile = b.insert_value(tile, new, i * vectors + j)
@@ -104,6 +108,12 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
 
         def codegen(context, b, sig, args):
             tile, x, x_stride, w, w_stride = args
+            if wide:  # two inputs, then the next two
+                for half in range(2):
+                    places = [b.add(_at(b, w, w_stride, j), I64(32 * half)) for j in range(vectors)]
+                    weights = [b.load(pointer(b, place, V32B), align=4) for place in places]
+                    tile = multiply(b, tile, b.add(x, I64(4 * half)), x_stride, weights)
+                return tile
             weights = [_weight(b, _at(b, w, w_stride, j), scheme) for j in range(vectors)]
             if scheme != "int4":
                 return multiply(b, tile, x, x_stride, weights)

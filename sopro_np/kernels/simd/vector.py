@@ -156,6 +156,12 @@ def store_bytes(b: Any, at: Any, v: Any) -> Any:
     b.store(b.trunc(v, ir.VectorType(I8, LANES)), pointer(b, at, ir.VectorType(I8, LANES)), align=1)
 
 
+@word(types.void, A, i32x16)
+def store_words(b: Any, at: Any, v: Any) -> Any:
+    """The lower half of every lane, 32 bytes."""
+    b.store(b.trunc(v, ir.VectorType(I16, LANES)), pointer(b, at, ir.VectorType(I16, LANES)), align=2)
+
+
 # ---------------------------------------------------------------- arithmetic
 
 

@@ -7,7 +7,8 @@ import struct
 import numpy as np
 
 from sopro_np.errors import OpsError
-from sopro_np.ops.native.capture import CapturedArray, place
+from sopro_np.ops.arrays import place
+from sopro_np.ops.native.capture import CapturedArray
 from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.ops.native.threads import threads
 

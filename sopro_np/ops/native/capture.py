@@ -11,8 +11,8 @@ lengths) stand in fields as themselves, or times a constant plus a constant.
 
 from __future__ import annotations
 
-import ctypes
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sopro_np.errors import OpsError
+from sopro_np.ops.arrays import NONE, Arrays
 from sopro_np.ops.native.arena import Arena
 from sopro_np.ops.native.commands import CommandList
 from sopro_np.ops.native.launcher import LAUNCHER
@@ -29,15 +30,6 @@ from sopro_np.ops.native.threads import threads
 
 Step = Callable[..., np.ndarray]
 MOST_GRAPHS = 192  # of one thread, 20 to 60 KB each; the one that was not used for longest goes first
-_BYTE = ctypes.c_char
-
-
-def place(x: np.ndarray) -> int:
-    """Address of an array's numbers."""
-    try:
-        return ctypes.addressof(_BYTE.from_buffer(x))  # type: ignore[arg-type]  # four times as fast as asking the array
-    except (TypeError, ValueError, BufferError):  # read-only (a mapped file), or empty
-        return int(x.__array_interface__["data"][0])
 
 
 class CapturedArray(np.ndarray):
@@ -95,7 +87,7 @@ class CapturedGraph:
         arena: Arena,
         function: Step,
         inputs: Sequence[np.ndarray],
-        state: Sequence[np.ndarray],
+        state: Arrays,
         numbers: Sequence[tuple[int, int]],
     ) -> None:
         """`arena`: of all captured steps of a thread. One replay is over before another begins, so they share it."""
@@ -107,7 +99,7 @@ class CapturedGraph:
         varying = [Varying.of(value, slot, most) for slot, (value, most) in enumerate(numbers)]
         with LAUNCHER.capture_into(self._commands, arena, CapturedArray, self._note, self._held):
             result = function(*(a.view(CapturedArray) for a in self._inputs), *varying)
-        ours = {id(a) for a in state}  # which must not live as long as the graph
+        ours = {id(a) for a in state.arrays}  # which must not live as long as the graph
         self._held = [a for a in self._held if id(a) not in ours]
         self.result = result.view(np.ndarray)
         table = np.array(self._varying, np.int64).reshape(-1, 4).T
@@ -115,41 +107,47 @@ class CapturedGraph:
         # A place in a state that depends on a number: its constant part is the pointer.
         self._commands.blocks[self._number_words] = self._constants
         self._words, self._which, self._offsets = _pointers(self._commands, state)
+        self._bound: weakref.ref[Arrays] | None = None  # the state that the fields point into now
+        self._base = self._constants  # of the fields that depend on numbers, with the pointers of that state
 
     def _note(self, first: int, fields: tuple[int, ...]) -> None:
         for i, value in enumerate(fields, first + 1):  # the first word of a block counts its pieces
             if isinstance(value, Varying):
                 self._varying.append((i, value.slot, value.factor, value.offset))
 
-    def __call__(
-        self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray], numbers: Sequence[tuple[int, int]]
-    ) -> np.ndarray:
+    def __call__(self, inputs: Sequence[np.ndarray], state: Arrays, numbers: Sequence[tuple[int, int]]) -> np.ndarray:
         """The step once more. Shapes are those of the capture: whoever looks a graph up sees to it."""
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine[...] = given
-        blocks = self._commands.blocks
-        blocks[self._number_words] = self._constants
-        if len(self._words):
-            places = np.array([place(a) for a in state], np.int64)
-            blocks[self._words] = places[self._which] + self._offsets
+        if self._bound is None or self._bound() is not state:
+            self._bind(state)
         if numbers:
             values = [value for value, _ in numbers]
             if any(not 0 <= value <= most for value, most in zip(values, self._most, strict=True)):
                 raise OpsError(f"a captured step got {values}, the most are {self._most}")
-            blocks[self._number_words] += np.array(values, np.int64)[self._slots] * self._factors
+            moved = np.array(values, np.int64)[self._slots] * self._factors
+            self._commands.blocks[self._number_words] = self._base + moved
         self._commands.run(LAUNCHER.kernels)
         return self.result.copy()
 
+    def _bind(self, state: Arrays) -> None:
+        """Let all fields that point into a state point into this one."""
+        blocks = self._commands.blocks
+        blocks[self._number_words] = self._constants
+        blocks[self._words] = state.places[self._which] + self._offsets
+        self._base = blocks[self._number_words]
+        self._bound = weakref.ref(state)
 
-def _pointers(commands: CommandList, state: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+def _pointers(commands: CommandList, state: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fields that point into a state's arrays -> (word of the blocks, which array, offset in it)."""
     words = commands.blocks[: commands.used // 8]
-    starts = np.array([place(a) for a in state], np.int64)
+    starts = state.places
     order = np.argsort(starts)
     if not len(order):
         return (np.zeros(0, np.int64),) * 3
     which = order[np.searchsorted(starts[order], words, side="right") - 1]
-    sizes = np.array([a.nbytes for a in state], np.int64)
+    sizes = np.array([a.nbytes for a in state.arrays], np.int64)
     offsets = words - starts[which]
     found = np.flatnonzero((offsets >= 0) & (offsets < sizes[which]))
     return found, which[found], offsets[found]
@@ -199,7 +197,7 @@ def replay(
     name: str,
     function: Step,
     inputs: Sequence[np.ndarray],
-    state: Sequence[np.ndarray] = (),
+    state: Arrays = NONE,
     numbers: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """function(*inputs, *numbers): run, captured or replayed, as it comes the first, second or a later time."""
@@ -208,8 +206,8 @@ def replay(
         return function(*inputs, *(value for value, _ in numbers))
     mine = graphs.mine
     known = mine.known
-    shapes = tuple((a.shape, a.dtype.char) for a in inputs), tuple(a.shape for a in state)
-    key = id(owner), name, *shapes, tuple(most for _, most in numbers), threads()
+    shapes = tuple((a.shape, a.dtype.char) for a in inputs)
+    key = id(owner), name, shapes, state.kind, tuple(most for _, most in numbers), threads()
     if key not in known:
         known[key] = owner, None
         if len(known) > MOST_GRAPHS:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from sopro_np.errors import OpsError
 
+AVX2 = ("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
 # Flags of the CPU without which a target must not run, the best target first.
 NEEDS: dict[str, dict[str, frozenset[str]]] = {
     "x86_64": {
         "avx512vnni": frozenset(
             ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2", "fma", "f16c", "bmi2")
         ),
-        "avx2": frozenset(("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")),
+        "avxvnni": frozenset(("avx_vnni", *AVX2)),
+        "avx2": frozenset(AVX2),
         "portable": frozenset(),
     },
     "aarch64": {
@@ -65,6 +67,12 @@ def _arm_flags() -> frozenset[str]:
 def fitting() -> list[str]:
     """Targets whose instructions this CPU has, the best first."""
     return [name for name, needs in NEEDS.get(machine(), {}).items() if needs <= cpu_flags()]
+
+
+def lacking() -> dict[str, list[str]]:
+    """Targets that this CPU cannot run -> the flags that it has not."""
+    every = {name: sorted(needs - cpu_flags()) for name, needs in NEEDS.get(machine(), {}).items()}
+    return {name: flags for name, flags in every.items() if flags}
 
 
 def wanted() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sopro_np.ops.abi import ACTS, PRE
+from sopro_np.ops.abi import ACTS, PRE, WIDE
 from sopro_np.ops.native import arguments
 from sopro_np.ops.native.arena import Block
 from sopro_np.ops.native.arguments import address, expect, plain, row_pieces
@@ -212,6 +212,8 @@ def _prepared(
         return held, at, 4 * c, 0, 0
     groups = steps if scheme == "int4" else 0
     row_bytes = -(-c // 32) * 32
+    if scheme == "int8" and LAUNCHER.kernels.target in WIDE:
+        row_bytes *= 2
     held, at = LAUNCHER.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
     row_scale = at + rows * row_bytes
     row_start = row_scale + 4 * rows
