@@ -128,6 +128,24 @@ def test_share_is_a_row_of_the_table(capsys: Capture) -> None:
 # ---------------------------------------------------------------- --perf
 
 
+def test_beside_an_earlier_result(capsys: Capture, tmp_path: Path) -> None:
+    """Every figure of both, as a ratio; and what makes the two incomparable."""
+    old = tmp_path / "old.json"
+    assert main(arguments("v1", "--ops", "numpy", "--json")) == 0
+    before = json.loads(capsys.readouterr().out)
+    before |= {"rtf": 1000 * before["rtf"], "threads": 77, "first_audio_s": {"none": 1e9}}
+    old.write_text(json.dumps(before))
+    assert main(arguments("v1", "--ops", "numpy", "--compare", str(old))) == 0
+    said = capsys.readouterr().err
+    assert "not of the same: threads 77, now" in said and "recipe" not in said.partition("not of the same")[2][:60]
+    assert re.search(r"^rtf +\S+ +\S+ +0\.00$", said, re.M) and re.search(r"^first_audio_s none +1e\+09 ", said, re.M)
+    (tmp_path / "other.json").write_text("[1]")
+    for wrong in ("absent.json", "other.json"):
+        assert main(arguments("v1", "--compare", str(tmp_path / wrong))) == 2
+        assert f"{wrong}: " in capsys.readouterr().err
+    assert main(arguments("v1", "--compare", str(old), "--batch", "1")) == 2
+
+
 def test_without_perf(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(arguments("v1.5", "--perf", "--json")) == 0

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sopro_np.bench import several
+from sopro_np.bench import compare, several
 from sopro_np.bench.processes import count_events
 from sopro_np.bench.roofline import table
 from sopro_np.bench.run import bench
@@ -24,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Figures for people on stderr, or JSON or a table row on stdout."""
     if args.frames < 8 or args.runs < 1:
         raise UsageError("--frames must be at least 8 and --runs at least 1")
+    if args.batch and args.compare:
+        raise UsageError("--compare is for the figures of one utterance: leave --batch out")
+    before = compare.read(args.compare) if args.compare else None  # or an error, now
     model = find_model(args.model)
     if args.batch:
         return _batches(args, model)
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         result["perf"], reason = count_events(model, args.frames, args.threads, result["ops"])
         if reason:
             print(f"sopro-np: --perf: {reason}", file=sys.stderr)
-    row = None
+    row, whole = None, dict(result)
     if args.share:
         cpu = examine()["cpu"]
         first = ", ".join(f"{k}: {1000 * v:.0f} ms" for k, v in result["first_audio_s"].items())
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{key:16} {value:.4f}" if isinstance(value, float) else f"{key:16} {value}", file=sys.stderr)
         for line in lines:
             print(line, file=sys.stderr)
+    if before is not None:
+        print("\n".join(compare.table(before, whole)), file=sys.stderr)
     return 0
 
 

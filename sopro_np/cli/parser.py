@@ -170,6 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--runs", type=int, default=3, metavar="N", help="the median of so many (default: 3)")
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
+    bench.add_argument("--compare", metavar="OLD.json", help="also beside what --json printed earlier, as ratios")
     bench.add_argument("--batch", type=_counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")
     bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
