@@ -214,7 +214,7 @@ def clipped_share(wav: np.ndarray) -> float:
 
 def _weaknesses(level: np.ndarray, seconds: float, clipped: float) -> Iterator[str]:
     if seconds < SHORT:
-        yield f"holds {seconds:.2f} s of speech, at least {SHORT:g} s (better 3) are needed to hear a voice"
+        yield f"holds {seconds:.2f} s of speech, at least {SHORT:g} s (better 3) is wanted: the voice may be another"
     if clipped > CLIPPED:
         yield f"sounds clipped ({clipped:.1%} of the samples are near the peak, at most {CLIPPED:.0%}); record softer"
     quiet, loud = np.percentile(level, [10, 90])

@@ -353,6 +353,8 @@ def test_progress_tells_how_fast_it_is(
     assert any("left" in step and "RTF 0." in step and "of 3 lines" in step for step in steps), steps
     assert "out: 3 of 3 lines done; 0:01 of speech" in steps[-1]
     assert np.all([len(step) < 80 for step in steps[:-1]])
+    assert main(["batch", str(lines), "-o", "out", "--voice", "me.voice.safetensors", "--max-frames", "3"]) == 0
+    assert "out: 3 of 3 lines done; nothing new was spoken" in capfd.readouterr().err
 
 
 def test_what_is_left_out_is_told_in_the_record(batch: Batch, tmp_path: Path) -> None:

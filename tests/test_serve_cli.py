@@ -199,6 +199,9 @@ def test_key_files_that_hold_no_key(tmp_path: Path) -> None:
         ("--drain", "nan"),
         ("--alias", "alloy"),
         ("--alias", "=one"),
+        ("--cors", "speech.example.org"),
+        ("--cors", "https://speech.example.org/"),
+        ("--no-http", "--host", "0.0.0.0"),
         ("--voice", "nobody", "--port", "0"),
         ("--voices", __file__, "--port", "0"),
         ("--model", "absent", "--port", "0"),
@@ -208,6 +211,15 @@ def test_key_files_that_hold_no_key(tmp_path: Path) -> None:
 def test_wrong_options_are_said_before_anything_is_served(arguments: tuple[str, ...]) -> None:
     code, said = run(*arguments)
     assert code == 2 and said.strip()
+
+
+def test_what_may_be_a_mistake_is_told(tmp_path: Path) -> None:
+    """A folder and a voice may come later, so neither is an error."""
+    with server(tmp_path / "voices", "--alias", "alloy=nobody", "--alias", f"echo={VOICE}") as it:
+        it.wait_for("ready")
+        assert "alloy=nobody: there is no voice nobody yet" in it.said and "echo" not in it.said
+    code, said = run("--voices", str(tmp_path / "later"), "--voice", "nobody", "--port", "0")
+    assert code == 2 and "later: not there yet" in said
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:

@@ -100,7 +100,7 @@ def test_what_is_played_is_what_synthesize_says(page: Page, tmp_path: Path) -> N
             page.type("text", TEXT)
             page.type("seed", str(seed))
             page.at("speak").click()
-            page.until(lambda: page.message == "Done.")
+            page.until(lambda: page.message.startswith("Done: voice "))
             heard = page.downloaded()
             assert heard.getframerate() == 24000 and heard.getnchannels() == 1
             assert heard.readframes(1 << 24) == pcm(live.wav(seed=seed))
@@ -143,13 +143,27 @@ def test_a_recording_becomes_a_voice(page: Page, tmp_path: Path) -> None:
         page.until(lambda: "agreed" in page.message)
         page.at("consent").click()
         page.at("keep").click()
-        page.until(lambda: page.message == "The voice beep is there.")
+        page.until(lambda: page.message.startswith("The voice beep is there."))
         assert "beep" in live.service.shelf.names()
         assert page.at("voice").get_attribute("value") == "beep"
+        no_sound = tmp_path / "no_sound.wav"  # a file, then a recording: the recording is what is kept
+        no_sound.write_text("none")
+        page.at("file").send_keys(str(no_sound))
+        page.at("record").click()
+        page.until(lambda: page.at("recorded").text in ("4 s", "5 s"))
+        page.at("record").click()
+        page.type("name", "beep2")
+        page.at("keep").click()
+        page.until(lambda: page.message.startswith("The voice beep2 is there."))
+        page.type("name", "none")
+        page.at("file").send_keys(str(no_sound))  # and the other way round
+        page.at("keep").click()
+        page.until(lambda: "is not WAV" in page.message)
+        page.browser.find_element("css selector", "#voice option[value=beep]").click()
         page.type("text", TEXT)
         page.type("seed", "1")
         page.at("speak").click()
-        page.until(lambda: page.message == "Done.")
+        page.until(lambda: page.message.startswith("Done: voice "))
         assert page.downloaded().readframes(1 << 24) == pcm(live.wav(voice="beep"))
 
 
@@ -160,14 +174,20 @@ def test_errors_are_words(page: Page, tmp_path: Path) -> None:
         page.type("text", "日本")
         page.at("speak").click()
         page.until(lambda: page.at("locked").is_displayed())
-        assert "key" in page.message and "error" in page.at("message").get_attribute("class")
+        assert "asks for a key" in page.message and "error" in page.at("message").get_attribute("class")
+        assert page.browser.switch_to.active_element.get_attribute("id") == "key"
+        page.type("key", "not-the-key")
+        page.at("key").send_keys(selenium.Keys.ENTER)
+        page.until(lambda: "not a key" in page.message)
         page.type("key", KEY)
+        page.at("key").send_keys(selenium.Keys.ENTER)
+        page.until(lambda: page.message == "The key is right." and not page.at("locked").is_displayed())
         page.at("speak").click()
         page.until(lambda: "cannot be said" in page.message)
         assert "日" in page.message and page.at("stop").is_enabled() is False
         page.type("text", TEXT)
         page.at("speak").click()
-        page.until(lambda: page.message == "Done.")
+        page.until(lambda: page.message.startswith("Done: voice "))
     page.at("speak").click()
     page.until(lambda: "does not answer" in page.message)
 

@@ -49,13 +49,17 @@ def run(args: argparse.Namespace) -> int:
         with Outputs(Path(args.out), form, rate, shard) as outputs:
             work = Work(outputs, Progress(not args.quiet and watched()), rate)
             tasks = work.to_do(plan, own)
-            if args.scheduler is not None:
-                from sopro_np.bulk.cluster import Model, speak_on
+            try:
+                if args.scheduler is not None:
+                    from sopro_np.bulk.cluster import Model, speak_on
 
-                where = Model(str(model.resolve()), digest, model.stat().st_size, tts.ops, args.threads)
-                speak_on(args.scheduler, where, tasks, options, args.width, outputs.open, work.tell)
-            else:
-                speak(tts, tasks, options, args.width, outputs.open, work.tell)
+                    where = Model(str(model.resolve()), digest, model.stat().st_size, tts.ops, args.threads)
+                    speak_on(args.scheduler, where, tasks, options, args.width, outputs.open, work.tell)
+                else:
+                    speak(tts, tasks, options, args.width, outputs.open, work.tell)
+            except KeyboardInterrupt:
+                work.stopped(args.quiet)
+                raise
             work.progress.clear()
             records = outputs.finish(line.id for line in own)
             if args.tars is not None:
@@ -117,6 +121,14 @@ class Work:
         more = f"  RTF {self._rtf:.2f}  {self._outputs.ended} of {len(self._tasks)} lines"
         self.progress.update(self._outputs.characters + running, self._characters, more)
 
+    def stopped(self, quiet: bool) -> None:
+        """On stderr: what an interrupted call leaves, and who does the rest."""
+        self.progress.clear()
+        if not quiet:
+            left = len(self._tasks) - self._outputs.ended
+            told = f"{left} of {len(self._tasks)} lines left; the same call does them"
+            print(f"{self._outputs.folder}: {told}", file=sys.stderr)
+
     @property
     def _rtf(self) -> float:
         took = time.perf_counter() - self._started
@@ -133,7 +145,8 @@ class Work:
             return
         audio, took = self._outputs.samples / self._rate, time.perf_counter() - self._started
         rtf = f", RTF {self._rtf:.2f}" if audio else ""
-        here = f"{done} of {lines} lines done; {clock(audio)} of speech in {clock(took)}{rtf}"
+        new = f"{clock(audio)} of speech in {clock(took)}{rtf}" if audio else "nothing new was spoken"
+        here = f"{done} of {lines} lines done; {new}"
         doubtful = sum(bool(record["check"]) for record in self._outputs.done.values())
         checked = f"; {doubtful} to be listened to (`check` in the manifest)" if doubtful else ""
         print(f"{self._outputs.folder}: {here}{checked}", file=sys.stderr)

@@ -14,6 +14,7 @@ from sopro_np.options import Options
 from sopro_np.version import __version__
 
 DEFAULT_MODEL = "a file, a downloaded model, or demo (default: SOPRO_NP_MODEL, else demo, the embedded one)"
+OWN = "SOPRO_NP_VOICES, else ~/.local/share/sopro_np/voices"
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "raw")
 
 
@@ -184,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
     _add_model(serve)
-    serve.add_argument("--voices", metavar="DIR", help="voice files and recordings in it are voices (default: yours)")
+    serve.add_argument("--voices", metavar="DIR", help=f"voice files and recordings in it are voices (default: {OWN})")
     serve.add_argument("--voice", "-v", metavar="NAME", help="for requests that name none (default: the model's own)")
     serve.add_argument("--alias", action="append", default=[], metavar="NAME=VOICE", help="another name of a voice")
     serve.add_argument("--seed", type=int, metavar="N", help="for requests without one (default: drawn for each)")
@@ -193,11 +194,11 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--width", type=int, default=16, metavar="N", help="requests spoken at once (default: 16)")
     serve.add_argument("--characters", type=int, default=4096, metavar="N", help="of one text at most (default: 4096)")
     serve.add_argument("--connections", type=int, default=256, metavar="N", help="at once at most (default: 256)")
-    serve.add_argument("--api-key-file", metavar="FILE", help="a key a line; requests then need one of them")
-    serve.add_argument("--i-know", action="store_true", help="let other machines in without a key")
+    serve.add_argument("--api-key-file", metavar="FILE", help="a key a line; HTTP requests then need one of them")
+    serve.add_argument("--i-know", action="store_true", help="let others in without a key; Wyoming has none")
     serve.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="its web pages may use the server")
     serve.add_argument("--ffmpeg", action="store_true", help="decode uploaded m4a, webm ... with it, if installed")
-    serve.add_argument("--drain", type=int, default=30, metavar="S", help="to finish in at the end (default: 30)")
+    serve.add_argument("--drain", type=int, default=30, metavar="S", help="seconds to finish in (default: 30)")
     serve.add_argument("--log", choices=("quiet", "requests", "text"), default="quiet",
                        help="a line for each request, or also what was said (default: quiet)")  # fmt: skip
     wyoming.add_arguments(serve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import socket
 import sys
 from contextlib import ExitStack
@@ -37,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
 
     _check_numbers(args)
     keys = read_keys(args.api_key_file) if args.api_key_file else ()
-    if not keys and not args.i_know and not is_loopback(args.host):
+    if not keys and not args.i_know and not is_loopback(args.host) and not args.no_http:
         raise UsageError(
             f"--host {args.host} can be reached from other machines: give --api-key-file, or --i-know to let anybody in"
         )
     aliases = dict(_alias(text) for text in args.alias)
+    origins = tuple(_origin(text) for text in args.cors)
     model = find_model(args.model)
     with ExitStack() as stack:  # a port that is taken is told before a model is read
         listening = None if args.no_http else stack.enter_context(bind(args.host, args.port))
@@ -57,10 +59,13 @@ def run(args: argparse.Namespace) -> int:
         shelf = VoiceShelf(tts, _folder(args.voices), args.voice, aliases, args.ffmpeg)
         if args.voice is not None:
             shelf.resolve(args.voice)  # or an error, now
+        for name, voice in aliases.items():
+            if voice not in shelf.names():
+                _say(f"--alias {name}={voice}: there is no voice {voice} yet")
         memory = None if args.memory is None else args.memory << 20
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
-        service = Service(tts, scheduler, shelf, limits, args.seed, keys, tuple(args.cors))
+        service = Service(tts, scheduler, shelf, limits, args.seed, keys, origins)
         speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
         both = (("wyoming", talking), ("http", listening))
         greeting = [f"{kind}://{_address(sock)} {speaks}" for kind, sock in both if sock is not None]
@@ -82,6 +87,8 @@ def _folder(given: str | None) -> Path | None:
     if given is not None:
         if Path(given).exists() and not Path(given).is_dir():
             raise UsageError(f"--voices {given}: not a folder")
+        if not Path(given).exists():
+            _say(f"--voices {given}: not there yet; the first voice that is sent in makes it")
         return Path(given)
     try:
         return voices_dir()
@@ -94,6 +101,13 @@ def _alias(text: str) -> tuple[str, str]:
     if not (name and equals and voice):
         raise UsageError(f"--alias {text!r}: write NAME=VOICE, e.g. alloy=ross")
     return name, voice
+
+
+def _origin(text: str) -> str:
+    """As browsers send it: scheme, host, and the port if it is not the usual one."""
+    if text not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", text):
+        raise UsageError(f"--cors {text!r}: write an origin without a path, e.g. https://speech.example.org")
+    return text
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ def listen(args: argparse.Namespace, tell: Callable[[str], object]) -> socket.so
         if not args.i_know and not is_loopback(args.host):
             raise UsageError(
                 f"Wyoming knows no keys, and --host {args.host} can be reached from other machines: "
-                "give --i-know to let anybody in, or --no-wyoming"
+                f"give --i-know to let anybody use it{'' if args.no_http else ', or --no-wyoming'}"
             )
         if args.announce:
             own_address(args.host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -33,6 +34,8 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except (OSError, OverflowError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise UsageError(f"{host}, port {port}: another program listens there; see {option}") from None
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{host}, port {port}: cannot listen there ({reason}); see --host, {option}") from None
 
@@ -102,7 +105,7 @@ async def serve(
             tell("ready")
         if scheduler.failure is None:
             await told.wait()
-        tell("draining: requests that are spoken finish, others are sent away")
+        tell(f"draining: what is being spoken is finished, for at most {drain:g} s (a second signal ends at once)")
         until = time.monotonic() + drain
         await stack.aclose()
         await asyncio.to_thread(scheduler.drain, max(0.0, until - time.monotonic()))

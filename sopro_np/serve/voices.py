@@ -223,8 +223,12 @@ class VoiceShelf:
         if name not in (files := self._files()):
             raise UnknownVoice(_unknown(name, files))
         path = files[name]
-        if _is_embedded(path) or not path.name.endswith(VOICE_SUFFIX):
-            raise UsageError(f"voice {name} was not added by a request: it can only be removed where it lies")
+        if _is_embedded(path):
+            raise UsageError(f"voice {name} belongs to the model: it cannot be removed")
+        if not path.name.endswith(VOICE_SUFFIX):
+            raise UsageError(
+                f"voice {name} is a recording that was put into the voice folder: delete {path.name} there"
+            )
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
