@@ -11,6 +11,7 @@ import errno
 import io
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -166,6 +167,30 @@ def test_any_bytes_on_a_connection_do_no_harm(live: Live, request: bytes) -> Non
         answer = everything(connection)
     assert not answer or answer.startswith(b"HTTP/1.1 ")
     assert not answer.startswith(b"HTTP/1.1 500")
+
+
+def test_what_stops_being_http_is_told_so_or_hung_up_on(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    """Before, while and after it is answered; it is no failure of ours, that a log would tell of."""
+    head = "{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for line, bad, answers in (
+        ("NO REQUEST AT ALL", "", [400]),
+        ("POST /v1/audio/speech", "-1\r\n", [400]),
+        ("POST /v1/nothing", "-1\r\n", [404]),
+        ("GET /healthz", "-1\r\n", [200]),
+        ("GET /", "5\r\nabcde-1\r\n", [200]),
+        ("GET /healthz", "0\r\n\r\n\0\r\n\r\n", [200, 400]),
+    ):
+        with raw(live) as connection:
+            connection.sendall(head.format(line).encode())
+            time.sleep(0.1)  # most are answered meanwhile
+            with contextlib.suppress(OSError):
+                connection.sendall(bad.encode())
+            answer = everything(connection)
+        assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answer)] == answers, (line, bad)
+        if answers[-1] == 400:
+            assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+    assert "Traceback" not in caplog.text
+    still_speaks(live)
 
 
 # ---------------------------------------------------------------- sizes and times
