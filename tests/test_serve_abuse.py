@@ -37,7 +37,7 @@ from sopro_np.serve.request import MEDIA
 
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 FIELDS = """model input voice response_format speed stream_format instructions seed temperature top_p style_strength
-priority deadline""".split()  # noqa: SIM905
+lenient priority deadline""".split()  # noqa: SIM905
 DEEP = os.environ.get("SOPRO_NP_HYPOTHESIS") == "deep"
 MANY, LEAVING = (1000, 100) if DEEP else (60, 10)  # fuzzed requests; clients that leave
 LONG = "This is a sentence of a long text. " * 100
@@ -99,6 +99,17 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "deadline": (b'{"input": "Hello", "deadline": 0}', "invalid_value"),
     "deadline infinite": (b'{"input": "Hello", "deadline": 1e999}', "invalid_value"),
 }
+
+
+def test_an_error_names_its_field_and_its_remedy_works(live: Live) -> None:
+    wrong = {"voice": "nobody", "priority": "URGENT", "input": "?!", "speed": 2, "response_format": "PCM", "seed": 0.5}
+    for field, value in wrong.items():
+        assert error_of(live.post(**{"input": TEXT, field: value}))["param"] == field
+    answer = live.post(input=f"{TEXT} \u4f60\u597d", seed=1, response_format="pcm")
+    assert answer.status_code == 400 and "(lenient=True)" in error_of(answer)["message"]
+    answer = live.post(input=f"{TEXT} \u4f60\u597d", seed=1, response_format="pcm", lenient=True)
+    assert answer.status_code == 200 and answer.content == pcm(live.wav())
+    assert live.post(input=TEXT, lenient="yes").status_code == 400
 
 
 @pytest.mark.parametrize("name", sorted(BODIES))
@@ -500,7 +511,7 @@ def test_recordings_that_are_none_or_too_long_are_refused(live: Live) -> None:
 
 def test_a_form_has_a_name_a_recording_and_consent(live: Live) -> None:
     good = (models.checkpoint("v1.5", 5) / "ref.wav").read_bytes()
-    for fields in ({"name": ""}, {"consent": ""}, {"consent": "no"}, {"consent": "false"}):
+    for fields in ({"name": ""}, *({"consent": no} for no in ("", "no", " False", "off", "null", "undefined", "N"))):
         answer = upload(live, good, **fields)
         assert answer.status_code == 400 and error_of(answer)["code"] == "missing"
     with live.client() as client:
