@@ -167,6 +167,7 @@ def test_nothing_to_do_and_wrong_calls(batch: Batch, tmp_path: Path, capfd: Any)
         ([tmp_path, "-o", "out"], 2, "cannot be read"),
         (["a\0b", "-o", "out"], 2, "cannot be read"),
         ([lines, "-o", "file"], 2, "not a folder"),
+        ([lines, "-o", ""], 2, "-o = ''"),
         ([lines, "-o", "file/out"], 1, "cannot be written"),
         ([lines, "-o", "/proc/out"], 1, "cannot be written"),
         ([lines, "-o", "out", "--shard", "3/3"], 2, "from 0 to n - 1"),
@@ -272,6 +273,7 @@ def test_flac_and_other_ways_to_name_a_voice(batch: Batch, tmp_path: Path, monke
 @on_kernels
 def test_tars_are_webdatasets(batch: Batch, tmp_path: Path) -> None:
     lines = [{**line, "id": f"x.{line['id']}"} for line in rows(5)]
+    lines[3]["id"] += "y" * (128 - len(lines[3]["id"]))  # more than the oldest kind of tar can name
     path = write(tmp_path / "lines.jsonl", lines)
     assert batch(path, "-o", "out", "--tars", 2) == 0
     tars = sorted((tmp_path / "out" / "tars").iterdir())
