@@ -125,7 +125,7 @@ class VoiceShelf:
             return []
         try:
             with os.scandir(self.folder) as entries:
-                return sorted(self.folder / entry.name for entry in entries if entry.is_file())
+                return sorted(self.folder / entry.name for entry in entries if _is_file(entry))
         except OSError:  # it is not there yet
             return []
 
@@ -236,6 +236,13 @@ class VoiceShelf:
             raise VoiceError(f"voice {name} cannot be removed: {error.strerror}") from None
         with self._lock:
             self._prepared.pop(path, None)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, say: the others are voices all the same
+        return False
 
 
 def _written(path: Path) -> int:
