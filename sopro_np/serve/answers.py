@@ -59,7 +59,7 @@ CODES: tuple[tuple[type[Exception], int, str, str | None], ...] = (  # status, c
     (VoiceTaken, 409, "voice_exists", "name"),
     (NothingToSay, 400, "empty_input", "input"),
     (UsageError, 400, "invalid_value", None),
-    (AudioError, 400, "invalid_audio", "audio_sample"),
+    (AudioError, 400, "invalid_audio", None),
     (SoproError, 500, "failed", None),
 )
 
