@@ -167,6 +167,7 @@ def test_nothing_to_do_and_wrong_calls(batch: Batch, tmp_path: Path, capfd: Any)
         ([tmp_path, "-o", "out"], 2, "cannot be read"),
         (["a\0b", "-o", "out"], 2, "cannot be read"),
         ([lines, "-o", "file"], 2, "not a folder"),
+        ([lines, "-o", ""], 2, "-o = ''"),
         ([lines, "-o", "file/out"], 1, "cannot be written"),
         ([lines, "-o", "/proc/out"], 1, "cannot be written"),
         ([lines, "-o", "out", "--shard", "3/3"], 2, "from 0 to n - 1"),
@@ -190,12 +191,13 @@ def test_folders_of_others_stay_as_they_are(batch: Batch, tmp_path: Path, capfd:
     ]  # fmt: skip
     for number, files in enumerate(corpora):
         corpus = tmp_path / str(number)
-        (corpus / "wavs").mkdir(parents=True)
         for name, text in files.items():
+            (corpus / name).parent.mkdir(parents=True, exist_ok=True)
             (corpus / name).write_text(text)
         assert batch(lines, "-o", corpus) == 1
         assert "name another folder" in capfd.readouterr().err
-        assert {name: data.decode() for name, data in tree(corpus).items() if data} == files
+        assert {name: data.decode() for name, data in tree(corpus).items()} == files
+        assert (corpus / "wavs").exists() == ("wavs/a000.wav" in files)
     assert batch(corpus / "manifest.jsonl", "-o", corpus) == 2 and "is written by this" in capfd.readouterr().err
 
 
@@ -255,6 +257,24 @@ def test_a_torn_record_costs_one_line(batch: Batch, tmp_path: Path) -> None:
 
 
 @on_kernels
+def test_a_record_that_was_edited_costs_one_line(batch: Batch, tmp_path: Path) -> None:
+    """Whatever became of it: no error, no path out of the folder, and the manifest is as it was."""
+    lines = write(tmp_path / "lines.jsonl", rows(2)[1:])
+    assert batch(lines, "-o", "out", "--tars", "5") == 0
+    whole, manifest = tree(tmp_path / "out"), tmp_path / "out" / "manifest.jsonl"
+    [record] = records(manifest)
+    other = {"id": "x", "key": "k", "sha256": "s", "audio_filepath": record["audio_filepath"]}
+    edited = [{name: value for name, value in record.items() if name != left_out}
+              for left_out in record if left_out not in ("id", "key", "sha256")]  # fmt: skip
+    edited += [{**record, "audio_filepath": path} for path in ("../../x.wav", "wavs/x.wav", ["x"])]
+    edited += [{**record, "check": 5}, {**record, "duration": "x"}, {**record, "text": None}]
+    for each in edited:
+        write(manifest, [each, other])
+        assert batch(lines, "-o", "out", "--tars", "5") == 0
+        assert tree(tmp_path / "out") == whole, each
+
+
+@on_kernels
 def test_flac_and_other_ways_to_name_a_voice(batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lines.txt").write_text("Hello there.\r\n\r\nBye now, my friend.\n")
     ref = tiny.checkpoint(ARCH) / "ref.wav"
@@ -272,6 +292,7 @@ def test_flac_and_other_ways_to_name_a_voice(batch: Batch, tmp_path: Path, monke
 @on_kernels
 def test_tars_are_webdatasets(batch: Batch, tmp_path: Path) -> None:
     lines = [{**line, "id": f"x.{line['id']}"} for line in rows(5)]
+    lines[3]["id"] += "y" * (128 - len(lines[3]["id"]))  # more than the oldest kind of tar can name
     path = write(tmp_path / "lines.jsonl", lines)
     assert batch(path, "-o", "out", "--tars", 2) == 0
     tars = sorted((tmp_path / "out" / "tars").iterdir())

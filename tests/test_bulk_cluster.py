@@ -133,9 +133,13 @@ def test_a_worker_must_have_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_what_is_said_of_a_cluster_that_is_none(batch: Batch, tmp_path: Path, capfd: Any) -> None:  # noqa: F811
     lines = write(tmp_path / "lines.jsonl", rows(2)[1:])
-    for address in ("nonsense", "tcp://127.0.0.1:1", "foo://127.0.0.1:1", ""):
+    for address, code, words in (
+        ("tcp://127.0.0.1:1", 1, "no Dask scheduler answers there"),
+        *((bad, 2, "an address is needed") for bad in
+          ("", "localhost", "localhost:x", "localhost:0", "localhost:70000", "tcp://", "http://localhost:1", "a b:1")),
+    ):  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sopro_np.bulk.cluster.PATIENCE", 1)
-            assert batch(lines, "-o", "out", "--scheduler", address) == 1, address
+            assert batch(lines, "-o", "out", "--scheduler", address) == code, address
         told = capfd.readouterr().err
-        assert "no Dask scheduler answers there" in told and "Traceback" not in told, told
+        assert words in told and "Traceback" not in told, told

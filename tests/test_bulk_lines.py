@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,12 @@ def read(raw: bytes, form: str | None = None, name: str = "x") -> list[Line | Ba
 
 @given(
     st.lists(
-        st.tuples(IDS, TEXTS, st.none() | st.integers(0, 2**70)), min_size=1, max_size=8, unique_by=lambda t: t[0]
+        st.tuples(IDS, TEXTS, st.none() | st.integers(0, 2**70)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda t: t[0].lower(),
     ),
-    st.sampled_from(["\n", "\r\n", "\n\n", "\r\n  \r\n"]),
+    st.sampled_from(["\n", "\r\n", "\n\n", "\r\n  \r\n", "\r"]),
     st.booleans(),
     st.booleans(),
 )
@@ -47,7 +51,8 @@ def test_jsonl_is_read_as_it_was_written(wanted: list[Any], end: str, bom: bool,
 @given(st.lists(st.one_of(st.binary(max_size=60), TEXTS.map(str.encode)), max_size=8), st.sampled_from(module.FORMS))
 def test_every_line_of_anything_is_a_line_or_a_bad_one(parts: list[bytes], form: str) -> None:
     raw = b"\n".join(parts)
-    numbers = [n for n, part in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1) if part.strip()]
+    lines = re.split(rb"\r\n?|\n", raw.removeprefix(b"\xef\xbb\xbf"))
+    numbers = [n for n, part in enumerate(lines, 1) if part.strip()]
     try:
         found = read(raw, form)
     except UsageError:
@@ -122,6 +127,12 @@ def test_an_id_stands_once() -> None:
         "the text is empty: there is nothing",
         "the id 'bad' stands in line 3 alrea",
     ]
+
+
+def test_ids_that_are_one_file_where_case_does_not_count() -> None:
+    found = read(f"{GOOD}\n".encode() + b'{"id": "Good", "text": "x"}\n{"id": "GOODS", "text": "x"}')
+    assert [type(line) for line in found] == [Line, BadLine, Line]
+    assert "'Good' stands in line 1 already, as 'good'" in found[1].problem  # type: ignore[union-attr]
 
 
 def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,36 @@ def test_ended_anywhere_a_long_text_becomes_what_it_is(data: st.DataObject, tmp_
     everything = sum((folder / AUDIO / f"{name}.wav").stat().st_size - 44 for name in ("long", "short")) // 2
     assert spoken < everything if begun else spoken == everything, "what was marked is not spoken again"
     assert not (folder / PARTS).exists()
+
+
+@given(st.data())
+def test_an_edited_journal_counts_up_to_there(data: st.DataObject) -> None:
+    """A line that is not what was written, or one before it that is gone: all from there on is spoken again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: None)
+        folder = Path(_scratch())
+        parts, states = Parts(folder / PARTS / "x"), [Heard((), 0, 0, 0.1, ())]
+        for number in range(4):
+            parts.write(bytes(200))
+            sentence = Sentence(f"é{number}", (number, number + 1), 0.1, 0.3, number, 1, "stop", None)
+            states.append(Heard((*states[-1].sentences, sentence), 100 * (number + 1), number, 0.7, ()))
+            parts.mark(states[-1])
+        parts.close()
+        journal = folder / PARTS / "x.sentences"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        which = data.draw(st.integers(0, 3), "line")
+        edited = data.draw(
+            st.sampled_from([b"", b"{}\n", lines[which][65:]])
+            | st.sampled_from(list(re.finditer(rb"[0-9]+(?:\.[0-9]+)?", lines[which]))).flatmap(
+                lambda number: st.sampled_from([b'"x"', b"-5", b"null", b"1.25"]).map(
+                    lambda other: lines[which][: number.start()] + other + lines[which][number.end() :]
+                )
+            )
+        )
+        journal.write_bytes(b"".join([*lines[:which], edited, *lines[which + 1 :]]))
+        again = Parts(folder / PARTS / "x")
+        assert again.heard == (states[which] if which else None)
+        again.close()
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=6), st.data())

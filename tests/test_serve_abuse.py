@@ -11,6 +11,7 @@ import errno
 import io
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -36,7 +37,7 @@ from sopro_np.serve.request import MEDIA
 
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
 FIELDS = """model input voice response_format speed stream_format instructions seed temperature top_p style_strength
-priority deadline""".split()  # noqa: SIM905
+lenient priority deadline""".split()  # noqa: SIM905
 DEEP = os.environ.get("SOPRO_NP_HYPOTHESIS") == "deep"
 MANY, LEAVING = (1000, 100) if DEEP else (60, 10)  # fuzzed requests; clients that leave
 LONG = "This is a sentence of a long text. " * 100
@@ -98,6 +99,17 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "deadline": (b'{"input": "Hello", "deadline": 0}', "invalid_value"),
     "deadline infinite": (b'{"input": "Hello", "deadline": 1e999}', "invalid_value"),
 }
+
+
+def test_an_error_names_its_field_and_its_remedy_works(live: Live) -> None:
+    wrong = {"voice": "nobody", "priority": "URGENT", "input": "?!", "speed": 2, "response_format": "PCM", "seed": 0.5}
+    for field, value in wrong.items():
+        assert error_of(live.post(**{"input": TEXT, field: value}))["param"] == field
+    answer = live.post(input=f"{TEXT} \u4f60\u597d", seed=1, response_format="pcm")
+    assert answer.status_code == 400 and "(lenient=True)" in error_of(answer)["message"]
+    answer = live.post(input=f"{TEXT} \u4f60\u597d", seed=1, response_format="pcm", lenient=True)
+    assert answer.status_code == 200 and answer.content == pcm(live.wav())
+    assert live.post(input=TEXT, lenient="yes").status_code == 400
 
 
 @pytest.mark.parametrize("name", sorted(BODIES))
@@ -166,6 +178,30 @@ def test_any_bytes_on_a_connection_do_no_harm(live: Live, request: bytes) -> Non
         answer = everything(connection)
     assert not answer or answer.startswith(b"HTTP/1.1 ")
     assert not answer.startswith(b"HTTP/1.1 500")
+
+
+def test_what_stops_being_http_is_told_so_or_hung_up_on(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    """Before, while and after it is answered; it is no failure of ours, that a log would tell of."""
+    head = "{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for line, bad, answers in (
+        ("NO REQUEST AT ALL", "", [400]),
+        ("POST /v1/audio/speech", "-1\r\n", [400]),
+        ("POST /v1/nothing", "-1\r\n", [404]),
+        ("GET /healthz", "-1\r\n", [200]),
+        ("GET /", "5\r\nabcde-1\r\n", [200]),
+        ("GET /healthz", "0\r\n\r\n\0\r\n\r\n", [200, 400]),
+    ):
+        with raw(live) as connection:
+            connection.sendall(head.format(line).encode())
+            time.sleep(0.1)  # most are answered meanwhile
+            with contextlib.suppress(OSError):
+                connection.sendall(bad.encode())
+            answer = everything(connection)
+        assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answer)] == answers, (line, bad)
+        if answers[-1] == 400:
+            assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+    assert "Traceback" not in caplog.text
+    still_speaks(live)
 
 
 # ---------------------------------------------------------------- sizes and times
@@ -475,7 +511,7 @@ def test_recordings_that_are_none_or_too_long_are_refused(live: Live) -> None:
 
 def test_a_form_has_a_name_a_recording_and_consent(live: Live) -> None:
     good = (models.checkpoint("v1.5", 5) / "ref.wav").read_bytes()
-    for fields in ({"name": ""}, {"consent": ""}, {"consent": "no"}, {"consent": "false"}):
+    for fields in ({"name": ""}, *({"consent": no} for no in ("", "no", " False", "off", "null", "undefined", "N"))):
         answer = upload(live, good, **fields)
         assert answer.status_code == 400 and error_of(answer)["code"] == "missing"
     with live.client() as client:

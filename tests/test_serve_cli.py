@@ -19,6 +19,7 @@ import tiny as models
 from conftest import ROOT, on_kernels
 from serving import TEXT, VOICE, pcm, quick, voices_folder
 
+from sopro_np.serve.auth import read_keys
 from sopro_np.serve.run import bind
 
 pytestmark = [on_kernels, pytest.mark.filterwarnings("ignore::sopro_np.errors.SoproWarning")]
@@ -77,7 +78,7 @@ def run(*arguments: str, code: str = "from sopro_np.cli.main import main; raise 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
     with server(tmp_path / "voices", "--width", "1", "--threads", "1") as it:
-        it.wait_for("ready")
+        it.wait_for("serve: ready")
         with httpx.Client(base_url=it.url, timeout=60) as client:
             body = {"input": LONG, "seed": 1, "response_format": "pcm"}
             with client.stream("POST", "/v1/audio/speech", json=body) as answer:
@@ -107,11 +108,11 @@ def test_killed_and_started_anew_on_its_port(tmp_path: Path) -> None:
         port = int(it.url.rsplit(":", 1)[1])
         with server(tmp_path / "voices", port=port) as second:
             assert second.ends() == 2 and f"port {port}" in second.said and "--port" in second.said
-        it.wait_for("ready")
+        it.wait_for("serve: ready")
         it.process.kill()
         it.process.wait()
         with server(tmp_path / "voices", "--log", "text", port=port, HOME=None) as again:
-            again.wait_for("ready")
+            again.wait_for("serve: ready")
             answer = httpx.post(f"{again.url}/v1/audio/speech", json={"input": TEXT, "seed": 5}, timeout=60)
             assert answer.status_code == 200
             again.wait_for(re.escape(TEXT))
@@ -138,7 +139,7 @@ def test_it_listens_before_the_model_is_warm(tmp_path: Path) -> None:
 
 def test_ended_twice_it_does_not_wait(tmp_path: Path) -> None:
     with server(tmp_path / "voices", "--width", "1") as it:
-        it.wait_for("ready")
+        it.wait_for("serve: ready")
         body = {"input": LONG * 3, "response_format": "pcm"}
         with (
             httpx.Client(base_url=it.url, timeout=60) as client,
@@ -184,6 +185,25 @@ def test_key_files_that_hold_no_key(tmp_path: Path) -> None:
     assert code == 2 and "No such file" in said
 
 
+def test_keys_as_windows_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbffirst-secret\r\nsecond-secret\r\n")
+    assert read_keys(tmp_path / "keys") == ("first-secret", "second-secret")
+
+
+def test_a_default_and_aliases_by_any_name_of_a_voice(tmp_path: Path) -> None:
+    """What is no voice yet is told at once; and an address may have its brackets."""
+    aliases = ("--alias", "me=TWO", "--alias", "later=nobody", "--alias", "loop=pool", "--alias", "pool=loop")
+    with server(tmp_path / "voices", "--voice", VOICE.upper(), "--host", "[::1]", *aliases) as it:
+        it.wait_for("serve: ready")
+        answers = [httpx.post(f"{it.url}/audio/speech", json={"input": TEXT, **voice}, timeout=60)
+                   for voice in ({}, {"voice": "me"}, {"voice": "echo"}, {"voice": "later"})]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
+    assert [answer.headers["x-sopro-voice"] for answer in answers[:3]] == [VOICE, "two", VOICE]
+    assert "speaks as one, two" in it.said
+    assert re.findall("--alias (.*?): there is no voice", it.said) == [
+        "later=nobody", "loop=pool", "pool=loop"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -199,8 +219,12 @@ def test_key_files_that_hold_no_key(tmp_path: Path) -> None:
         ("--drain", "nan"),
         ("--alias", "alloy"),
         ("--alias", "=one"),
-        ("--cors", "speech.example.org"),
-        ("--cors", "https://speech.example.org/"),
+        ("--api-key-file", ""),  # $KEYS of a script that forgot it
+        ("--voices", "", "--port", "0"),
+        ("--cors", ""),
+        ("--cors", "page.example"),
+        ("--cors", "https://page.example/"),
+        ("--cors", "https://Page.example"),
         ("--no-http", "--host", "0.0.0.0"),
         ("--voice", "nobody", "--port", "0"),
         ("--voices", __file__, "--port", "0"),
@@ -217,7 +241,7 @@ def test_what_may_be_a_mistake_is_told(tmp_path: Path) -> None:
     """A folder and a voice may come later, so neither is an error."""
     with server(tmp_path / "voices", "--alias", "alloy=nobody", "--alias", f"echo={VOICE}") as it:
         it.wait_for("ready")
-        assert "alloy=nobody: there is no voice nobody yet" in it.said and "echo" not in it.said
+        assert "alloy=nobody: there is no voice 'nobody'" in it.said and "echo" not in it.said
     code, said = run("--voices", str(tmp_path / "later"), "--voice", "nobody", "--port", "0")
     assert code == 2 and "later: not there yet" in said
 

@@ -89,6 +89,15 @@ def test_many_ask_and_it_is_prepared_once(shelf: VoiceShelf, monkeypatch: pytest
     assert len(made) == 1 and all(voice is got[0] for voice in got)
 
 
+def test_one_odd_file_hides_no_other(shelf: VoiceShelf) -> None:
+    """A link to itself, to nothing or to a device, a pipe, a folder: none is a voice."""
+    assert shelf.folder is not None
+    for name, target in (("loop", "loop.wav"), ("gone", "absent"), ("zero", "/dev/zero"), ("folder", ".")):
+        (shelf.folder / f"{name}.wav").symlink_to(target)
+    os.mkfifo(shelf.folder / "pipe.wav")
+    assert shelf.names() == [VOICE, "two"]
+
+
 def test_without_a_voice_it_says_where_to_put_one(tmp_path: Path) -> None:
     empty = VoiceShelf(quick("v1.5"), tmp_path / "empty")
     for name in (None, "", "alloy"):

@@ -23,7 +23,8 @@ PROSE = (Path(__file__).resolve().parents[1] / "sopro_np/evaluate/texts.txt").re
 ODD = [
     "Yes.", "No!", "Well...", "Dr. Smith came, e.g. today.", "It costs $1,234.56 or so.", 'He said "No." Twice.',
     "- item one\n- item two\n", "1. First\n2. Second\n", "# Title\n", "See https://example.com/x?y=1.", "[pause 0.5]",
-    "Is it (really)?", "At 3:30pm.", "Done! \U0001f600", "\U0001f44d\U0001f3fd", "a title\n\n", "approx. ten",
+    "Is it (really)?", "At 3:30pm.",
+    "Or not. [pause 1.5 s]", "Done! \U0001f600", "\U0001f44d\U0001f3fd", "a title\n\n", "approx. ten",
 ]  # fmt: skip
 SPACES = st.sampled_from([" ", " ", "  ", "\n", "\n\n", "\t"])
 TEXTS = st.lists(st.tuples(st.sampled_from([line for line in PROSE if line] + ODD), SPACES), max_size=6).map(
@@ -49,6 +50,12 @@ def settled(pieces: list[str], end: bool = True) -> list[Piece]:
     return found
 
 
+def test_a_pause_is_not_heard_as_words_while_half_of_it_is_there() -> None:
+    text = "The bridge was closed. Or not. [pause 2.5s] The road was open, it seems. [pause]"
+    for size in (1, 5, len(text)):
+        assert settled([text[i : i + size] for i in range(0, len(text), size)]) == list(asked(text))
+
+
 @given(TEXTS, st.data())
 def test_prose_is_cut_as_the_whole_text(text: str, data: st.DataObject) -> None:
     try:
@@ -72,9 +79,19 @@ def test_any_text_is_cut_the_same_however_it_arrives(text: str, data: st.DataObj
     found = settled(list(text))
     assert found == settled([text])
     assert found[: len(whole)] == whole
-    assert all(a.end <= b.end for a, b in itertools.pairwise(found))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found)), "nothing is said twice"
     covered = {i for piece in found for i in range(piece.start, piece.end)}
     assert covered >= {i for piece in asked(text) for i in range(piece.start, piece.end)}, "nothing is lost"
+
+
+def test_what_grows_together_later_is_not_said_again() -> None:
+    last = " The road was open, it seems."
+    for text, said in (
+        ("The bridge was closed. Or [so](https://example.com/a/long/address)." + last, "The bridge was closed. Or so."),
+        ("The bridge was closed. Or <script>no</script>." + last, "The bridge was closed. Or."),
+    ):
+        assert [piece.text for piece in asked(text)] == [said, last.strip()]
+        assert " ".join(piece.text for piece in settled(list(text))) == said + last
 
 
 def test_as_early_as_it_can_be() -> None:

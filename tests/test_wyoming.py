@@ -34,6 +34,9 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 
+from sopro_np.errors import UsageError
+from sopro_np.options import Options
+from sopro_np.script import Part, sentences
 from sopro_np.serve import wyoming_conversation as conversation
 from sopro_np.serve import wyoming_stream
 from sopro_np.serve.run import bind
@@ -41,6 +44,7 @@ from sopro_np.serve.scheduler import Scheduler
 from sopro_np.serve.service import Service
 from sopro_np.serve.voices import VoiceShelf
 from sopro_np.serve.wyoming import WyomingServer
+from sopro_np.serve.wyoming_stream import TextStream
 from sopro_np.wav import pcm16
 
 pytestmark = on_kernels
@@ -227,6 +231,27 @@ def test_a_text_in_any_pieces_sounds_like_the_whole(place: Place, spots: set[int
             assert audio(events[:-1]) == place.pcm(TEXT)
 
     run(work())
+
+
+def test_a_character_that_was_cut_in_two_is_whole_again() -> None:
+    """Strings of JavaScript are cut between two halves of an emoji, and sent so."""
+    text = "Hello \U0001f600 there.\U0001f680"
+    halves = [text.encode("utf-16-le")[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, 34, 2)]
+
+    async def work(pieces: list[str], most: int = 100) -> list[Part]:
+        stream = TextStream(None, lambda text: sentences(text, Options(), lambda _: True), most)
+        for piece in pieces:
+            await stream.push({"text": piece})
+        await stream.stop()
+        return [part async for part in stream.parts()]
+
+    assert len(halves) == len(text) + 2
+    assert run(work(halves)) == run(work([text])) == run(work(halves, len(text)))
+    for bad in ([*halves, "\ud83d"], [*halves[:7], *halves[8:]], ["\ud83d"], [*halves[:7], halves[6], *halves[7:]]):
+        with pytest.raises(UsageError, match="surrogate"):
+            run(work(bad))
+    with pytest.raises(UsageError, match="too long"):
+        run(work(halves, len(text) - 1))
 
 
 def test_the_first_sentence_is_heard_before_the_second_is_there(place: Place) -> None:

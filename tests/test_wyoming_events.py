@@ -101,6 +101,12 @@ def test_data_in_the_line_and_behind_it(inside: dict[str, Any], behind: dict[str
     assert ours(data) == [Event("x", event.data)]
 
 
+def test_null_is_as_if_it_were_not_there() -> None:
+    """Peers in languages with optional fields write them so."""
+    line = json.dumps({"type": "x", "version": None, "data": None, "data_length": None, "payload_length": None})
+    assert ours(line.encode() + b"\n") == [Event("x", {})]
+
+
 @given(st.data())
 def test_what_is_taken_from_damaged_bytes_the_package_takes_too(data: st.DataObject) -> None:
     """Never anything but an EventError; and where ours finds an event the package finds the same one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 import warnings
@@ -32,6 +33,7 @@ from sopro_np.version import __version__
 SLICE, LARGEST_SLICE = 64, 512  # sentences of a text that come at once: first and last time, doubled in between
 ROUNDS = 2  # so often a task alone may end its workers (each time Dask has tried several) before it is given up
 PATIENCE = 20  # seconds for the scheduler to answer
+ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ def speak_on(
     """As `speak`, on the cluster whose scheduler has this address (tcp://host:8786).
 
     BulkError if it does not answer or goes away, or a worker lacks the model: what is written stays, call again.
+    UsageError for what is no address.
     """
+    found = ADDRESS.fullmatch(address)  # Dask would tell as well, and then wait for nobody at the end of the process
+    if not found or not 0 < int(found[1]) < 1 << 16:
+        raise UsageError(f"--scheduler {address!r:.80}: an address is needed, as tcp://localhost:8786")
     try:
         from distributed import Client
     except ImportError:

@@ -32,6 +32,14 @@ AUDIO, PARTS, TARS = "wavs", ".parts", "tars"
 MANIFEST, METADATA, ERRORS = "manifest.jsonl", "metadata.csv", "errors.jsonl"
 LONG = 1000  # characters, about a minute: from there on a text is kept on the disk while it is said
 UNFINISHED = ".sopro-*.part"  # what a kill leaves of a file that was being written
+FIELDS = {
+    **dict.fromkeys(
+        ["audio_filepath", "text", "normalized_text", "id", "voice", "finish_reason", "key", "sha256"], str
+    ),
+    "duration": float,
+    "seed": int,
+    "check": list,
+}  # of a record
 
 
 @dataclass(frozen=True)
@@ -58,20 +66,23 @@ class Outputs:
         self.bad: list[BadLine] = []
         self._check_is_ours()
         try:
-            (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                self._journal = Journal(folder / self._shard.file("manifest"))
+                stack.callback(self._journal.withdraw)
+                if self._merges:
+                    for path in self._others():
+                        check_free(path)
+                records = [record for path in self._manifests() for record in _of_us(path)]
+                self._known = {(r["id"], r["key"]): r for r in records if _is_whole(r)}
+                (folder / AUDIO).mkdir(exist_ok=True)
+                if self._merges:
+                    self._sweep()
+                self._errors: Journal | None = None
+                (folder / self._shard.file("errors")).unlink(missing_ok=True)
+                stack.pop_all()
         except OSError as error:
             raise BulkError(f"{folder}: cannot be written ({error.strerror or error}); name another folder") from None
-        with ExitStack() as stack:
-            self._journal = Journal(folder / self._shard.file("manifest"))
-            stack.callback(self._journal.close)
-            if self._merges:
-                for path in self._others():
-                    check_free(path)
-                self._sweep()
-            self._known = {(r["id"], r["key"]): r for path in self._manifests() for r in _of_us(path)}
-            self._errors: Journal | None = None
-            (folder / self._shard.file("errors")).unlink(missing_ok=True)
-            stack.pop_all()
 
     def _manifests(self) -> list[Path]:
         return [self.folder / MANIFEST, *sorted(self.folder.glob(FILES))]
@@ -263,6 +274,13 @@ def _of_us(path: Path) -> list[Record]:
         if not all(isinstance(record.get(name), str) for name in ("id", "key", "sha256")):
             raise BulkError(f"{path}: is not a manifest of this program; name another folder with -o")
     return records
+
+
+def _is_whole(record: Record) -> bool:
+    """Has it all that `_record` writes? Somebody may have edited it: then its line is spoken again."""
+    return all(isinstance(record.get(name), kind) for name, kind in FIELDS.items()) and (
+        record["audio_filepath"].rpartition(".")[0] == f"{AUDIO}/{record['id']}"
+    )
 
 
 def _error(bad: BadLine) -> Record:

@@ -1,11 +1,13 @@
 """A long text on its way to the disk, sentence by sentence: what a kill leaves is enough to go on from.
 
 Samples so far lie in one file, and how far that is, for each sentence, in a journal beside it: the samples first, so
-that the journal never says more than is true.
+that the journal never says more than is true. Each of its lines begins with a hash of itself and of those before it:
+one that was torn or edited counts for nothing, nor do those behind it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -32,15 +34,16 @@ class Parts:
     def __init__(self, stem: Path) -> None:
         self._samples, self._journal = (stem.with_name(stem.name + ending) for ending in (".s16", ".sentences"))
         self.heard: Heard | None = None
+        self._seal = b""  # of the last line that counts
         try:
             stem.parent.mkdir(exist_ok=True)
             self._sound: BinaryIO = self._samples.open("r+b" if self._samples.exists() else "w+b")
             size, kept = self._sound.seek(0, os.SEEK_END), 0
             for line in self._lines():
-                heard = _longer(self.heard, line)
-                if heard is None or 2 * heard.samples > size:
+                seal, _, mark = line.partition(b" ")
+                if seal != _seal(self._seal, mark) or 2 * (heard := _longer(self.heard, mark)).samples > size:
                     break
-                self.heard, kept = heard, kept + len(line)
+                self.heard, self._seal, kept = heard, seal, kept + len(line)
             self._marks = self._journal.open("ab")
             self._marks.truncate(kept)
             self._sound.truncate(2 * self.heard.samples if self.heard else 0)
@@ -68,10 +71,12 @@ class Parts:
         known, checked = (len(self.heard.sentences), len(self.heard.check)) if self.heard else (0, 0)
         new = {**asdict(heard), "check": heard.check[checked:]}
         new["sentences"] = [asdict(sentence) for sentence in heard.sentences[known:]]
+        mark = json.dumps(new).encode() + b"\n"
+        self._seal = _seal(self._seal, mark)
         try:
             self._sound.flush()
             os.fsync(self._sound.fileno())
-            self._marks.write(json.dumps(new).encode() + b"\n")
+            self._marks.write(self._seal + b" " + mark)
             self._marks.flush()
         except OSError as error:
             raise self._problem(error) from None
@@ -98,12 +103,13 @@ class Parts:
             path.unlink(missing_ok=True)
 
 
-def _longer(before: Heard | None, line: bytes) -> Heard | None:
-    """What a line of the journal adds; None: it is torn."""
-    try:
-        new = json.loads(line)
-        sentences = [Sentence(**{**s, "span": tuple(s["span"])}) for s in new["sentences"]]
-        said, check = (before.sentences, before.check) if before else ((), ())
-        return Heard((*said, *sentences), new["samples"], new["frames"], new["level"], (*check, *new["check"]))
-    except (ValueError, KeyError, TypeError):
-        return None
+def _seal(before: bytes, mark: bytes) -> bytes:
+    return hashlib.sha256(before + mark).hexdigest().encode()
+
+
+def _longer(before: Heard | None, mark: bytes) -> Heard:
+    """What a line of the journal adds."""
+    new = json.loads(mark)
+    sentences = [Sentence(**{**s, "span": tuple(s["span"])}) for s in new["sentences"]]
+    said, check = (before.sentences, before.check) if before else ((), ())
+    return Heard((*said, *sentences), new["samples"], new["frames"], new["level"], (*check, *new["check"]))

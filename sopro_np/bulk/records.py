@@ -70,6 +70,12 @@ class Journal:
         except OSError as error:
             raise BulkError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
+    def withdraw(self) -> None:
+        """Close it, and leave no trace of one that holds nothing."""
+        if not os.fstat(self._file.fileno()).st_size:
+            self.path.unlink(missing_ok=True)
+        self.close()
+
     def close(self) -> None:
         """Others may write."""
         self._file.close()

@@ -42,7 +42,7 @@ def write_tars(folder: Path, records: Sequence[Record], count: int) -> list[Path
 
 
 def _write(file: BinaryIO, folder: Path, records: Sequence[tuple[str, Record]]) -> None:
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, record in records:
             audio = folder / record["audio_filepath"]
             about = json.dumps(record, ensure_ascii=False, sort_keys=True).encode()

@@ -20,6 +20,7 @@ from sopro_np.cli.progress import Progress, clock, watched
 from sopro_np.encode import FORMATS
 from sopro_np.engine import Sopro, open_model
 from sopro_np.errors import UsageError
+from sopro_np.files import file_name
 from sopro_np.locate import VOICE_SUFFIX, find_model, find_voice
 from sopro_np.modelfile import check_kind
 from sopro_np.options import Options, whole
@@ -39,14 +40,15 @@ def run(args: argparse.Namespace) -> int:
     shard = None if args.shard is None else Shard.parse(args.shard)
     if shard is not None and args.tars is not None:
         raise UsageError("--tars has to have all lines: give it with the call without --shard")
-    lines = _read(args.lines, args.input, Path(args.out))
+    folder = file_name(args.out, "-o")
+    lines = _read(args.lines, args.input, folder)
     model = find_model(args.model)
     check_kind(TensorFile(model))
     with open_model(model, args.threads, args.ops) as tts:
         rate, digest, form = tts.sample_rate, file_digest(model), FORMATS[args.format]
         plan = Plan(tts, digest, *_who(args, tts, lines), base, chosen_options(options, ops=tts.ops, format=form.name))
         own = [line for place, line in enumerate(lines) if shard is None or shard.has(place)]
-        with Outputs(Path(args.out), form, rate, shard) as outputs:
+        with Outputs(folder, form, rate, shard) as outputs:
             work = Work(outputs, Progress(not args.quiet and watched()), rate)
             tasks = work.to_do(plan, own)
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sopro_np.cli import process, wyoming
 from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
-from sopro_np.files import voices_dir
+from sopro_np.files import file_name, voices_dir
 from sopro_np.locate import find_model
 
 LEVELS = {"quiet": logging.WARNING, "requests": logging.INFO, "text": logging.DEBUG}
@@ -34,16 +34,16 @@ def run(args: argparse.Namespace) -> int:
     from sopro_np.serve.run import bind, run
     from sopro_np.serve.scheduler import Scheduler
     from sopro_np.serve.service import Service
-    from sopro_np.serve.voices import VoiceShelf
+    from sopro_np.serve.voices import UnknownVoice, VoiceShelf
 
     _check_numbers(args)
-    keys = read_keys(args.api_key_file) if args.api_key_file else ()
+    keys = () if args.api_key_file is None else read_keys(args.api_key_file)
     if not keys and not args.i_know and not is_loopback(args.host) and not args.no_http:
         raise UsageError(
             f"--host {args.host} can be reached from other machines: give --api-key-file, or --i-know to let anybody in"
         )
     aliases = dict(_alias(text) for text in args.alias)
-    origins = tuple(_origin(text) for text in args.cors)
+    cors = tuple(_origin(text) for text in args.cors)
     model = find_model(args.model)
     with ExitStack() as stack:  # a port that is taken is told before a model is read
         listening = None if args.no_http else stack.enter_context(bind(args.host, args.port))
@@ -59,13 +59,15 @@ def run(args: argparse.Namespace) -> int:
         shelf = VoiceShelf(tts, _folder(args.voices), args.voice, aliases, args.ffmpeg)
         if args.voice is not None:
             shelf.resolve(args.voice)  # or an error, now
-        for name, voice in aliases.items():
-            if voice not in shelf.names():
-                _say(f"--alias {name}={voice}: there is no voice {voice} yet")
+        for name in aliases:
+            try:
+                shelf.resolve(name)
+            except UnknownVoice as error:  # which may come to be
+                _say(f"--alias {name}={aliases[name]}: {error}")
         memory = None if args.memory is None else args.memory << 20
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
-        service = Service(tts, scheduler, shelf, limits, args.seed, keys, origins)
+        service = Service(tts, scheduler, shelf, limits, args.seed, keys, cors)
         speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
         both = (("wyoming", talking), ("http", listening))
         greeting = [f"{kind}://{_address(sock)} {speaks}" for kind, sock in both if sock is not None]
@@ -85,11 +87,12 @@ def _say(line: str) -> None:
 def _folder(given: str | None) -> Path | None:
     """For voices: the one named, else the user's; None where there is no home."""
     if given is not None:
-        if Path(given).exists() and not Path(given).is_dir():
+        folder = file_name(given, "--voices")
+        if folder.exists() and not folder.is_dir():
             raise UsageError(f"--voices {given}: not a folder")
-        if not Path(given).exists():
+        if not folder.exists():
             _say(f"--voices {given}: not there yet; the first voice that is sent in makes it")
-        return Path(given)
+        return folder
     try:
         return voices_dir()
     except UsageError:
@@ -104,9 +107,9 @@ def _alias(text: str) -> tuple[str, str]:
 
 
 def _origin(text: str) -> str:
-    """As browsers send it: scheme, host, and the port if it is not the usual one."""
-    if text not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", text):
-        raise UsageError(f"--cors {text!r}: write an origin without a path, e.g. https://speech.example.org")
+    """As browsers send it: one that is written in another way would never be let in."""
+    if text not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]*", text):
+        raise UsageError(f"--cors {text!r}: an origin is small letters without a path, as https://page.example, or *")
     return text
 
 

@@ -50,17 +50,17 @@ class Refusal(Exception):
         return {"message": self.message, "type": kind, "param": self.param, "code": self.code}
 
 
-CODES: tuple[tuple[type[Exception], int, str], ...] = (  # the first one that fits
-    (Busy, 429, "queue_full"),
-    (Loading, 503, "loading"),
-    (Draining, 503, "draining"),
-    (Expired, 503, "deadline_exceeded"),
-    (UnknownVoice, 404, "voice_not_found"),
-    (VoiceTaken, 409, "voice_exists"),
-    (NothingToSay, 400, "empty_input"),
-    (UsageError, 400, "invalid_value"),
-    (AudioError, 400, "invalid_audio"),
-    (SoproError, 500, "failed"),
+CODES: tuple[tuple[type[Exception], int, str, str | None], ...] = (  # status, code, param of the first one that fits
+    (Busy, 429, "queue_full", None),
+    (Loading, 503, "loading", None),
+    (Draining, 503, "draining", None),
+    (Expired, 503, "deadline_exceeded", None),
+    (UnknownVoice, 404, "voice_not_found", "voice"),
+    (VoiceTaken, 409, "voice_exists", "name"),
+    (NothingToSay, 400, "empty_input", "input"),
+    (UsageError, 400, "invalid_value", None),
+    (AudioError, 400, "invalid_audio", None),
+    (SoproError, 500, "failed", None),
 )
 
 
@@ -68,9 +68,9 @@ def refusal(error: Exception) -> Refusal:
     """What a client is told of an error; of one that we did not foresee, nothing but that."""
     if isinstance(error, Refusal):
         return error
-    for kind, status, code in CODES:
+    for kind, status, code, param in CODES:
         if isinstance(error, kind):
             headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Refused) else None
-            return Refusal(status, str(error), code, headers=headers)
+            return Refusal(status, str(error), code, param, headers)
     log_failure("a request failed", error)
     return Refusal(500, "the server failed; its log says why", "internal_error")

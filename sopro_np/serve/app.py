@@ -36,6 +36,20 @@ POLICY = (
     "media-src blob: data:; img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+NO_CONSENT = {
+    "",
+    "no",
+    "n",
+    "none",
+    "never",
+    "false",
+    "f",
+    "0",
+    "off",
+    "null",
+    "undefined",
+    "nan",
+}  # as programs write it
 SHOWN = ("X-Sopro-Voice", "X-Sopro-Seed", "X-Sopro-Sample-Rate", "Retry-After")  # to pages of other origins
 
 
@@ -114,7 +128,7 @@ class Endpoints:
                 raise Refusal(400, "name: the voice needs one", "missing", "name")
             if not isinstance(sample, UploadFile):
                 raise Refusal(400, "audio_sample: a recording is needed, as a file", "missing", "audio_sample")
-            if consent is None or (isinstance(consent, str) and consent.strip().lower() in ("", "no", "false", "0")):
+            if consent is None or (isinstance(consent, str) and consent.strip().lower() in NO_CONSENT):
                 raise Refusal(400, "consent: say that the speaker has agreed", "missing", "consent")
             data = await sample.read()
             if len(data) > limits.sample_bytes:

@@ -25,7 +25,7 @@ OPEN = {"/", "/healthz", "/readyz", "/favicon.ico", *LISTS, *(f"/v1{path}" for p
 def read_keys(path: str | Path) -> tuple[str, ...]:
     """The keys in a file, one a line; blank lines and lines from # on are left out. UsageError if there is none."""
     try:
-        lines = file_name(path, "--api-key-file").read_text("utf-8").splitlines()
+        lines = file_name(path, "--api-key-file").read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(f"--api-key-file {path}: cannot be read ({reason})") from None

@@ -22,6 +22,7 @@ def _raw(status: str, message: str, kind: str, *headers: str) -> bytes:
 
 BUSY = _raw("503 Service Unavailable", "too many connections; ask again later", "server_error", "Retry-After: 1")
 LATE = _raw("408 Request Timeout", "the request took too long to arrive", "invalid_request_error")
+NO_HTTP = _raw("400 Bad Request", "what was sent is no HTTP/1.1 request", "invalid_request_error")
 
 
 class Connection(H11Protocol):
@@ -87,8 +88,15 @@ class Connection(H11Protocol):
     def _late(self) -> None:
         """The request is not there yet."""
         self._deadline = None
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing():
+            self._end(LATE)
+
+    def send_400_response(self, msg: str) -> None:
+        """What arrives is not HTTP."""
+        self._end(NO_HTTP)
+
+    def _end(self, answer: bytes) -> None:
+        """Close, with this answer where none has begun."""
         if self.conn.our_state is h11.IDLE or (self.cycle is not None and not self.cycle.response_started):
-            self.transport.write(LATE)
+            self.transport.write(answer)
         self.transport.close()

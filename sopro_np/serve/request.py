@@ -10,6 +10,7 @@ from sopro_np.encode import FORMATS, AudioFormat
 from sopro_np.errors import UsageError
 from sopro_np.options import Options
 from sopro_np.serve.answers import Refusal
+from sopro_np.serve.order import RANKS
 
 MEDIA = {
     "mp3": ("mp3", "audio/mpeg"),
@@ -18,7 +19,7 @@ MEDIA = {
     "wav": ("wav", "audio/wav"),
     "pcm": ("raw", "audio/pcm"),
 }
-OURS = ("seed", "temperature", "top_p", "style_strength")
+OURS = ("seed", "temperature", "top_p", "style_strength", "lenient")
 MOST = 1e6  # seconds
 MOST_SEED = 2**63 - 1
 
@@ -56,6 +57,10 @@ def read_request(given: dict[str, Any], characters: int, is_voice: Callable[[str
         raise Refusal(400, str(error), "invalid_value", param) from None
     if options.get("seed", 0) > MOST_SEED:
         raise Refusal(400, f"seed: at most {MOST_SEED}", "invalid_value", "seed")
+    priority = _text(given, "priority", "normal")
+    if priority not in RANKS:
+        known = ", ".join(RANKS)
+        raise Refusal(400, f"priority {priority!r:.40}: there are {known}", "invalid_value", "priority")
     deadline = given.get("deadline")
     if deadline is not None and (
         isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < MOST
@@ -70,7 +75,7 @@ def read_request(given: dict[str, Any], characters: int, is_voice: Callable[[str
         media=media,
         sse=stream == "sse",
         options=options,
-        priority=_text(given, "priority", "normal"),
+        priority=priority,
         deadline=None if deadline is None else float(deadline),
     )
 

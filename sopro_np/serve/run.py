@@ -28,7 +28,8 @@ ENDING = ("SIGTERM", "SIGINT", "SIGHUP")
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. UsageError if another server has the port, or the host is none of this machine's."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        name = host.removeprefix("[").removesuffix("]")  # as an address is written before a port
+        family, _, _, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
         # Each piece of sound at once (connections inherit it): else the last one waits 40 ms for an acknowledgement.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 
-from sopro_np.errors import UsageError
+from sopro_np.errors import NothingToSay, UsageError
 from sopro_np.text.growing import Growing
 from sopro_np.text.split import SHORT, Piece
 
 AHEAD = SHORT + 4  # characters of the next sentence; markup among them is not said
+MARK = 24  # of a [pause] among them: half of one would be read as words
 GROWTH = 8  # the text is looked at again when it has grown by an eighth: the work stays in proportion to its length
 
 
@@ -23,7 +26,7 @@ class Settled:
 
     `sentences`: text -> what would be said of it, if that were all (sopro_np.script.sentences). For ordinary prose what
     comes out is, in all, `sentences` of the whole text. Markup that spans sentences may be read another way as long as
-    its end is not there; nothing is lost by that.
+    its end is not there; nothing is lost by that, or said twice.
     """
 
     def __init__(self, sentences: Callable[[str], Iterable[Piece]]) -> None:
@@ -47,18 +50,22 @@ class Settled:
             end = self._ends.popleft()
             if end * GROWTH >= self._asked * (GROWTH + 1):
                 self._asked = end
-                settled += self._new(self._before(end, self.text[:seen]))
+                settled += self._new(self._before(end, self.text[:seen]), end)
         return settled
 
     def end(self) -> list[Piece]:
         """All that is left when no more text comes. UsageError if the text has something that cannot be said."""
-        return self._new(list(self._sentences(self.text)))
+        return self._new(list(self._sentences(self.text)), len(self.text))
 
     def _seen(self, end: int) -> int:
         """How much of the text has to be there to know of the sentence that ends here."""
         while end < len(self.text) and self.text[end].isspace():
             end += 1
-        return end + AHEAD
+        seen = end + AHEAD
+        if (opened := self.text.rfind("[", end, seen)) >= 0:
+            closed = self.text.find("]", opened, opened + MARK)
+            seen = max(seen, opened + MARK if closed < 0 else closed + 1)
+        return seen
 
     def _before(self, end: int, beginning: str) -> list[Piece]:
         """Sentences of a beginning of the text up to `end`; none if one goes on behind it."""
@@ -70,8 +77,14 @@ class Settled:
             return []
         return [piece for piece in pieces if piece.end <= end]
 
-    def _new(self, pieces: list[Piece]) -> list[Piece]:
-        new = [piece for piece in pieces if piece.end > self._said]
+    def _new(self, pieces: list[Piece], end: int) -> list[Piece]:
+        """Those behind what was given out; where one has grown together with that, the rest up to `end` by itself."""
+        said, new = self._said, [piece for piece in pieces if piece.end > self._said]
+        if new and new[0].start < said:
+            new = []
+            with suppress(NothingToSay):
+                rest = self._sentences(self.text[said:end])
+                new = [replace(piece, start=said + piece.start, end=said + piece.end) for piece in rest]
         if new:
             self._said = new[-1].end
         self.position += sum(1 for piece in new if piece.text)

@@ -69,7 +69,7 @@ class VoiceShelf:
     def listing(self) -> dict[str, int]:
         """Name -> when its file was written (Unix time in s) of all voices there are now, the default first."""
         files = self._files()
-        first = self._default(sorted(files))
+        first = self._default(files)
         return {name: _written(files[name]) for name in sorted(files, key=lambda name: (name != first, name))}
 
     def resolve(self, name: str | None = None) -> str:
@@ -81,26 +81,31 @@ class VoiceShelf:
 
     def _find(self, name: str | None) -> tuple[str, Path]:
         files = self._files()
-        if name and name in files:
-            return name, files[name]
-        wanted = self._aliases.get(name, "") if name else ""
-        if name and not wanted:
-            alike = [known for known in files if known.casefold() == name.casefold()]
-            if len(alike) == 1:
-                return alike[0], files[alike[0]]
-            if name not in OPENAI:
-                raise UnknownVoice(_unknown(name, files))
-        found = wanted or self._default(sorted(files))
-        if found is None or found not in files:
-            where = f"put a recording into {self.folder}" if self.folder else "name a folder with --voices"
-            raise UnknownVoice(f"there is no voice {found}: {where}" if found else f"there is no voice yet: {where}")
+        if name in OPENAI and name not in self._aliases and self._named(name, files) is None:
+            name = None
+        found = self._named(name, files) if name else self._default(files)
+        if found is None:
+            raise UnknownVoice(self._missing(name or self._given, files))
         return found, files[found]
 
-    def _default(self, names: list[str]) -> str | None:
+    def _named(self, name: str, files: Mapping[str, Path]) -> str | None:
+        """The voice that is called so, that an alias of that name stands for, or that differs in case alone."""
+        if name not in files:
+            name = self._aliases.get(name, name)
+        alike = [name] if name in files else [known for known in files if known.casefold() == name.casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+    def _default(self, files: Mapping[str, Path]) -> str | None:
         if self._given is not None:
-            return self._given if self._given in names else None
-        own = next((name for name, _, default in all_voices(self.tts.path) if default and name in names), None)
-        return own or next(iter(names), None)
+            return self._named(self._given, files)
+        own = next((name for name, _, default in all_voices(self.tts.path) if default and name in files), None)
+        return own or min(files, default=None)
+
+    def _missing(self, name: str | None, files: Mapping[str, Path]) -> str:
+        if name is not None and files:
+            return _unknown(self._aliases.get(name, name), files)
+        where = f"put a recording into {self.folder}" if self.folder else "name a folder with --voices"
+        return f"there is no voice yet: {where}"
 
     def _files(self) -> dict[str, Path]:
         """Name -> file. A voice file goes before a recording of its name, the folder before embedded ones."""
@@ -120,7 +125,7 @@ class VoiceShelf:
             return []
         try:
             with os.scandir(self.folder) as entries:
-                return sorted(self.folder / entry.name for entry in entries if entry.is_file())
+                return sorted(self.folder / entry.name for entry in entries if _is_file(entry))
         except OSError:  # it is not there yet
             return []
 
@@ -235,6 +240,13 @@ class VoiceShelf:
             raise VoiceError(f"voice {name} cannot be removed: {error.strerror}") from None
         with self._lock:
             self._prepared.pop(path, None)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, say: the others are voices all the same
+        return False
 
 
 def _written(path: Path) -> int:

@@ -79,7 +79,8 @@ async def _rest(first: bytes, reader: asyncio.StreamReader, most_data: int) -> E
     line = _parsed(raw, "line", lost=True)
     sizes = [_length(line, name, most) for name, most in (("data", most_data), ("payload", MOST_PAYLOAD))]
     more, payload = [await reader.readexactly(size) for size in sizes]
-    data = line.get("data", {})  # older peers have it in the line; both is allowed
+    data = line.get("data")  # older peers have it in the line; both is allowed
+    data = {} if data is None else data
     if not isinstance(data, dict):
         raise EventError("the data of an event must be a JSON object")
     if more:

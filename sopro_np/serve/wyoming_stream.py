@@ -64,6 +64,7 @@ class TextStream:
 
     def __init__(self, voice: str | None, sentences: Callable[[str], Iterable[Piece]], most: int) -> None:
         self.voice, self.instead, self._most = voice, "", most
+        self._half = ""  # a character that JavaScript cut in two, as far as it is there
         self.over = asyncio.Event()  # its stop has come
         self._settled = Settled(sentences)
         self._ready: list[Piece] = []
@@ -78,7 +79,10 @@ class TextStream:
         if self.refused or self._error is not None:
             return
         try:
-            more = text_of(data, self._most - len(self._settled.text))
+            more = self._half + text_of(data, self._most - len(self._settled.text))
+            more = more.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")  # halves as one
+            whole = len(more) - ("\ud800" <= more[-1:] <= "\udbff")
+            more, self._half = more[:whole], more[whole:]
             settled = await asyncio.to_thread(self._settled.push, more)
             self._ready += settled  # now, and not the list as it was before
         except SoproError as error:
@@ -89,6 +93,7 @@ class TextStream:
         """No more text comes."""
         if not self.refused and self._error is None:
             try:
+                self._settled.text += self._half  # which is an error
                 if not self._settled.text.strip():
                     self._settled.text = self.instead
                 settled = await asyncio.to_thread(self._settled.end)
