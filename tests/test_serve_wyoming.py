@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, on_kernels
@@ -49,7 +50,7 @@ def serving(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], dict[st
         process.stderr.close()
 
 
-async def stream_and_end(address: tuple[str, int], process: subprocess.Popen[str]) -> bytes:
+async def stream_and_end(address: tuple[str, int], process: subprocess.Popen[str], more: str) -> bytes:
     """A text in pieces, whose server is told to end when its first audio is there -> all audio of it."""
     heard = b""
     async with asyncio.timeout(120), AsyncTcpClient(*address) as client:
@@ -58,7 +59,7 @@ async def stream_and_end(address: tuple[str, int], process: subprocess.Popen[str
         assert event is not None
         assert Info.from_event(event).tts[0].voices[0].name == "ross"
         await client.write_event(SynthesizeStart().event())
-        for word in TEXT.split(" "):
+        for word in (TEXT + more).split(" "):
             await client.write_event(SynthesizeChunk(f"{word} ").event())
         await client.write_event(SynthesizeStop().event())
         while (event := await client.read_event()) is not None and event.type != "synthesize-stopped":
@@ -71,12 +72,17 @@ async def stream_and_end(address: tuple[str, int], process: subprocess.Popen[str
 
 @on_kernels
 @pytest.mark.parametrize("alone", [False, True])
-def test_it_says_what_synthesize_says_and_ends_when_all_is_said(alone: bool) -> None:
-    expected = pcm16(sopro_np.synthesize(f"{TEXT} ", seed=3))
+def test_it_says_what_synthesize_says_and_ends_when_all_is_said(alone: bool, tmp_path: Path) -> None:
+    """Also of a text of which some cannot be said, and words with a reading of their own."""
+    (tmp_path / "words").write_text("road\troute\n")
+    options: dict[str, Any] = {"lenient": True, "lexicon": {"road": "route"}} if alone else {}
+    foreign = " \u4f60\u597d" if alone else ""
+    expected = pcm16(sopro_np.synthesize(f"{TEXT}{foreign} ", seed=3, **options))
+    given = ["--lenient", "--lexicon", tmp_path / "words"] if alone else []
     arguments = ["--no-http"] if alone else ["--port", 0]
-    with serving("--wyoming-port", 0, "--seed", 3, *arguments) as (process, addresses):
+    with serving("--wyoming-port", 0, "--seed", 3, *arguments, *given) as (process, addresses):
         assert sorted(addresses) == (["wyoming"] if alone else ["http", "wyoming"])
-        assert asyncio.run(stream_and_end(addresses["wyoming"], process)) == expected
+        assert asyncio.run(stream_and_end(addresses["wyoming"], process, foreign)) == expected
         assert process.wait(60) == 0
         with pytest.raises(OSError):
             socket.create_connection(addresses["wyoming"], 5)

@@ -49,7 +49,13 @@ from sopro_np.wav import pcm16
 
 pytestmark = on_kernels
 SEED = 11
-SHORT: dict[str, Any] = {"max_frames": 5, "chunk_frames": 2, "guard": False, "pause": 0.1}  # it never ends by itself
+SHORT: dict[str, Any] = {
+    "max_frames": 5,
+    "min_gen_frames": 5,
+    "chunk_frames": 2,
+    "guard": False,
+    "pause": 0.1,
+}  # it never ends by itself
 LONG: dict[str, Any] = {**SHORT, "max_frames": 390, "chunk_frames": 1, "lookahead": 0}
 TEXT = "Hello there, all of you. Yes. I have three cats at home.\n\nThey are well, thank you."
 HELLO = "Hello there."
@@ -83,9 +89,9 @@ class Place:
     async def serving(self, options: dict[str, Any] = SHORT, **more: Any) -> AsyncIterator[tuple[str, int]]:
         """A server at a free port -> its address."""
         service = Service(self.tts, more.pop("scheduler", self.scheduler), more.pop("shelf", self.shelf), seed=SEED)
-        service.seed = more.pop("seed", SEED)
+        service.seed, service.options = more.pop("seed", SEED), options
         with bind("127.0.0.1", 0) as listening:
-            server = WyomingServer(service, listening, options=options, drain=PATIENCE, **more)
+            server = WyomingServer(service, listening, drain=PATIENCE, **more)
             async with server:
                 yield listening.getsockname()[:2]
             assert not server._open
@@ -747,9 +753,9 @@ def test_a_hundred_who_leave_in_the_middle(place: Place) -> None:
 
 def test_stop_lets_what_is_said_be_said(place: Place) -> None:
     async def work() -> None:
-        service = Service(place.tts, place.scheduler, place.shelf, seed=SEED)
+        service = Service(place.tts, place.scheduler, place.shelf, seed=SEED, options=SHORT)
         listening = bind("127.0.0.1", 0)
-        server = WyomingServer(service, listening, options=SHORT)
+        server = WyomingServer(service, listening)
         await server.start()
         address = listening.getsockname()[:2]
         clients = [AsyncTcpClient(*address) for _ in range(3)]

@@ -189,6 +189,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--voice", "-v", metavar="NAME", help="for requests that name none (default: the model's own)")
     serve.add_argument("--alias", action="append", default=[], metavar="NAME=VOICE", help="another name of a voice")
     serve.add_argument("--seed", type=int, metavar="N", help="for requests without one (default: drawn for each)")
+    serve.add_argument("--lenient", action="store_true", help="leave out what cannot be said, instead of an error")
+    serve.add_argument("--lexicon", type=_lexicon, metavar="FILE", help="how words are read: a line each, with a tab")
     serve.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait (default: 64)")
     serve.add_argument("--memory", type=int, metavar="MB", help="for all requests, by estimate (default: no bound)")
     serve.add_argument("--width", type=int, default=16, metavar="N", help="requests spoken at once (default: 16)")

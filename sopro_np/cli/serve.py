@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         memory = None if args.memory is None else args.memory << 20
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
-        service = Service(tts, scheduler, shelf, limits, args.seed, keys, cors)
+        options = {"lenient": args.lenient} | ({} if args.lexicon is None else {"lexicon": args.lexicon})
+        service = Service(tts, scheduler, shelf, limits, args.seed, keys, cors, options)
         speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
         both = (("wyoming", talking), ("http", listening))
         greeting = [f"{kind}://{_address(sock)} {speaks}" for kind, sock in both if sock is not None]

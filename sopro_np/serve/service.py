@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from sopro_np.engine import Sopro
 from sopro_np.script import Part
@@ -18,7 +20,8 @@ from sopro_np.voice import Voice
 @dataclass
 class Service:
     """model_id: as clients are told; seed: of requests that give none (None: drawn for each); keys: of the API, none:
-    open to all who can reach it; cors: origins whose pages may use it."""
+    open to all who can reach it; cors: origins whose pages may use it; options: of requests that do not say otherwise,
+    as in `synthesize`."""
 
     tts: Sopro
     scheduler: Scheduler
@@ -27,6 +30,7 @@ class Service:
     seed: int | None = None
     keys: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     _voices: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "sopro_np voices"), repr=False)
 
     @property
@@ -46,7 +50,9 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._voices, self.shelf.add, name, data)
 
     async def submit(self, text: str | Part, voice: Voice, **options: object) -> Ticket:
-        """Scheduler.submit, on a thread: a long text takes a while to normalise. The server's seed if none is given."""
+        """Scheduler.submit, on a thread: a long text takes a while to normalise. The server's seed and options where
+        none are given."""
         if self.seed is not None and options.get("seed") is None:
             options["seed"] = self.seed
+        options = {**self.options, **options}
         return await asyncio.to_thread(self.scheduler.submit, text, voice, **options)  # type: ignore[arg-type]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from sopro_np.serve.service import Service
 from sopro_np.serve.wyoming_conversation import Conversation
@@ -27,7 +25,7 @@ class WyomingServer:
     """Wyoming over TCP for one service. `start`, and `stop` at the end, on one event loop; or enter it.
 
     The protocol has no seed: that of the service is the seed of everything that is said, else one is drawn for each
-    request. listening: a socket that is bound. options: of everything, as in `synthesize`. connections: more than so
+    request. listening: a socket that is bound. connections: more than so
     many are refused. drain: seconds in which what was asked for may still be said when it is left.
     """
 
@@ -36,12 +34,11 @@ class WyomingServer:
         service: Service,
         listening: socket.socket,
         *,
-        options: Mapping[str, Any] | None = None,
         connections: int = MOST_CONNECTIONS,
         drain: float = 30.0,
     ) -> None:
         self.connections = connections
-        self._service = WyomingService(service, options)
+        self._service = WyomingService(service)
         self._listening, self._drain = listening, drain
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], Conversation] = {}

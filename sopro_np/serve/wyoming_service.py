@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from sopro_np.options import Options
@@ -22,14 +22,13 @@ MAKER = {"name": "Sopro TTS", "url": "https://huggingface.co/samuel-vitorino/sop
 
 
 class WyomingService:
-    """A service as conversations use it. options: of everything that is said, as in `synthesize`.
+    """A service as conversations use it.
 
     sample_rate in Hz; most: characters of a text; most_data: bytes of the data of an event.
     """
 
-    def __init__(self, service: Service, options: Mapping[str, Any] | None = None) -> None:
-        self._service, self._options = service, dict(options or {})
-        self._chosen, tts = Options.of(self._options), service.tts
+    def __init__(self, service: Service) -> None:
+        self._service, self._chosen, tts = service, Options.of(service.options), service.tts
         self._fits = fitting(tts.pace, tts.tokenizer.encode, len(tts.model.text.positions))
         self.sample_rate, self.most = tts.sample_rate, service.limits.characters
         self.most_data = max(MOST_DATA, service.limits.json_bytes)
@@ -66,4 +65,4 @@ class WyomingService:
     async def submit(self, text: str | Part, voice: Voice, seed: int) -> Ticket:
         """A request to the scheduler."""
         LOG.debug("seed %d says %r", seed, text if isinstance(text, str) else " ".join(p.text for p in text.pieces))
-        return await self._service.submit(text, voice, priority="interactive", seed=seed, **self._options)
+        return await self._service.submit(text, voice, priority="interactive", seed=seed)

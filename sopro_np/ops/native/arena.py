@@ -89,9 +89,9 @@ class Arena:
         self._blocks = [block for block in self._blocks if id(block) not in free]
 
     def _take(self, size: int) -> Block:
-        free = self._free.get(size)
-        if free:
-            return free.pop()
+        for near in range(size, 2 * size + 1, max(256, 1 << (size - 1).bit_length() - 3)):  # or a somewhat larger one
+            if free := self._free.get(near):
+                return free.pop()
         block = Block(size)
         self._blocks.append(block)
         return block
