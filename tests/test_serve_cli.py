@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ import tiny as models
 from conftest import ROOT, on_kernels
 from serving import TEXT, VOICE, pcm, quick, voices_folder
 
+from sopro_np.cli.serve import _address
+from sopro_np.errors import UsageError
+from sopro_np.serve.announce import own_address
 from sopro_np.serve.auth import read_keys
 from sopro_np.serve.run import bind
 
@@ -126,6 +129,22 @@ def test_every_piece_of_sound_is_sent_at_once() -> None:
         connection, _ = listening.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+def test_the_address_that_is_told_is_one_to_type(host: str) -> None:
+    """Never that of all addresses, unless there is no network."""
+    try:
+        listening = bind(host, 0)
+    except UsageError:
+        pytest.skip("no IPv6 here")
+    with listening:
+        told = _address(listening)
+        address, port = told.rstrip("/").rsplit(":", 1)
+        with suppress(UsageError):
+            assert own_address(host) == address.strip("[]") or host == "127.0.0.1"
+        with socket.create_connection((address.strip("[]"), int(port)), 10):
+            pass
 
 
 def test_it_listens_before_the_model_is_warm(tmp_path: Path) -> None:

@@ -277,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--warm", type=int, default=WARM, metavar="N", help="requests before (default: %(default)s)")
     parser.add_argument("--allocators", action="store_true", help="with --requests: under each allocator")
     args = parser.parse_args(arguments)
+    if args.seconds <= 0 or args.warm < 1 or min(args.clients) < 1 or (args.requests is not None and args.requests < 1):
+        parser.error("--seconds, --clients, --requests and --warm must be above 0")
     print(f"{os.cpu_count()} CPUs, load before {os.getloadavg()[0]:.1f}\n", file=sys.stderr)
     if args.requests:
         memory_table(args.model, args.ref, args.requests, args.warm, () if args.allocators else ("glibc",))

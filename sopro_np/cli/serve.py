@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from sopro_np.cli import process, wyoming
@@ -77,7 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _address(listening: socket.socket) -> str:
+    """What others may type: of all addresses (0.0.0.0) the one that the network knows."""
+    from sopro_np.serve.announce import own_address
+
     host, port = listening.getsockname()[:2]
+    with suppress(UsageError):  # no network, or only this machine
+        host = own_address(host)
     return f"[{host}]:{port}/" if ":" in host else f"{host}:{port}/"
 
 

@@ -30,7 +30,8 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     try:
         name = host.removeprefix("[").removesuffix("]")  # as an address is written before a port
         family, _, _, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # :: is every address, the older ones too
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
         # Each piece of sound at once (connections inherit it): else the last one waits 40 ms for an acknowledgement.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
