@@ -52,7 +52,7 @@ def kernels() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
             (function,) = {getattr(place, name) for place in PLACES if hasattr(place, name)}
         yield name, types.void(Fields(block), types.int64), function
     yield "run", types.void(types.int64, types.int64, types.int64), run.run
-    yield "worker", types.void(types.int64, types.int64), run.worker
+    yield "worker", types.void(types.int64, types.int64, types.int64), run.worker
 
 
 def module_of(symbol: str, signature: Any, function: Callable[..., Any], machine: Any) -> Any:

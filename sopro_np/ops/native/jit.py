@@ -37,7 +37,7 @@ def load(target: str) -> Kernels:
         code, path = stored(target)
     find, engine = _loaded(code)
     run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(find("run"))
-    worker = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2)(find("worker"))
+    worker = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(find("worker"))
     return Kernels(target, path, "jit", find, run, worker, engine)
 
 

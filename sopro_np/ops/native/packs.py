@@ -32,7 +32,7 @@ class Kernels:
     source: str  # "pack" or "jit"
     find: Callable[[str], int]  # symbol -> address
     run: Callable[[int, int, int], None]
-    worker: Callable[[int, int], None]
+    worker: Callable[[int, int, int], None]
     code: Any  # what keeps it mapped
 
     def address(self, kernel: str) -> int:
@@ -99,7 +99,7 @@ def load_pack(path: Path, target: str) -> Kernels:
             return 0
 
     symbols["run"].argtypes, symbols["run"].restype = [ctypes.c_int64] * 3, None
-    symbols["worker"].argtypes, symbols["worker"].restype = [ctypes.c_int64] * 2, None
+    symbols["worker"].argtypes, symbols["worker"].restype = [ctypes.c_int64] * 3, None
     return Kernels(target, path, "pack", find, symbols["run"], symbols["worker"], library)
 
 

@@ -46,7 +46,7 @@ class ThreadPool:
         self._board = board  # lives as long as the process: a worker may look at it at any time
         self._address = board.ctypes.data + -board.ctypes.data % 128
         self._lock = threading.Lock()
-        self._workers = [_Worker(kernels, self._address) for _ in range(threads - 1)]
+        self._workers = [_Worker(kernels, self._address, i % 2 == 0) for i in range(threads - 1)]
 
     def run(self, program: int, count: int) -> None:
         """Work off a list of calls; alone if another thread has the workers."""
@@ -64,10 +64,12 @@ class ThreadPool:
 
 
 class _Worker:
-    def __init__(self, kernels: Kernels, board: int) -> None:
+    """back: does it begin with the last piece of a call, as every second thread?"""
+
+    def __init__(self, kernels: Kernels, board: int, back: bool) -> None:
         self.awake = False
         self._bell = threading.Event()
-        self._kernels, self._board = kernels, board
+        self._kernels, self._board, self._back = kernels, board, back
         threading.Thread(target=self._live, name="sopro_np worker", daemon=True).start()
 
     def wake(self) -> None:
@@ -78,7 +80,7 @@ class _Worker:
             self._bell.wait()
             self._bell.clear()
             self.awake = True
-            self._kernels.worker(self._board, PATIENCE)
+            self._kernels.worker(self._board, PATIENCE, self._back)
             self.awake = False
 
 
