@@ -244,7 +244,7 @@ def test_a_model_computes_on_its_own_number_of_threads(monkeypatch: pytest.Monke
 
 def test_workers_are_woken(monkeypatch: pytest.MonkeyPatch):
     helped = threading.Event()
-    spying = dataclasses.replace(native.kernels(), worker=lambda board, patience: helped.set())
+    spying = dataclasses.replace(native.kernels(), worker=lambda *of: helped.set())
     of_two = ThreadPool(spying, 2)
     monkeypatch.setattr(commands, "pool", lambda kernels, n: of_two)
     with ops.using("native"), on_threads(2):
