@@ -65,20 +65,15 @@ def read_lines(source: BinaryIO, name: str, form: str | None = None) -> list[Lin
         raise NothingToSay(f"{name}: is empty: there is nothing to say")
     chosen = form or _guess(name, [line for _, line in raw[:LOOKED_AT] if line])
     found: list[Line | BadLine] = []
-    places: dict[str, tuple[int, str]] = {}  # id, in small letters -> the line that has it
+    places: dict[str, int] = {}  # id -> the line that has it
     for number, line in raw:
         read: Line | BadLine
         try:
             read = _read(number, line, chosen)
         except _Bad as bad:
             read = BadLine(number, bad.id, str(bad))
-        if read.id is not None:
-            first, same = places.setdefault(read.id.lower(), (number, read.id))
-            if first != number:
-                as_what = "" if same == read.id else f", as {same!r}: one file for both in many folders"
-                read = BadLine(
-                    number, read.id, f"the id {read.id!r} stands in line {first} already{as_what}: give it another one"
-                )
+        if read.id is not None and (first := places.setdefault(read.id, number)) != number:
+            read = BadLine(number, read.id, f"the id {read.id!r} stands in line {first} already: give it another one")
         found.append(read)
     return found
 
