@@ -6,6 +6,7 @@ What a supported system must have and has not (kernels, packs) is a failure, not
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,11 @@ settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None
 settings.register_profile("few", max_examples=3, derandomize=True, deadline=None, suppress_health_check=_QUIET)
 settings.register_profile("deep", max_examples=400, deadline=None, suppress_health_check=_QUIET)
 settings.load_profile(os.environ.get("SOPRO_NP_HYPOTHESIS", "ci"))
+
+# Under nohup, or in the background of a script, they are ignored, and would be by processes that tests start.
+for name, usual in (("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
+    if signal.getsignal(number := getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 ARCHS = ("v1", "v1.5")
 

@@ -107,12 +107,10 @@ def test_no_audio_for_a_terminal(sh: Shell) -> None:
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
 def test_a_signal_leaves_nothing_behind(name: str, tmp_path: Path, voice: Path) -> None:
-    here = signal.signal(getattr(signal, name), signal.SIG_DFL)  # under nohup SIGHUP is ignored, by children, too
     command = [sys.executable, "-m", "sopro_np", "say", "Hello.", "--voice", str(voice), "--stream", "-o", "x.wav"]
     command += ["--max-frames", "400", "--min-gen-frames", "400", "--no-guard", "--ops", "numpy"]
     own = {**os.environ, "PYTHONPATH": str(ROOT), "SOPRO_NP_MODEL": str(tiny.model_file("v1.5"))}
     with subprocess.Popen(command, cwd=tmp_path, env=own, stderr=subprocess.PIPE) as child:
-        signal.signal(getattr(signal, name), here)
         while not list(tmp_path.glob(".*.part")):
             assert child.poll() is None, child.stderr
             time.sleep(0.01)
