@@ -305,8 +305,8 @@ def as_given(text: str) -> Iterator[Passage]:
 
 def _cannot(odd: str) -> str:
     return (
-        f"the text has characters that cannot be said in English: {named(odd)}; write them in English, or have "
-        "`say` or `batch` leave them out (--lenient, lenient=True) or respell their words (--lexicon FILE, lexicon=)"
+        f"the text has characters that cannot be said in English: {named(odd)}; leave them out with --lenient "
+        "(lenient=True), or give their words a respelling in a --lexicon file (lexicon=)"
     )
 
 
