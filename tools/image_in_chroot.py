@@ -1,6 +1,6 @@
 """Carry out docs/deploy/Dockerfile without Docker: its RUN, COPY and ENV lines in folders with Debian in them.
 
-    mmdebstrap --variant=minbase trixie base http://deb.debian.org/debian
+    mmdebstrap --variant=minbase trixie base
     python tools/image_in_chroot.py base image
     python tools/image_in_chroot.py --run image
 
