@@ -15,6 +15,7 @@ from conftest import ROOT, python
 
 from sopro_np.errors import OpsError
 from sopro_np.kernels import build
+from sopro_np.ops.abi import WIDE
 from sopro_np.ops.native import cpu, jit
 from sopro_np.ops.native import packs as packs
 
@@ -250,3 +251,13 @@ def test_compiling_in_earnest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert Path(first[3]).parent == tmp_path / "kernels"
     if (packs.PACKS / packs.pack_name(cpu.machine(), cpu.fitting()[0])).exists():
         assert start(SOPRO_NP_KERNELS="pack")[0][6] == first[6]
+
+
+@needs_numba
+def test_operations_and_kernels_agree_which_targets_are_wide() -> None:
+    """The one writes 16-bit activations where the other reads them."""
+    from sopro_np.kernels import simd
+
+    targets = {name: target for known in simd.TARGETS.values() for name, target in known.items()}
+    assert {name for name, target in targets.items() if target.dot2 is not None} == set(WIDE)
+    assert {where: set(known) for where, known in simd.TARGETS.items()} == {w: set(n) for w, n in cpu.NEEDS.items()}

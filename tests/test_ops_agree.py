@@ -411,7 +411,7 @@ def test_what_a_captured_step_must_not_do():
 
 
 def test_captured_steps_are_forgotten():
-    """The longest unused first, so that there are never more than a few dozen; and all of them on request."""
+    """The longest unused first, so that there are never more than MOST_GRAPHS; and all of them on request."""
     x = np.ones((2, 4), np.float32)
     graphs = Graphs()
     with ops.using("native"), capturing(graphs):
