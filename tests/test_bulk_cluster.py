@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tiny
@@ -17,7 +18,7 @@ from conftest import ROOT, on_kernels
 from test_bulk import LINES, Batch, batch, records, rows, surroundings, tree, write  # noqa: F401
 from test_bulk_kill import KILLS, LONG_TEXT
 
-from sopro_np.bulk.cluster import Model, Parcel, speak_group
+from sopro_np.bulk.cluster import Dispatch, Model, Parcel, speak_group
 from sopro_np.bulk.key import file_digest
 from sopro_np.bulk.plan import Task
 from sopro_np.engine import Sopro
@@ -104,6 +105,18 @@ def test_a_cluster_that_goes_away(cluster: Any, batch: Batch, tmp_path: Path, ca
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     again = [path for path, inode in kept.items() if path.stat().st_ino != inode]
     assert len(again) <= 1
+
+
+@pytest.mark.parametrize("moment", ["answer", "workers"])
+def test_a_scheduler_that_goes_away_between_two_looks(moment: str) -> None:
+    """The future is done, its result is asked for, and the scheduler is gone; or it is asked for its workers."""
+    future, client = Mock(status="finished"), Mock()
+    lost = distributed.client.FutureCancelledError("speak_group-1", "scheduler-connection-lost")
+    future.result.side_effect = future.exception.side_effect = lost
+    client.nthreads.side_effect = distributed.comm.core.CommClosedError("closed")
+    dispatch = Dispatch(client, "tcp://there:8786", Model("m", "0", 1, "numpy", 1), {}, Mock())
+    with pytest.raises(BulkError, match="tcp://there:8786: the scheduler has gone away; call again"):
+        dispatch._take(future, []) if moment == "answer" else dispatch._send(iter([]), Mock())
 
 
 def test_a_worker_must_have_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -237,7 +237,10 @@ class Dispatch:
                 sink.close()
 
     def _send(self, waiting: Iterator[list[Task]], futures: Any) -> None:
-        most = 2 * max(1, sum(self._client.nthreads().values()))
+        try:
+            most = 2 * max(1, sum(self._client.nthreads().values()))
+        except OSError:  # Dask's for a connection that is lost, or cannot be made again
+            raise self._gone() from None
         while len(self._away) < most:
             parcels = self._again.popleft() if self._again else self._open(next(waiting, []))
             if not parcels:
@@ -252,16 +255,28 @@ class Dispatch:
         return [Parcel(task, self._sinks[task.number].after) for task in tasks]
 
     def _take(self, future: Any, parcels: list[Parcel]) -> None:
+        from distributed.client import CancelledError
         from distributed.scheduler import KilledWorker
 
-        if future.status == "finished":
-            for parcel, answer in zip(parcels, future.result(), strict=True):
+        try:  # not by its status: the scheduler can go away between the look and the answer
+            answers = future.result()
+        except CancelledError:
+            raise self._gone() from None
+        except KilledWorker:
+            self._lost(parcels)
+        except BulkError:
+            raise
+        except Exception as error:
+            raise BulkError(f"a worker failed: {error!r:.400}") from error
+        else:
+            for parcel, answer in zip(parcels, answers, strict=True):
                 self._hear(parcel, answer)
-        elif future.status != "error":
-            raise BulkError(f"{self._address}: the scheduler has gone away; call again to go on")
-        elif not isinstance(error := future.exception(), KilledWorker):
-            raise error if isinstance(error, BulkError) else BulkError(f"a worker failed: {error!r:.400}")
-        elif len(parcels) > 1:  # which one was it?
+
+    def _gone(self) -> BulkError:
+        return BulkError(f"{self._address}: the scheduler has gone away; call again to go on")
+
+    def _lost(self, parcels: list[Parcel]) -> None:
+        if len(parcels) > 1:  # which one was it?
             self._again += [[parcel] for parcel in parcels]
         elif parcels[0].rounds + 1 < ROUNDS:
             self._again.append([Parcel(parcels[0].task, parcels[0].after, parcels[0].rounds + 1)])
