@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from tools.train.codebooks import Codebooks, build  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.growing import read_index  # noqa: E402
 from tools.train.sentences import SLOT, forbidden, grammar, held_out, normalise  # noqa: E402
 from tools.train.taught import (  # noqa: E402
     analysis,
     codebooks,
+    coded,
     features,
+    guess,
+    hear,
     hibari,
     judge,
     pitch,
+    render,
+    speakers,
     teach,
     texts,
     voice,
     wordnet,
 )
-from tools.train.vocoder import FRAME, RATE  # noqa: E402
+from tools.train.vocoder import FRAME, HOPS, RATE  # noqa: E402
 
 HOP = FRAME // analysis.SUB
 
@@ -242,24 +248,110 @@ def test_lessons_grow_in_shards_and_speech_begins_with_a_frame(taught: Path) -> 
     assert before == (taught / "teacher" / "heart" / "000" / "levels.f16").stat().st_mtime_ns
 
 
+TINY = (
+    "taught.codec.mimi.num_quantizers=3", "taught.codec.mimi.codebook_size=2", "taught.codec.mimi.codebook_dim=3",
+    "taught.codec.mimi.vector_quantization_hidden_dimension=3", "taught.codec.semantic=2",
+    "taught.speakers=[[0.6, 0.9, 1.0]]", "taught.data.validation_every=3", "taught.codec.frames=4",
+    "taught.codec.bfloat16=false", "taught.decoder.batch=2", "taught.decoder.steps=3",
+    "taught.decoder.acoustic_share=[0.5, 0.25, 0.25]", "taught.sopro.batch_frames=12", "taught.sopro.steps=3",
+    "taught.sopro.reference_frames=[4, 8]", *(
+        f"taught.codec.mimi.{name}={value}" for name, value in (
+            ("num_filters", 4), ("num_residual_layers", 1), ("hidden_size", 8), ("upsample_groups", 8),
+            ("num_hidden_layers", 1), ("num_attention_heads", 2), ("num_key_value_heads", 2), ("head_dim", 4),
+            ("intermediate_size", 8),
+        )
+    ),
+    *(
+        f"taught.sopro.models.sopro_v15.{name}={value}" for name, value in (
+            ("num_codebooks", 3), ("codebook_size", 2), ("d_model", 16), ("n_layers_text", 1), ("n_layers_ar", 2),
+            ("n_layers_nar", 1), ("nar_head_dim", 8), ("stage_B", [2, 2]), ("stage_C", [3, 3]), ("stage_D", [4, 3]),
+            ("stage_E", [4, 3]), ("sv_student_dim", 4),
+        )
+    ),
+)  # fmt: skip
+
+
+def learnt(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lessons of the toy teacher, and codebooks of them."""
+    teach.make(config("teacher.utterances=5"), work)
+    monkeypatch.setattr(codebooks, "UNSEEN", 1)
+    codebooks.make(config(*TINY).taught, work)
+
+
+@pytest.mark.parametrize("stage", [render, coded])
+def test_networks_learn_from_lessons_and_go_on_where_they_stopped(
+    stage: ModuleType, taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt(taught, monkeypatch)
+    stage.make(config(*TINY).taught, taught)
+    for steps in (2, 3):
+        stage.train(config(*TINY, f"taught.decoder.steps={steps}", f"taught.sopro.steps={steps}").taught, taught)
+    printed = capsys.readouterr().out
+    assert "2/2" in printed and "3/3" in printed and printed.count("validation") == 2 and "nan" not in printed
+
+
+def test_what_is_rendered_is_what_the_codes_say(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    cfg = config(*TINY).taught
+    render.make(cfg, taught)
+    books, held = Codebooks.load(taught), render.Renderings(taught, 3, 3)
+    entry = held.entries[2]
+    codes = torch.from_numpy(held.rows[entry["start"] : entry["start"] + entry["frames"]].astype(np.int64))
+    wave = (voice.speech(features.heard(books.said(codes).numpy())) * render.GAIN).clip(-1, 1)
+    crop = held.draw([2], entry["frames"] + 2, np.random.default_rng(0))
+    assert np.abs(crop.wanted[: len(wave)] - wave).max() < 1e-4 and not crop.wanted[len(wave) :].any()
+    assert crop.codes.shape == (entry["frames"] + 2, 3) and crop.tonal.shape == ((entry["frames"] + 2) * HOPS,)
+
+
+def test_gains_give_what_is_said_the_deviation_of_what_was_coded() -> None:
+    x = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (4000, 12)).astype(np.float32))
+    books = build(x, 8, 4, 3, 4, 1, pitches=features.PITCHES)
+    books.gains = codebooks.gains(books, x)
+    deviations = books.said(books.codes(books.components(x))).std(0) / x.std(0)
+    free = (books.gains > 1) & (books.gains < codebooks.MOST)
+    assert free.sum() > 4 and np.allclose(deviations[free], 1, atol=0.01)
+    assert (books.gains[-features.PITCHES :] == 1).all() and books.gains.max() <= codebooks.MOST
+
+
+def test_a_speaker_has_its_formants_and_its_pitch_elsewhere() -> None:
+    levels = -np.square((analysis.points()[None] - 2000) / 300)
+    lesson = teach.Taught(levels, np.full((1, analysis.BANDS), 0.4), np.array([200.0]), "", np.zeros(0, int))
+    moved = speakers.said_by(lesson, speakers.Speaker(0.6, 0.8))
+    assert abs(analysis.points()[moved.levels[0].argmax()] - 1600) < 60 and moved.pitch[0] == 120
+    assert np.allclose(moved.voicing, 0.4) and speakers.said_by(lesson, speakers.Speaker()) is lesson
+    cfg = config().taught
+    drawn = np.bincount([speakers.speaker_of(i, cfg) for i in range(2000)], minlength=len(cfg.speakers)) / 2000
+    assert np.abs(drawn - [share for _, _, share in cfg.speakers]).max() < 0.03
+
+
+def test_letters_are_placed_where_their_words_are_said() -> None:
+    symbols = "|ab, cd ef.|"
+    durations = np.array([3, 3, 3, 6, 3, 3, 6, 3, 3, 6, 3, 3])
+    found = coded.places("Ab, cd-ef.", "Ab, cd ef.", symbols.replace(" ef", "ef"), np.delete(durations, 7), 14)
+    assert np.isfinite(found).all() and found[1] < 3 and found[-1] > 10 and np.all(np.diff(found) >= 0)
+    found = coded.places("Ab, cd ef.", "Ab, cd ef.", symbols, durations, 15)
+    assert 1 <= found[1] < found[2] <= 3 and 5 <= found[6] <= 7 and 8 <= found[10] <= 10
+    assert np.isnan(coded.places("Ab cd.", "Ab cd.", symbols, durations, 15)).all()
+
+
 def test_codebooks_and_judges_of_a_toy_teacher(
     taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "taught.components=3", "taught.values=2", "taught.codebooks=3", "taught.semantic=2"
-    teach.make(config("teacher.utterances=5"), taught)
-    monkeypatch.setattr(codebooks, "UNSEEN", 1)
-    codebooks.make(config(*small), taught)
+    small = *TINY, "guess.every=1", "guess.steps=3", "guess.validate_every=2", "guess.width=8"
+    learnt(taught, monkeypatch)
     assert "lost of the variance" in capsys.readouterr().out
+    guess.make(config(*small), taught)
+    assert capsys.readouterr().out.count("unseen") == 4
     monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: "the quick brown fox")
     monkeypatch.setitem(judge.OPINIONS, "rms", lambda: lambda wave, rate: float(np.sqrt(np.mean(wave**2))))
     settings = (
         "judge.sentences=1", 'judge.recognisers=["stub"]', 'judge.opinions=["rms"]', "judge.keep=true",
-        'judge.conditions=["voice", "vectors+4", "codes", "codes1+random"]',
+        'judge.conditions=["voice@0.6,0.9", "vectors+4", "codes", "codes1+random", "guess", "guessed"]',
     )  # fmt: skip
     judge.judge(config(*small, *settings), taught)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "judge: voice: stub 5 of 9 words wrong, 0.5556" and len(lines) == 8
-    assert len(json.loads((taught / "judged.json").read_text())) == 4
+    assert lines[0] == "judge: voice@0.6,0.9: stub 5 of 9 words wrong, 0.5556" and len(lines) == 12
+    assert len(json.loads((taught / "judged.json").read_text())) == 6
     assert (taught / "judged" / "codes1+random" / "000.wav").stat().st_size > 10000
     with pytest.raises(SystemExit, match="no condition"):
         judge.judge(config(*small, 'judge.conditions=["nothing"]', "judge.recognisers=[]"), taught)
@@ -279,3 +371,29 @@ def test_the_teacher_says_how_long_everything_takes() -> None:
     lesson = teach.taught(teacher, "Hello there.")
     assert lesson is not None and lesson.durations[0] == teach.STEPS
     assert lesson.levels[:4].max() < lesson.levels[8:].max() - 3
+
+
+@pytest.mark.skipif(not hibari.available(), reason="hibari-tts or onnx is not installed")
+def test_an_encoder_hears_other_speakers_before_it_names_them(tmp_path: Path) -> None:
+    teacher = hibari.Hibari()
+    said = teacher.say(teacher.phonemes("Nobody knows."))
+    late = 3 * hibari.HOP
+    wave, found = hear.heard(hear.moved(said, speakers.Speaker(0.6, 0.9)), late)
+    assert len(wave) == len(found) * FRAME and not wave[:late].any() and wave.any()
+    own = features.heard(hear.heard(said, late)[1])
+    sung = own.voicing.reshape(len(found), -1).max(1) > 0.9
+    ratio = features.heard(found).turns[sung] / own.turns[sung]
+    assert sung.sum() > 4 and abs(np.median(ratio) - 0.6) < 0.05
+    silent = features.heard(found).levels.max(1) < np.log(0.01)
+    assert silent[: late * analysis.SUB // FRAME].all()
+    (tmp_path / "texts").mkdir()
+    lines = [json.dumps({"text": t, "words": 1, "start": i}) for i, t in enumerate(("Yes.", "One. Two.", "No.", "Go."))]
+    (tmp_path / "texts" / "index.jsonl").write_text("\n".join(lines) + "\n")
+    cfg = config(*TINY, "taught.encoder.batch=2", "taught.encoder.steps=2").taught
+    hear.make(cfg, tmp_path)
+    held = hear.Hearings(tmp_path, 3)
+    assert held.train == [2] and held.validation == [0, 3]
+    vectors = torch.from_numpy(held.vectors[:].astype(np.float32))
+    build(vectors, 3, 2, 3, 2, 1, pitches=features.PITCHES).save(tmp_path)
+    hear.train(cfg, tmp_path)
+    assert (tmp_path / "encoder" / "weights.pt").exists()

@@ -9,6 +9,7 @@ wrong code the right ones are of no use.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from tools.train.tokenizer import character_tokenizer, encode, save
 from tools.train.training import Trainer
 
 REACH = 3.0  # characters around the right one where attention costs nothing yet
+FINAL = re.compile(r"[.!]$")  # a question without its mark would be another sentence
 NEIGHBOURS = 4  # a batch is drawn from as many times its size of utterances of about one length
 
 
@@ -55,18 +57,22 @@ class SoproTrainer(Trainer):
         self.tokenizer = character_tokenizer()
         torch.manual_seed(cfg.seed)
         self.model = self.modules = new_sopro(cfg.architecture, cfg.models, self.tokenizer.get_vocab_size())
-        self.batched = BATCHED[type(self.model)](self.model, cfg.dropout)
+        self.batched = BATCHED[type(self.model)](self.model, cfg.dropout, cfg.end, cfg.after)
         self.values = self.model.cfg.codebook_size
         if cfg.init_from:
             self.model.load_state_dict(read_sopro(cfg.architecture, cfg.init_from).state_dict())
         self.by_length = sorted(coded.train, key=lambda i: (coded.entries[i]["frames"], i))
+        self.until = np.cumsum([coded.entries[i]["frames"] for i in self.by_length])  # frames
         self.unseen = [i for i in coded.validation if coded.speaker(i) in coded.speakers]
         self.unseen.sort(key=lambda i: coded.entries[i]["frames"])
         super().__init__(cfg, folder, [{"params": list(self.model.parameters()), "pace": 1.0}])
 
     def batch(self, numbers: list[int], rng: np.random.Generator) -> Batch:
         """These utterances, each with other utterances of its speaker as a reference."""
-        ids = [torch.tensor(encode(self.tokenizer, self.coded.corpus.entries[i].text)) for i in numbers]
+        texts = [self.coded.text(i) for i in numbers]
+        if self.cfg.unfinished:  # whoever asks for words without a mark at their end is to hear the same
+            texts = [FINAL.sub("", t) if rng.random() < self.cfg.unfinished else t for t in texts]
+        ids = [torch.tensor(encode(self.tokenizer, text)) for text in texts]
         codes, length = [self.coded.codes(i) for i in numbers], int(rng.integers(*self.cfg.reference_frames))
         places = [self.coded.places(i) for i in numbers]
         places = [torch.full((len(c),), torch.nan) if p is None else p for p, c in zip(places, codes, strict=True)]
@@ -130,11 +136,25 @@ class SoproTrainer(Trainer):
         edges = np.linspace(0, size, len(stages) + 1).astype(int)
         return {stage: slice(a, b) for stage, a, b in zip(stages, edges[:-1], edges[1:], strict=True)}
 
-    def learn(self, rng: np.random.Generator) -> dict[str, float]:
-        size = self.cfg.batch
-        start = int(rng.integers(max(1, len(self.by_length) - NEIGHBOURS * size)))
+    def draw(self, rng: np.random.Generator) -> list[int]:
+        """Utterances of about one length: cfg.batch of them, or cfg.batch_frames frames of speech.
+
+        Long ones, which come in smaller batches, are drawn as much more often: all are seen as often.
+        """
+        size, most = self.cfg.batch, len(self.by_length) - 1
+        if self.cfg.batch_frames:
+            middle = int(np.searchsorted(self.until, rng.integers(self.until[-1]), side="right"))
+            length = self.coded.entries[self.by_length[middle]]["frames"]
+            size = max(len(self.model.stage_books), self.cfg.batch_frames // max(1, length))
+            start = max(0, min(middle - NEIGHBOURS * size // 2, most + 1 - NEIGHBOURS * size))
+        else:
+            start = int(rng.integers(max(1, most + 1 - NEIGHBOURS * size)))
         near = self.by_length[start : start + NEIGHBOURS * size]
-        numbers = [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
+        return [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
+
+    def learn(self, rng: np.random.Generator) -> dict[str, float]:
+        numbers = self.draw(rng)
+        size = len(numbers)
         corruption = torch.from_numpy(rng.uniform(*self.cfg.corruption, size)).float()
         follows = torch.from_numpy(rng.random(size) < self.cfg.followed)
         losses = self.losses(self.batch(numbers, rng), self.shares(size), corruption, follows)

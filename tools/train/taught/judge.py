@@ -1,8 +1,10 @@
 """Stage `judge`: held-out sentences at every step from the teacher's speech to codes, before anything is trained.
 
 `teacher` is the teacher's own waveform; `voice` its parameters as the codec is to say them; `vectors` the same by way
-of the frames' vectors; `codes` by way of their codes, `codes3` with only the first three acoustic ones. A condition may
-have its noise changed: `voice+random` has other noise in every frame, `voice+4` four that take turns.
+of the frames' vectors; `codes` by way of their codes, `codes3` with only the first three acoustic ones; `guess` what a
+small network finds from the phonemes (guess.py), `guessed` that by way of codes. A condition may be said by another
+speaker, `codes@0.58,0.87` (speakers.py), and have its noise changed: `voice+random` has other noise in every frame,
+`voice+4` four that take turns.
 
 Every recogniser's words wrong (of how many) and every opinion's mean score are printed and kept, with what was heard,
 in work/judged.json; what is there already is not done again.
@@ -24,10 +26,11 @@ from sopro_np.wav import write_wav
 from tools.train.asr import RECOGNISERS
 from tools.train.codebooks import Codebooks
 from tools.train.sentences import held_out
-from tools.train.taught import hibari
+from tools.train.taught import guess, hibari
 from tools.train.taught.features import heard, parameters, vectors
 from tools.train.taught.opinions import OPINIONS
-from tools.train.taught.teach import taught
+from tools.train.taught.speakers import Speaker, said_by
+from tools.train.taught.teach import Taught, taught
 from tools.train.taught.texts import written
 from tools.train.taught.voice import Parameters, speech
 from tools.train.vocoder import FRAME, RATE
@@ -46,34 +49,46 @@ def noise(kind: str, frames: int) -> np.ndarray | None:
     return different[np.arange(frames) % int(kind)].ravel()
 
 
-def speaker(condition: str, work: Path, teacher: hibari.Hibari) -> Callable[[str], np.ndarray]:
+def speaker(condition: str, cfg: SimpleNamespace, work: Path, teacher: hibari.Hibari) -> Callable[[str], np.ndarray]:
     """Text -> waveform at RATE."""
     name, _, kind = condition.partition("+")
+    name, _, factors = name.partition("@")
     if name == "teacher":
         return lambda text: hibari.waveform(teacher.say(teacher.phonemes(text)))
-    way = {"voice": lambda p: p, "vectors": lambda p: heard(vectors(p))}.get(name) or coded(name, work)
+    way, who = ways(name, cfg, work), Speaker(*map(float, factors.split(","))) if factors else Speaker()
 
     def said(text: str) -> np.ndarray:
         lesson = taught(teacher, text)
         assert lesson is not None, text
-        return speech(way(parameters(lesson)), noise(kind, lesson.frames))
+        return speech(way(said_by(lesson, who)), noise(kind, lesson.frames))
 
     return said
 
 
-def coded(name: str, work: Path) -> Callable[[Parameters], Parameters]:
-    """Parameters -> what their codes keep of them; "codes3" for three acoustic codes."""
-    books, count = Codebooks.load(work), re.fullmatch(r"codes(\d*)", name)
+def ways(name: str, cfg: SimpleNamespace, work: Path) -> Callable[[Taught], Parameters]:
+    """A lesson -> what is left of it; "codes3" for three acoustic codes."""
+    if name == "voice":
+        return parameters
+    if name == "vectors":
+        return lambda lesson: heard(vectors(parameters(lesson)))
+    books, count = Codebooks.load(work), re.fullmatch(r"codes(\d*)|guess|guessed", name)
     if count is None:
         raise SystemExit(f"judge: there is no condition {name!r}")
     used = int(count[1] or len(books.books) - 1)
+    nets = guess.load(work, books, cfg.guess) if name.startswith("guess") else {}
 
-    def way(given: Parameters) -> Parameters:
-        codes = books.codes(books.components(torch.from_numpy(vectors(given))))
-        rows = books.rows(codes[None], torch.tensor([used]))[1][0]
-        return heard((rows @ books.basis.T + books.mean).numpy())
+    def way(lesson: Taught) -> Parameters:
+        x = guess.guessed(nets, books, lesson) if nets else books.components(frames_of(lesson))
+        if name == "guess":
+            return heard((x @ books.basis.T * books.gains + books.mean).numpy())
+        return heard(books.said(books.codes(x), used).numpy())
 
     return way
+
+
+def frames_of(lesson: Taught) -> torch.Tensor:
+    """Its vectors (T, WIDTH)."""
+    return torch.from_numpy(vectors(parameters(lesson)))
 
 
 def judge(cfg: SimpleNamespace, work: Path) -> None:
@@ -85,7 +100,7 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
     judges: dict[str, Callable[[np.ndarray, int], str | float]] = {n: RECOGNISERS[n]() for n in cfg.judge.recognisers}
     judges |= {n: OPINIONS[n]() for n in cfg.judge.opinions}
     for condition in cfg.judge.conditions:
-        said, waves = speaker(condition, work, teacher), {}
+        said, waves = speaker(condition, cfg, work, teacher), {}
         found = known.setdefault(condition, {})
         for number, text in enumerate(texts):
             missing = [n for n in judges if text not in found.setdefault(n, {})]
