@@ -12,13 +12,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tools.train.codebooks import Codebooks, build  # noqa: E402
+from tools.train.codec import assemble  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.growing import read_index  # noqa: E402
 from tools.train.sentences import SLOT, forbidden, grammar, held_out, normalise  # noqa: E402
+from tools.train.sopro import SoproTrainer  # noqa: E402
 from tools.train.taught import (  # noqa: E402
     analysis,
     codebooks,
     coded,
+    embed,
     features,
     guess,
     hear,
@@ -303,6 +306,28 @@ def test_what_is_rendered_is_what_the_codes_say(taught: Path, monkeypatch: pytes
     assert crop.codes.shape == (entry["frames"] + 2, 3) and crop.tonal.shape == ((entry["frames"] + 2) * HOPS,)
 
 
+def test_what_was_learnt_becomes_a_model_with_its_voices(
+    taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = config(*TINY, 'taught.embed.people={"clara": 0}', "taught.decoder.steps=1", "taught.sopro.steps=1")
+    learnt(taught, monkeypatch)
+    for stage in (render, coded):
+        stage.make(cfg.taught, taught)
+        stage.train(cfg.taught, taught)
+    assemble(cfg.taught, taught)
+    embed.embed(cfg.taught, taught)
+    settings = (
+        f"judge.model={json.dumps(str(taught / 'embed' / 'demo.safetensors'))}", "judge.sentences=1",
+        'judge.conditions=["decoder", "decoder@0.6,0.9", "speech@clara"]', 'judge.recognisers=["stub"]',
+    )  # fmt: skip
+    monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: str(len(wave)))
+    for _ in range(2):  # a decoder may have learnt more since: it is heard again
+        judge.judge(config(*TINY, *settings), taught)
+    printed = capsys.readouterr().out
+    assert printed.count("judge: speech@clara: stub") == 2 and printed.count("judge: decoder") == 4
+    assert "clara.voice.safetensors" in printed
+
+
 def test_gains_give_what_is_said_the_deviation_of_what_was_coded() -> None:
     x = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (4000, 12)).astype(np.float32))
     books = build(x, 8, 4, 3, 4, 1, pitches=features.PITCHES)
@@ -397,3 +422,60 @@ def test_an_encoder_hears_other_speakers_before_it_names_them(tmp_path: Path) ->
     build(vectors, 3, 2, 3, 2, 1, pitches=features.PITCHES).save(tmp_path)
     hear.train(cfg, tmp_path)
     assert (tmp_path / "encoder" / "weights.pt").exists()
+
+
+def test_settings_of_the_taught_voice_are_laid_over_the_others() -> None:
+    cfg = load_config(None, ("taught.sopro.steps=5", "taught.sopro.dropout=0.3", "sopro.warmup=7"))
+    assert cfg.taught.sopro.steps == 5 != cfg.sopro.steps and cfg.taught.sopro.dropout == 0.3 != cfg.sopro.dropout
+    assert cfg.taught.sopro.warmup == cfg.sopro.warmup == 7 and cfg.taught.speakers
+    with pytest.raises(SystemExit, match="no such key"):
+        load_config(None, ("taught.sopro.step=5",))
+
+
+def sopro(work: Path, *settings: str) -> SoproTrainer:
+    cfg = config(*TINY, *settings).taught
+    return SoproTrainer(cfg.sopro, work / "sopro", coded.CodedLessons(work, 3, 248))
+
+
+def test_every_utterance_is_seen_as_often_however_long(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    trainer = sopro(taught, "taught.sopro.batch_frames=60")
+    trainer.coded.entries = [{"frames": n} for n in (10, 10, 10, 10, 20, 40, 40, 10)] * 20
+    trainer.by_length = sorted(range(160), key=lambda i: trainer.coded.entries[i]["frames"])
+    trainer.until = np.cumsum([trainer.coded.entries[i]["frames"] for i in trainer.by_length])
+    batches = [trainer.draw(np.random.default_rng(i)) for i in range(3000)]
+    seen = np.bincount(np.concatenate(batches), minlength=160)
+    lengths = np.array([e["frames"] for e in trainer.coded.entries])
+    often = [seen[lengths == n].mean() for n in (10, 40)]
+    assert 0.6 < often[1] / often[0] < 1.7  # batches of one size would see the short ones as often as the long ones ...
+    assert max(sum(lengths[b]) for b in batches) <= 160 and min(map(len, batches)) >= 2  # ... at four times the cost
+
+
+def test_who_missed_the_end_is_taught_to_stop_at_once(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    trainer = sopro(taught, "taught.sopro.after=0.5", "taught.sopro.end=3", "taught.sopro.dropout=0")
+    batch, end = trainer.batch([2, 4], np.random.default_rng(1)), trainer.model.eos
+    assert batch.frames.tolist() == [6, 5]
+    text, pool = trainer.batched.text(batch)
+    cond = trainer.batched.condition(pool, batch.ref, 6)
+    given = batch.codes[..., 0]
+    found = trainer.batched.first_codes(batch, cond, given, text).loss
+    repeated = given.clone()
+    repeated[1, 5] = given[1, 4]
+    shares = trainer.batched.ar(cond, repeated, text, batch.spoken)[0].log_softmax(-1)
+    wanted = [[*given[0].tolist(), end], [*given[1, :5].tolist(), end, end]]
+    weights = torch.tensor([[1.0] * 6 + [3.0], [1.0] * 5 + [3.0, 0.5]])
+    errors = -shares.gather(2, torch.tensor(wanted)[..., None])[..., 0]
+    assert torch.allclose(found, (errors * weights).sum() / weights.sum(), atol=1e-5)
+
+
+def test_a_last_full_stop_may_be_missing(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    lengths = [
+        sopro(taught, f"taught.sopro.unfinished={share}").batch([2], np.random.default_rng(1)).lengths.item()
+        for share in (0.0, 1.0)
+    ]
+    assert lengths == [len("abcde.") + 2, len("abcde") + 2]

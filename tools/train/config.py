@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PLAIN = {"voices", "weights", "mimi", "models", "shares"}  # tables that stay dictionaries
+PLAIN = {"voices", "people", "weights", "mimi", "models", "shares"}  # tables that stay dictionaries
 
 
 def load_config(path: Path | None = None, overrides: tuple[str, ...] = ()) -> SimpleNamespace:

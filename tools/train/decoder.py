@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tools.train.codebooks import Codebooks
-from tools.train.mimi import decode_features, decode_hidden, decode_wave, decoder_parts, groups, new_model
+from tools.train.mimi import decode, decoder_parts, groups, new_model
 from tools.train.render import WARM_UP, Renderings
 from tools.train.spectra import spectral_loss
 from tools.train.training import Trainer, stacked
@@ -51,8 +51,7 @@ class DecoderTrainer(Trainer):
     def speak(self, rows: tuple[Tensor, Tensor]) -> Tensor:
         """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            latents = sum(p(r.transpose(1, 2)) for p, r in zip(self.modules[0], rows, strict=True))
-            return decode_wave(self.model, decode_features(self.model, decode_hidden(self.model, latents)))
+            return decode(self.model, rows)
 
     def losses(self, positions: list[int], rng: np.random.Generator, batch: int) -> dict[str, Tensor]:
         """Losses of a batch, at a window size drawn for it."""

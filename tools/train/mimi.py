@@ -127,6 +127,13 @@ def transform(transformer: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
+def decode(model: MimiModel, rows: tuple[Tensor, Tensor]) -> Tensor:
+    """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
+    projections = (half.output_proj for half in quantiser_halves(model))
+    latents = sum(p(r.transpose(1, 2)) for p, r in zip(projections, rows, strict=True))
+    return decode_wave(model, decode_features(model, decode_hidden(model, latents)))
+
+
 def decode_hidden(model: MimiModel, latents: Tensor) -> Tensor:
     """Quantised latents (B, H, T) -> what the decoder's transformer makes of them (B, 2T, H)."""
     return transform(model.decoder_transformer, model.upsample(latents).transpose(1, 2))

@@ -2,9 +2,10 @@
 
 `teacher` is the teacher's own waveform; `voice` its parameters as the codec is to say them; `vectors` the same by way
 of the frames' vectors; `codes` by way of their codes, `codes3` with only the first three acoustic ones; `guess` what a
-small network finds from the phonemes (guess.py), `guessed` that by way of codes. A condition may be said by another
-speaker, `codes@0.58,0.87` (speakers.py), and have its noise changed: `voice+random` has other noise in every frame,
-`voice+4` four that take turns.
+small network finds from the phonemes (guess.py), `guessed` that by way of codes; `decoder` the codes, said by the
+codec's decoder; `speech@clara` the text, said by a model (judge.model) with that voice, the guard off. A condition
+may be said by another speaker, `codes@0.58,0.87` (speakers.py), and have its noise changed: `voice+random` has other
+noise in every frame, `voice+4` four that take turns.
 
 Every recogniser's words wrong (of how many) and every opinion's mean score are printed and kept, with what was heard,
 in work/judged.json; what is there already is not done again.
@@ -21,10 +22,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+import sopro_np
 from sopro_np.evaluate.words import errors
+from sopro_np.locate import VOICE_SUFFIX
 from sopro_np.wav import write_wav
 from tools.train.asr import RECOGNISERS
 from tools.train.codebooks import Codebooks
+from tools.train.mimi import decode, decoder_parts, new_model
 from tools.train.sentences import held_out
 from tools.train.taught import guess, hibari
 from tools.train.taught.features import heard, parameters, vectors
@@ -55,12 +59,42 @@ def speaker(condition: str, cfg: SimpleNamespace, work: Path, teacher: hibari.Hi
     name, _, factors = name.partition("@")
     if name == "teacher":
         return lambda text: hibari.waveform(teacher.say(teacher.phonemes(text)))
+    if name == "speech":
+        return engine(cfg.judge.model, factors, cfg.judge.seed)
+    if name == "decoder":
+        return decoder(cfg.taught, work, teacher, factors)
     way, who = ways(name, cfg, work), Speaker(*map(float, factors.split(","))) if factors else Speaker()
 
     def said(text: str) -> np.ndarray:
         lesson = taught(teacher, text)
         assert lesson is not None, text
         return speech(way(said_by(lesson, who)), noise(kind, lesson.frames))
+
+    return said
+
+
+def engine(model: str, voice: str, seed: int) -> Callable[[str], np.ndarray]:
+    """Text -> waveform by a converted model."""
+    tts = sopro_np.load(model)
+    beside = Path(model).with_name(f"{voice}{VOICE_SUFFIX}")
+    chosen = tts.load_voice(beside if beside.exists() else voice)
+    return lambda text: tts.synthesize(text, voice=chosen, seed=seed, guard=False)
+
+
+def decoder(cfg: SimpleNamespace, work: Path, teacher: hibari.Hibari, factors: str) -> Callable[[str], np.ndarray]:
+    """Text -> waveform by the codec's decoder, of the teacher's codes."""
+    books, model = Codebooks.load(work), new_model(cfg.codec.mimi, 0)
+    state = torch.load(work / cfg.decoder.folder / "weights.pt", weights_only=True)
+    decoder_parts(model).load_state_dict(state)
+    model.eval()
+    who = Speaker(*map(float, factors.split(","))) if factors else Speaker()
+
+    @torch.inference_mode()
+    def said(text: str) -> np.ndarray:
+        lesson = taught(teacher, text)
+        assert lesson is not None, text
+        codes = books.codes(books.components(frames_of(said_by(lesson, who))))
+        return decode(model, books.rows(codes[None]))[0].numpy()
 
     return said
 
@@ -101,6 +135,8 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
     judges |= {n: OPINIONS[n]() for n in cfg.judge.opinions}
     for condition in cfg.judge.conditions:
         said, waves = speaker(condition, cfg, work, teacher), {}
+        if condition.startswith(("decoder", "speech")):  # they go on learning
+            known.pop(condition, None)
         found = known.setdefault(condition, {})
         for number, text in enumerate(texts):
             missing = [n for n in judges if text not in found.setdefault(n, {})]
