@@ -28,6 +28,7 @@ from tools.train.taught import (  # noqa: E402
     hibari,
     judge,
     pitch,
+    predict,
     render,
     speakers,
     teach,
@@ -314,6 +315,12 @@ def test_what_was_learnt_becomes_a_model_with_its_voices(
     for stage in (render, coded):
         stage.make(cfg.taught, taught)
         stage.train(cfg.taught, taught)
+    predict.make(cfg.taught, taught)
+    found = np.fromfile(taught / "predicted" / "codes.u16", np.uint16).reshape(-1, 3)
+    given = render.Renderings(taught, 3, 3).rows
+    assert found.shape == given.shape and np.array_equal(found[:, 0], given[:, 0])  # the first codebook is given
+    tuning = "taught.decoder.folder=tuned", "taught.decoder.init_from=decoder", "taught.decoder.predicted=1.0"
+    render.train(config(*TINY, *tuning, "taught.decoder.steps=1").taught, taught)
     assemble(cfg.taught, taught)
     embed.embed(cfg.taught, taught)
     settings = (
@@ -324,6 +331,7 @@ def test_what_was_learnt_becomes_a_model_with_its_voices(
     for _ in range(2):  # a decoder may have learnt more since: it is heard again
         judge.judge(config(*TINY, *settings), taught)
     printed = capsys.readouterr().out
+    assert "of the variance left" in printed and printed.count("decoder 1/1") == 2
     assert printed.count("judge: speech@clara: stub") == 2 and printed.count("judge: decoder") == 4
     assert "clara.voice.safetensors" in printed
 

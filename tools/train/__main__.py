@@ -33,6 +33,7 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "taught-codec": ("codec", "assemble"),
     "taught-codes": ("taught.coded", "make"),
     "taught-sopro": ("taught.coded", "train"),
+    "taught-predict": ("taught.predict", "make"),
     "taught-embed": ("taught.embed", "embed"),
     "guess": ("taught.guess", "make"),
     "judge": ("taught.judge", "judge"),

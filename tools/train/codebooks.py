@@ -104,18 +104,28 @@ def principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def build(
-    vectors: Tensor, size: int, values: int, count: int, semantic: int, seed: int, rounds: int = 15, pitches: int = 1
+    vectors: Tensor,
+    size: int,
+    values: int,
+    count: int,
+    semantic: int,
+    seed: int,
+    rounds: int = 15,
+    pitches: int = 1,
+    melody: float = 0.0,
 ) -> Codebooks:
     """Codebooks (`count` of `values` rows of `size` components) of frames (N, W); the semantic one sees `semantic`.
 
-    A vector's last `pitches` values are about pitch, which the semantic codebook does not see.
+    A vector's last `pitches` values are about pitch, of which the semantic one sees `melody` times as much.
     """
     generator = torch.Generator().manual_seed(seed)
     mean, basis = principal(vectors, size)
     x = (vectors - mean) @ basis
-    without_pitch = (x @ basis.T)[:, :-pitches] @ basis[:-pitches]
-    axes = principal(without_pitch, semantic)[1]
-    projection = basis[:-pitches].T @ basis[:-pitches] @ axes @ axes.T
+    weights = torch.ones(len(basis), 1)
+    weights[-pitches:] = melody
+    seen = basis.T @ (basis * weights)
+    axes = principal(x @ seen, semantic)[1]
+    projection = seen @ axes @ axes.T
     books = [kmeans(x @ projection, values, rounds, generator)]
     rest = x.clone()
     for _ in range(count - 1):

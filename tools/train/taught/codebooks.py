@@ -55,7 +55,7 @@ def make(cfg: SimpleNamespace, work: Path) -> None:
     known = torch.from_numpy(frames(lessons, drawn, cfg.codec.clustered, cfg))
     found = build(
         known, mimi["codebook_dim"], mimi["codebook_size"], mimi["num_quantizers"], cfg.codec.semantic, cfg.seed,
-        pitches=PITCHES,
+        pitches=PITCHES, melody=cfg.codec.melody,
     )  # fmt: skip
     found.gains = gains(found, known[:: max(1, len(known) // JUDGED)])
     found.save(work)
