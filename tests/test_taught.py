@@ -479,6 +479,22 @@ def test_who_missed_the_end_is_taught_to_stop_at_once(taught: Path, monkeypatch:
     assert torch.allclose(found, (errors * weights).sum() / weights.sum(), atol=1e-5)
 
 
+def test_codes_alone_and_half_precision_are_enough_to_learn(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    exact = sopro(taught, "taught.sopro.dropout=0")
+    before = [exact.train_step() for _ in range(2)]
+    (taught / "codes" / "components.f16").unlink()
+    mixed = sopro(taught, "taught.sopro.dropout=0", "taught.sopro.mixed=true")
+    after = [mixed.train_step() for _ in range(2)]
+    for one, other in zip(before, after, strict=True):
+        assert other["ar"] != one["ar"] and abs(other["ar"] / one["ar"] - 1) < 0.05
+        assert all(map(np.isfinite, other.values()))
+    codes = mixed.coded.codes(2)
+    assert torch.equal(mixed.coded.components(2), mixed.books.rows(codes[None])[1][0])
+    assert next(mixed.model.parameters()).dtype == torch.float32
+
+
 def test_a_last_full_stop_may_be_missing(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learnt(taught, monkeypatch)
     coded.make(config(*TINY).taught, taught)

@@ -32,6 +32,9 @@ class Batch(NamedTuple):
     ref: Tensor
     places: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device) for tensor in self))
+
     @property
     def inside(self) -> Tensor:
         """(B, T) bool."""

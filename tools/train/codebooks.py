@@ -41,6 +41,11 @@ class Codebooks:
         arrays = {"mean": self.mean, "basis": self.basis, "semantic": self.semantic, "books": books}
         np.savez(work / "codebooks.npz", **arrays, gains=self.gains)  # type: ignore[arg-type]
 
+    def to(self, device: torch.device) -> Codebooks:
+        """The same on another device."""
+        mean, basis, semantic, gains = (t.to(device) for t in (self.mean, self.basis, self.semantic, self.gains))
+        return Codebooks(mean, basis, semantic, [book.to(device) for book in self.books], gains)
+
     def components(self, vectors: Tensor) -> Tensor:
         """(..., W) -> (..., D)."""
         return (vectors - self.mean) @ self.basis

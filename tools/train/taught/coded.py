@@ -90,11 +90,11 @@ class CodedLessons:
         self.entries, self.books = read_index(work / "codes"), Codebooks.load(work)
         frames = self.entries[-1]["start"] + self.entries[-1]["frames"]
         self.rows, self.vectors, self.where = (
-            np.memmap(work / "codes" / name, dtype, "r")[: frames * width].reshape(frames, width)
-            for name, dtype, width in (
-                ("codes.u16", np.uint16, len(self.books.books)),
-                ("components.f16", np.float16, self.books.basis.shape[1]),
-                ("places.f16", np.float16, 1),
+            np.memmap(path, dtype, "r")[: frames * width].reshape(frames, width) if path.exists() else None
+            for path, dtype, width in (
+                (work / "codes" / "codes.u16", np.uint16, len(self.books.books)),
+                (work / "codes" / "components.f16", np.float16, self.books.basis.shape[1]),
+                (work / "codes" / "places.f16", np.float16, 1),
             )
         )
         said = [i for i, e in enumerate(self.entries) if e["frames"] and len(e["text"]) + 2 <= longest]
@@ -115,7 +115,9 @@ class CodedLessons:
         return torch.from_numpy(self.rows[self._span(number)].astype(np.int64))
 
     def components(self, number: int) -> torch.Tensor:
-        """(T, D) float."""
+        """(T, D) float; where only codes were brought along, an eighth of the size, what they say."""
+        if self.vectors is None:
+            return self.books.rows(self.codes(number)[None])[1][0]
         return torch.from_numpy(self.vectors[self._span(number)].astype(np.float32))
 
     def places(self, number: int) -> torch.Tensor:
