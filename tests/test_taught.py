@@ -336,6 +336,13 @@ def test_what_was_learnt_becomes_a_model_with_its_voices(
     assert "clara.voice.safetensors" in printed
 
 
+def test_long_texts_are_several_held_out_sentences() -> None:
+    assert judge.asked(3, 1) == [texts.written(text) for text in held_out()[:3]]
+    first, second = held_out()[:2]
+    assert judge.asked(3, 2)[0] == texts.written(f"{first.rstrip('.?!')}, and {second}")
+    assert len(judge.asked(7, 3)) == 3
+
+
 def test_gains_give_what_is_said_the_deviation_of_what_was_coded() -> None:
     x = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (4000, 12)).astype(np.float32))
     books = build(x, 8, 4, 3, 4, 1, pitches=features.PITCHES)
@@ -403,6 +410,9 @@ def test_the_teacher_says_how_long_everything_takes() -> None:
     assert teacher.phonemes("One. Two.") == ""
     lesson = teach.taught(teacher, "Hello there.")
     assert lesson is not None and lesson.durations[0] == teach.STEPS
+    sung = judge.melody(teacher)
+    assert sung(exact, "Hello there.") > 0.99 > 0.9 > sung(exact[::-1].copy(), "Hello there.")
+    assert sung(np.zeros(RATE), "Hello there.") == 0
     assert lesson.levels[:4].max() < lesson.levels[8:].max() - 3
 
 

@@ -8,7 +8,9 @@ may be said by another speaker, `codes@0.58,0.87` (speakers.py), and have its no
 noise in every frame, `voice+4` four that take turns.
 
 Every recogniser's words wrong (of how many) and every opinion's mean score are printed and kept, with what was heard,
-in work/judged.json; what is there already is not done again.
+in work/judged.json; what is there already is not done again. The opinion `melody` is the correlation of the logarithm
+of F0 with the teacher's, aligned; of it the median is printed. With judge.together = 3 every three sentences are said
+as one: long ones go wrong in other ways.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +26,7 @@ import numpy as np
 import torch
 
 import sopro_np
+from sopro_np.evaluate import world
 from sopro_np.evaluate.words import errors
 from sopro_np.locate import VOICE_SUFFIX
 from sopro_np.wav import write_wav
@@ -39,6 +43,8 @@ from tools.train.taught.texts import written
 from tools.train.taught.voice import Parameters, speech
 from tools.train.vocoder import FRAME, RATE
 
+Judge = Callable[[np.ndarray, str], str | float]  # waveform (n,) at RATE, text -> what was heard, or a score
+MELODY = "melody"
 AROUND = 0.3  # seconds of silence before and after: recognisers want some
 
 
@@ -130,9 +136,12 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
     torch.set_num_threads(1)
     report, teacher = work / "judged.json", hibari.Hibari()
     known = json.loads(report.read_text()) if report.exists() else {}
-    texts = [written(text) for text in held_out()[: cfg.judge.sentences]]
-    judges: dict[str, Callable[[np.ndarray, int], str | float]] = {n: RECOGNISERS[n]() for n in cfg.judge.recognisers}
-    judges |= {n: OPINIONS[n]() for n in cfg.judge.opinions}
+    texts = asked(cfg.judge.sentences, cfg.judge.together)
+    hearing: dict[str, Callable[[np.ndarray, int], str | float]] = {n: RECOGNISERS[n]() for n in cfg.judge.recognisers}
+    hearing |= {n: OPINIONS[n]() for n in cfg.judge.opinions if n != MELODY}
+    judges: dict[str, Judge] = {n: partial(by_ear, judge) for n, judge in hearing.items()}
+    if MELODY in cfg.judge.opinions:
+        judges[MELODY] = melody(teacher)
     for condition in cfg.judge.conditions:
         said, waves = speaker(condition, cfg, work, teacher), {}
         if condition.startswith(("decoder", "speech")):  # they go on learning
@@ -143,7 +152,7 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
             if missing or cfg.judge.keep:
                 waves[number] = np.pad(said(text), round(AROUND * RATE)).astype(np.float32)
             for name in missing:
-                found[name][text] = judges[name](waves[number], RATE)
+                found[name][text] = judges[name](waves[number], text)
             if cfg.judge.keep:
                 folder = work / "judged" / condition
                 folder.mkdir(parents=True, exist_ok=True)
@@ -151,14 +160,41 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
             if (missing and number % 20 == 0) or number == len(texts) - 1:
                 report.write_text(json.dumps(known, indent=1))
         for name in judges:
-            print(f"judge: {condition}: {name} {verdict(texts, found[name])}", flush=True)
+            print(f"judge: {condition}: {name} {verdict(texts, found[name], name == MELODY)}", flush=True)
 
 
-def verdict(texts: list[str], found: dict[str, str | float]) -> str:
-    """Words wrong of all, or the mean score and its standard error."""
+def asked(count: int, together: int) -> list[str]:
+    """The first held-out sentences, so many in each text."""
+    sentences = held_out()[:count]
+    groups = [sentences[i : i + together] for i in range(0, len(sentences), together)]
+    return [written(", and ".join([*(s.rstrip(".?!") for s in group[:-1]), group[-1]])) for group in groups]
+
+
+def by_ear(judge: Callable[[np.ndarray, int], str | float], wave: np.ndarray, text: str) -> str | float:
+    """A judge that need not know the text."""
+    return judge(wave, RATE)
+
+
+def melody(teacher: hibari.Hibari) -> Judge:
+    """The correlation of log F0 with the teacher's, along the path on which spectra agree best; 0 without voice."""
+    tracks: dict[str, world.Analysis] = {}
+
+    def judge(wave: np.ndarray, text: str) -> float:
+        if text not in tracks:
+            tracks[text] = world.analyse(hibari.waveform(teacher.say(teacher.phonemes(text))), RATE)
+        found = world.compare_aligned(tracks[text], world.analyse(wave, RATE))
+        return float(np.nan_to_num(found["f0_correlation"]))
+
+    return judge
+
+
+def verdict(texts: list[str], found: dict[str, str | float], median: bool = False) -> str:
+    """Words wrong of all, or the mean score and its standard error, or the median score."""
     answers = [found[text] for text in texts]
     if isinstance(answers[0], str):
         counts = [errors(text, str(answer)) for text, answer in zip(texts, answers, strict=True)]
         wrong, words = sum(c.word_errors for c in counts), sum(c.words for c in counts)
         return f"{wrong} of {words} words wrong, {wrong / max(1, words):.4f}"
+    if median:
+        return f"median {np.median(answers):.3f}"
     return f"{np.mean(answers):.3f} +- {np.std(answers) / len(answers) ** 0.5:.3f}"
