@@ -422,6 +422,7 @@ def test_an_encoder_hears_other_speakers_before_it_names_them(tmp_path: Path) ->
     said = teacher.say(teacher.phonemes("Nobody knows."))
     late = 3 * hibari.HOP
     wave, found = hear.heard(hear.moved(said, speakers.Speaker(0.6, 0.9)), late)
+    assert abs(np.sqrt(np.mean(wave**2)) - hear.LEVEL) < 0.01
     assert len(wave) == len(found) * FRAME and not wave[:late].any() and wave.any()
     own = features.heard(hear.heard(said, late)[1])
     sung = own.voicing.reshape(len(found), -1).max(1) > 0.9

@@ -27,6 +27,7 @@ from tools.train.taught.teach import Taught, from_start
 from tools.train.vocoder import FRAME
 
 LAG = hibari.HOP  # samples, 12.5 ms
+LEVEL = 0.046  # RMS of what the teacher says; moved spectra are up to three times louder
 PITCH = 0.45, 1.3  # factors between which speakers are drawn, evenly in cents
 FORMANTS = 0.3, 0.06  # a speaker's formants move by this power of its pitch's factor, and by so many nepers besides
 OWN = 0.25  # share of utterances in the teacher's own voice
@@ -52,12 +53,13 @@ def moved(said: hibari.Spoken, speaker: Speaker) -> hibari.Spoken:
 def heard(said: hibari.Spoken, late: int) -> tuple[np.ndarray, np.ndarray]:
     """Waveform (FRAME T,) of speech after `late` samples of silence, a multiple of hibari.HOP; vectors (T, WIDTH)."""
     wave = np.pad(hibari.waveform(said), (late, 0))
+    gain = LEVEL / max(1e-3, float(np.sqrt(np.mean(wave**2))))
     frames = -(-(len(wave) + LAG) // FRAME)
-    tonal, other = (from_start(branch, -late - LAG) for branch in hibari.branches(said))
+    tonal, other = (from_start(branch * gain, -late - LAG) for branch in hibari.branches(said))
     known = from_start(said.pitch, -(late + LAG) // hibari.HOP)
     pitch = pitch_at(known, hibari.HOP, frames * SUB, FRAME / SUB)
     found = Taught(*analyse(tonal, other, pitch, FRAME / SUB), pitch, said.symbols, said.durations)
-    return np.pad(wave, (0, frames * FRAME - len(wave))), vectors(parameters(found))
+    return np.pad(wave * gain, (0, frames * FRAME - len(wave))), vectors(parameters(found))
 
 
 def make(cfg: SimpleNamespace, work: Path) -> None:
