@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from tools.train.codebooks import Codebooks, build  # noqa: E402
+from tools.train.codec import assemble  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.growing import read_index  # noqa: E402
 from tools.train.sentences import SLOT, forbidden, grammar, held_out, normalise  # noqa: E402
+from tools.train.sopro import SoproTrainer  # noqa: E402
 from tools.train.taught import (  # noqa: E402
     analysis,
     codebooks,
+    coded,
+    embed,
     features,
+    guess,
+    hear,
     hibari,
     judge,
     pitch,
+    predict,
+    render,
+    speakers,
     teach,
     texts,
     voice,
     wordnet,
 )
-from tools.train.vocoder import FRAME, RATE  # noqa: E402
+from tools.train.vocoder import FRAME, HOPS, RATE  # noqa: E402
 
 HOP = FRAME // analysis.SUB
 
@@ -242,24 +252,146 @@ def test_lessons_grow_in_shards_and_speech_begins_with_a_frame(taught: Path) -> 
     assert before == (taught / "teacher" / "heart" / "000" / "levels.f16").stat().st_mtime_ns
 
 
+TINY = (
+    "taught.codec.mimi.num_quantizers=3", "taught.codec.mimi.codebook_size=2", "taught.codec.mimi.codebook_dim=3",
+    "taught.codec.mimi.vector_quantization_hidden_dimension=3", "taught.codec.semantic=2",
+    "taught.speakers=[[0.6, 0.9, 1.0]]", "taught.data.validation_every=3", "taught.codec.frames=4",
+    "taught.codec.bfloat16=false", "taught.decoder.batch=2", "taught.decoder.steps=3",
+    "taught.decoder.acoustic_share=[0.5, 0.25, 0.25]", "taught.sopro.batch_frames=12", "taught.sopro.steps=3",
+    "taught.sopro.reference_frames=[4, 8]", *(
+        f"taught.codec.mimi.{name}={value}" for name, value in (
+            ("num_filters", 4), ("num_residual_layers", 1), ("hidden_size", 8), ("upsample_groups", 8),
+            ("num_hidden_layers", 1), ("num_attention_heads", 2), ("num_key_value_heads", 2), ("head_dim", 4),
+            ("intermediate_size", 8),
+        )
+    ),
+    *(
+        f"taught.sopro.models.sopro_v15.{name}={value}" for name, value in (
+            ("num_codebooks", 3), ("codebook_size", 2), ("d_model", 16), ("n_layers_text", 1), ("n_layers_ar", 2),
+            ("n_layers_nar", 1), ("nar_head_dim", 8), ("stage_B", [2, 2]), ("stage_C", [3, 3]), ("stage_D", [4, 3]),
+            ("stage_E", [4, 3]), ("sv_student_dim", 4),
+        )
+    ),
+)  # fmt: skip
+
+
+def learnt(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lessons of the toy teacher, and codebooks of them."""
+    teach.make(config("teacher.utterances=5"), work)
+    monkeypatch.setattr(codebooks, "UNSEEN", 1)
+    codebooks.make(config(*TINY).taught, work)
+
+
+@pytest.mark.parametrize("stage", [render, coded])
+def test_networks_learn_from_lessons_and_go_on_where_they_stopped(
+    stage: ModuleType, taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt(taught, monkeypatch)
+    stage.make(config(*TINY).taught, taught)
+    for steps in (2, 3):
+        stage.train(config(*TINY, f"taught.decoder.steps={steps}", f"taught.sopro.steps={steps}").taught, taught)
+    printed = capsys.readouterr().out
+    assert "2/2" in printed and "3/3" in printed and printed.count("validation") == 2 and "nan" not in printed
+
+
+def test_what_is_rendered_is_what_the_codes_say(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    cfg = config(*TINY).taught
+    render.make(cfg, taught)
+    books, held = Codebooks.load(taught), render.Renderings(taught, 3, 3)
+    entry = held.entries[2]
+    codes = torch.from_numpy(held.rows[entry["start"] : entry["start"] + entry["frames"]].astype(np.int64))
+    wave = (voice.speech(features.heard(books.said(codes).numpy())) * render.GAIN).clip(-1, 1)
+    crop = held.draw([2], entry["frames"] + 2, np.random.default_rng(0))
+    assert np.abs(crop.wanted[: len(wave)] - wave).max() < 1e-4 and not crop.wanted[len(wave) :].any()
+    assert crop.codes.shape == (entry["frames"] + 2, 3) and crop.tonal.shape == ((entry["frames"] + 2) * HOPS,)
+
+
+def test_what_was_learnt_becomes_a_model_with_its_voices(
+    taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = config(*TINY, 'taught.embed.people={"clara": 0}', "taught.decoder.steps=1", "taught.sopro.steps=1")
+    learnt(taught, monkeypatch)
+    for stage in (render, coded):
+        stage.make(cfg.taught, taught)
+        stage.train(cfg.taught, taught)
+    predict.make(cfg.taught, taught)
+    found = np.fromfile(taught / "predicted" / "codes.u16", np.uint16).reshape(-1, 3)
+    given = render.Renderings(taught, 3, 3).rows
+    assert found.shape == given.shape and np.array_equal(found[:, 0], given[:, 0])  # the first codebook is given
+    tuning = "taught.decoder.folder=tuned", "taught.decoder.init_from=decoder", "taught.decoder.predicted=1.0"
+    render.train(config(*TINY, *tuning, "taught.decoder.steps=1").taught, taught)
+    assemble(cfg.taught, taught)
+    embed.embed(cfg.taught, taught)
+    settings = (
+        f"judge.model={json.dumps(str(taught / 'embed' / 'demo.safetensors'))}", "judge.sentences=1",
+        'judge.conditions=["decoder", "decoder@0.6,0.9", "speech@clara"]', 'judge.recognisers=["stub"]',
+    )  # fmt: skip
+    monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: str(len(wave)))
+    for _ in range(2):  # a decoder may have learnt more since: it is heard again
+        judge.judge(config(*TINY, *settings), taught)
+    printed = capsys.readouterr().out
+    assert "of the variance left" in printed and printed.count("decoder 1/1") == 2
+    assert printed.count("judge: speech@clara: stub") == 2 and printed.count("judge: decoder") == 4
+    assert "clara.voice.safetensors" in printed
+
+
+def test_long_texts_are_several_held_out_sentences() -> None:
+    assert judge.asked(3, 1) == [texts.written(text) for text in held_out()[:3]]
+    first, second = held_out()[:2]
+    assert judge.asked(3, 2)[0] == texts.written(f"{first.rstrip('.?!')}, and {second}")
+    assert len(judge.asked(7, 3)) == 3
+
+
+def test_gains_give_what_is_said_the_deviation_of_what_was_coded() -> None:
+    x = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (4000, 12)).astype(np.float32))
+    books = build(x, 8, 4, 3, 4, 1, pitches=features.PITCHES)
+    books.gains = codebooks.gains(books, x)
+    deviations = books.said(books.codes(books.components(x))).std(0) / x.std(0)
+    free = (books.gains > 1) & (books.gains < codebooks.MOST)
+    assert free.sum() > 4 and np.allclose(deviations[free], 1, atol=0.01)
+    assert (books.gains[-features.PITCHES :] == 1).all() and books.gains.max() <= codebooks.MOST
+
+
+def test_a_speaker_has_its_formants_and_its_pitch_elsewhere() -> None:
+    levels = -np.square((analysis.points()[None] - 2000) / 300)
+    lesson = teach.Taught(levels, np.full((1, analysis.BANDS), 0.4), np.array([200.0]), "", np.zeros(0, int))
+    moved = speakers.said_by(lesson, speakers.Speaker(0.6, 0.8))
+    assert abs(analysis.points()[moved.levels[0].argmax()] - 1600) < 60 and moved.pitch[0] == 120
+    assert np.allclose(moved.voicing, 0.4) and speakers.said_by(lesson, speakers.Speaker()) is lesson
+    cfg = config().taught
+    drawn = np.bincount([speakers.speaker_of(i, cfg) for i in range(2000)], minlength=len(cfg.speakers)) / 2000
+    assert np.abs(drawn - [share for _, _, share in cfg.speakers]).max() < 0.03
+
+
+def test_letters_are_placed_where_their_words_are_said() -> None:
+    symbols = "|ab, cd ef.|"
+    durations = np.array([3, 3, 3, 6, 3, 3, 6, 3, 3, 6, 3, 3])
+    found = coded.places("Ab, cd-ef.", "Ab, cd ef.", symbols.replace(" ef", "ef"), np.delete(durations, 7), 14)
+    assert np.isfinite(found).all() and found[1] < 3 and found[-1] > 10 and np.all(np.diff(found) >= 0)
+    found = coded.places("Ab, cd ef.", "Ab, cd ef.", symbols, durations, 15)
+    assert 1 <= found[1] < found[2] <= 3 and 5 <= found[6] <= 7 and 8 <= found[10] <= 10
+    assert np.isnan(coded.places("Ab cd.", "Ab cd.", symbols, durations, 15)).all()
+
+
 def test_codebooks_and_judges_of_a_toy_teacher(
     taught: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "taught.components=3", "taught.values=2", "taught.codebooks=3", "taught.semantic=2"
-    teach.make(config("teacher.utterances=5"), taught)
-    monkeypatch.setattr(codebooks, "UNSEEN", 1)
-    codebooks.make(config(*small), taught)
+    small = *TINY, "guess.every=1", "guess.steps=3", "guess.validate_every=2", "guess.width=8"
+    learnt(taught, monkeypatch)
     assert "lost of the variance" in capsys.readouterr().out
+    guess.make(config(*small), taught)
+    assert capsys.readouterr().out.count("unseen") == 4
     monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: "the quick brown fox")
     monkeypatch.setitem(judge.OPINIONS, "rms", lambda: lambda wave, rate: float(np.sqrt(np.mean(wave**2))))
     settings = (
         "judge.sentences=1", 'judge.recognisers=["stub"]', 'judge.opinions=["rms"]', "judge.keep=true",
-        'judge.conditions=["voice", "vectors+4", "codes", "codes1+random"]',
+        'judge.conditions=["voice@0.6,0.9", "vectors+4", "codes", "codes1+random", "guess", "guessed"]',
     )  # fmt: skip
     judge.judge(config(*small, *settings), taught)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "judge: voice: stub 5 of 9 words wrong, 0.5556" and len(lines) == 8
-    assert len(json.loads((taught / "judged.json").read_text())) == 4
+    assert lines[0] == "judge: voice@0.6,0.9: stub 5 of 9 words wrong, 0.5556" and len(lines) == 12
+    assert len(json.loads((taught / "judged.json").read_text())) == 6
     assert (taught / "judged" / "codes1+random" / "000.wav").stat().st_size > 10000
     with pytest.raises(SystemExit, match="no condition"):
         judge.judge(config(*small, 'judge.conditions=["nothing"]', "judge.recognisers=[]"), taught)
@@ -278,4 +410,107 @@ def test_the_teacher_says_how_long_everything_takes() -> None:
     assert teacher.phonemes("One. Two.") == ""
     lesson = teach.taught(teacher, "Hello there.")
     assert lesson is not None and lesson.durations[0] == teach.STEPS
+    sung = judge.melody(teacher)
+    assert sung(exact, "Hello there.") > 0.99 > 0.9 > sung(exact[::-1].copy(), "Hello there.")
+    assert sung(np.zeros(RATE), "Hello there.") == 0
     assert lesson.levels[:4].max() < lesson.levels[8:].max() - 3
+
+
+@pytest.mark.skipif(not hibari.available(), reason="hibari-tts or onnx is not installed")
+def test_an_encoder_hears_other_speakers_before_it_names_them(tmp_path: Path) -> None:
+    teacher = hibari.Hibari()
+    said = teacher.say(teacher.phonemes("Nobody knows."))
+    late = 3 * hibari.HOP
+    wave, found = hear.heard(hear.moved(said, speakers.Speaker(0.6, 0.9)), late)
+    assert abs(np.sqrt(np.mean(wave**2)) - hear.LEVEL) < 0.01
+    assert len(wave) == len(found) * FRAME and not wave[:late].any() and wave.any()
+    own = features.heard(hear.heard(said, late)[1])
+    sung = own.voicing.reshape(len(found), -1).max(1) > 0.9
+    ratio = features.heard(found).turns[sung] / own.turns[sung]
+    assert sung.sum() > 4 and abs(np.median(ratio) - 0.6) < 0.05
+    silent = features.heard(found).levels.max(1) < np.log(0.01)
+    assert silent[: late * analysis.SUB // FRAME].all()
+    (tmp_path / "texts").mkdir()
+    lines = [json.dumps({"text": t, "words": 1, "start": i}) for i, t in enumerate(("Yes.", "One. Two.", "No.", "Go."))]
+    (tmp_path / "texts" / "index.jsonl").write_text("\n".join(lines) + "\n")
+    cfg = config(*TINY, "taught.encoder.batch=2", "taught.encoder.steps=2").taught
+    hear.make(cfg, tmp_path)
+    held = hear.Hearings(tmp_path, 3)
+    assert held.train == [2] and held.validation == [0, 3]
+    vectors = torch.from_numpy(held.vectors[:].astype(np.float32))
+    build(vectors, 3, 2, 3, 2, 1, pitches=features.PITCHES).save(tmp_path)
+    hear.train(cfg, tmp_path)
+    assert (tmp_path / "encoder" / "weights.pt").exists()
+
+
+def test_settings_of_the_taught_voice_are_laid_over_the_others() -> None:
+    cfg = load_config(None, ("taught.sopro.steps=5", "taught.sopro.dropout=0.3", "sopro.clip=7"))
+    assert cfg.taught.sopro.steps == 5 != cfg.sopro.steps and cfg.taught.sopro.dropout == 0.3 != cfg.sopro.dropout
+    assert cfg.taught.sopro.clip == cfg.sopro.clip == 7 and cfg.taught.speakers
+    with pytest.raises(SystemExit, match="no such key"):
+        load_config(None, ("taught.sopro.step=5",))
+
+
+def sopro(work: Path, *settings: str) -> SoproTrainer:
+    cfg = config(*TINY, *settings).taught
+    return SoproTrainer(cfg.sopro, work / "sopro", coded.CodedLessons(work, 3, 248))
+
+
+def test_every_utterance_is_seen_as_often_however_long(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    trainer = sopro(taught, "taught.sopro.batch_frames=60")
+    trainer.coded.entries = [{"frames": n} for n in (10, 10, 10, 10, 20, 40, 40, 10)] * 20
+    trainer.by_length = sorted(range(160), key=lambda i: trainer.coded.entries[i]["frames"])
+    trainer.until = np.cumsum([trainer.coded.entries[i]["frames"] for i in trainer.by_length])
+    batches = [trainer.draw(np.random.default_rng(i)) for i in range(3000)]
+    seen = np.bincount(np.concatenate(batches), minlength=160)
+    lengths = np.array([e["frames"] for e in trainer.coded.entries])
+    often = [seen[lengths == n].mean() for n in (10, 40)]
+    assert 0.6 < often[1] / often[0] < 1.7  # batches of one size would see the short ones as often as the long ones ...
+    assert max(sum(lengths[b]) for b in batches) <= 160 and min(map(len, batches)) >= 2  # ... at four times the cost
+
+
+def test_who_missed_the_end_is_taught_to_stop_at_once(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    trainer = sopro(taught, "taught.sopro.after=0.5", "taught.sopro.end=3", "taught.sopro.dropout=0")
+    batch, end = trainer.batch([2, 4], np.random.default_rng(1)), trainer.model.eos
+    assert batch.frames.tolist() == [6, 5]
+    text, pool = trainer.batched.text(batch)
+    cond = trainer.batched.condition(pool, batch.ref, 6)
+    given = batch.codes[..., 0]
+    found = trainer.batched.first_codes(batch, cond, given, text).loss
+    repeated = given.clone()
+    repeated[1, 5] = given[1, 4]
+    shares = trainer.batched.ar(cond, repeated, text, batch.spoken)[0].log_softmax(-1)
+    wanted = [[*given[0].tolist(), end], [*given[1, :5].tolist(), end, end]]
+    weights = torch.tensor([[1.0] * 6 + [3.0], [1.0] * 5 + [3.0, 0.5]])
+    errors = -shares.gather(2, torch.tensor(wanted)[..., None])[..., 0]
+    assert torch.allclose(found, (errors * weights).sum() / weights.sum(), atol=1e-5)
+
+
+def test_codes_alone_and_half_precision_are_enough_to_learn(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    exact = sopro(taught, "taught.sopro.dropout=0")
+    before = [exact.train_step() for _ in range(2)]
+    (taught / "codes" / "components.f16").unlink()
+    mixed = sopro(taught, "taught.sopro.dropout=0", "taught.sopro.mixed=true")
+    after = [mixed.train_step() for _ in range(2)]
+    for one, other in zip(before, after, strict=True):
+        assert other["ar"] != one["ar"] and abs(other["ar"] / one["ar"] - 1) < 0.05
+        assert all(map(np.isfinite, other.values()))
+    codes = mixed.coded.codes(2)
+    assert torch.equal(mixed.coded.components(2), mixed.books.rows(codes[None])[1][0])
+    assert next(mixed.model.parameters()).dtype == torch.float32
+
+
+def test_a_last_full_stop_may_be_missing(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt(taught, monkeypatch)
+    coded.make(config(*TINY).taught, taught)
+    lengths = [
+        sopro(taught, f"taught.sopro.unfinished={share}").batch([2], np.random.default_rng(1)).lengths.item()
+        for share in (0.0, 1.0)
+    ]
+    assert lengths == [len("abcde.") + 2, len("abcde") + 2]

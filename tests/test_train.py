@@ -358,6 +358,8 @@ def test_codebooks_leave_less_and_less() -> None:
     pitch = torch.zeros(1, 20)
     pitch[0, -1] = 5.0
     assert (pitch @ books.basis @ books.semantic).norm() < 0.3 * (pitch @ books.basis).norm()
+    sung = codebooks.build(x, 5, 16, 4, 5, 1, melody=0.5)
+    assert abs((pitch @ sung.basis @ sung.semantic).norm() - 2.5) < 0.6
 
 
 def test_references_are_as_long_as_asked(work: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.train.config import load_config
 
-STAGES = {  # name -> (module, function of the configuration and the work folder)
+STAGES = {  # name -> (module, function of the configuration and the work folder); a stage taught-... has cfg.taught
     "data": ("data", "make"),
     "render": ("render", "make"),
     "codebooks": ("codebooks", "make"),
@@ -26,6 +26,16 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "texts": ("taught.texts", "make"),
     "teach": ("taught.teach", "make"),
     "taught-codebooks": ("taught.codebooks", "make"),
+    "taught-render": ("taught.render", "make"),
+    "taught-decoder": ("taught.render", "train"),
+    "taught-hear": ("taught.hear", "make"),
+    "taught-encoder": ("taught.hear", "train"),
+    "taught-codec": ("codec", "assemble"),
+    "taught-codes": ("taught.coded", "make"),
+    "taught-sopro": ("taught.coded", "train"),
+    "taught-predict": ("taught.predict", "make"),
+    "taught-embed": ("taught.embed", "embed"),
+    "guess": ("taught.guess", "make"),
     "judge": ("taught.judge", "judge"),
 }
 
@@ -49,6 +59,7 @@ def main() -> None:
     keep_memory()
     cfg = load_config(given.config, tuple(given.overrides))
     module, function = STAGES[given.stage]
+    cfg = cfg.taught if given.stage.startswith("taught-") else cfg
     try:
         getattr(importlib.import_module(f"tools.train.{module}"), function)(cfg, given.work)
     except ModuleNotFoundError as error:

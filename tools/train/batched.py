@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from tools.train.oracle import Reference, Sopro, SoproV1, SoproV15, SSMLiteBlock, run_stack
 
+AFTER = 8  # frames behind the end in which the end is still wanted
+
 
 class Batch(NamedTuple):
     """ids (B, L) and lengths (B,); codes (B, T, Q), what they stand for (B, T, D) and frames (B,); ref (B, R, Q) of one
@@ -29,6 +31,9 @@ class Batch(NamedTuple):
     frames: Tensor
     ref: Tensor
     places: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device) for tensor in self))
 
     @property
     def inside(self) -> Tensor:
@@ -58,9 +63,12 @@ class Batched(ABC, Generic[Model]):
 
     mask: Tensor | None
 
-    def __init__(self, model: Model, dropout: float) -> None:
-        """Of a fresh model; gates open a little, since behind a closed one nothing is learnt."""
-        self.model, self.mask = model, None
+    def __init__(self, model: Model, dropout: float, end: float = 1.0, after: float = 0.0) -> None:
+        """Of a fresh model; gates open a little, since behind a closed one nothing is learnt.
+
+        An utterance's end counts as much as `end` codes, and every frame behind it, up to AFTER, as `after` codes.
+        """
+        self.model, self.mask, self.end, self.after = model, None, end, after
         for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 nn.init.constant_(parameter, 0.7)
@@ -134,13 +142,19 @@ class BatchedV15(Batched[SoproV15]):
         return m.ar.head(m.ar.norm(x)).float(), weights
 
     def first_codes(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> FirstCodes:
+        """Behind an utterance's end, after its last code, the end is wanted, too: who missed it is to stop at once."""
+        last = given.gather(1, batch.frames[:, None] - 1)
+        given = torch.where(batch.inside, given, last)
         logits, attention = self.ar(cond, given, text, batch.spoken)
-        target = F.pad(batch.codes[..., 0], (0, 1)).scatter(1, batch.frames[:, None], self.model.eos)
-        counted = F.pad(batch.inside, (1, 0), value=True)
+        late = torch.arange(given.shape[1] + 1) - batch.frames[:, None]
+        target = torch.where(late < 0, F.pad(batch.codes[..., 0], (0, 1)), self.model.eos)
+        weight = torch.where(late == 0, self.end, torch.where(late < 0, 1.0, self.after)) * (late <= AFTER)
+        counted = weight > 0
         found, wanted = logits[counted], target[counted]
+        errors = F.cross_entropy(found, wanted, reduction="none")
         return FirstCodes(
-            F.cross_entropy(found, wanted),
-            (found.argmax(-1) == wanted).float().mean(),
+            (errors * weight[counted]).sum() / weight.sum(),
+            (found.argmax(-1) == wanted)[late[counted] < 0].float().mean(),
             [weights[:, :, :-1] for weights in attention],
         )
 

@@ -25,7 +25,7 @@ class Checkpoints:
         """Load the last checkpoint if there is one; the step to go on with."""
         if not self.path.exists():
             return 0
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
         self.modules.load_state_dict(state["modules"])
         self.optimiser.load_state_dict(state["optimiser"])
         return int(state["step"])

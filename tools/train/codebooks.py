@@ -19,24 +19,41 @@ from tools.train.render import Renderings
 
 
 class Codebooks:
-    """mean (W,) and basis (W, D) of the components; semantic (D, D) their part that the first codebook sees; books."""
+    """mean (W,) and basis (W, D) of the components; semantic (D, D) their part that the first codebook sees; books.
 
-    def __init__(self, mean: Tensor, basis: Tensor, semantic: Tensor, books: list[Tensor]) -> None:
+    gains (W,): by how much what codes say of a vector's value is to deviate more from its mean, when it is said.
+    """
+
+    def __init__(
+        self, mean: Tensor, basis: Tensor, semantic: Tensor, books: list[Tensor], gains: Tensor | None = None
+    ) -> None:
         self.mean, self.basis, self.semantic, self.books = mean, basis, semantic, books
+        self.gains = torch.ones_like(mean) if gains is None else gains
 
     @classmethod
     def load(cls, work: Path) -> Codebooks:
         with np.load(work / "codebooks.npz") as file:
             tensors = {name: torch.from_numpy(file[name]) for name in file.files}
-        return cls(tensors["mean"], tensors["basis"], tensors["semantic"], list(tensors["books"]))
+        return cls(tensors["mean"], tensors["basis"], tensors["semantic"], list(tensors["books"]), tensors.get("gains"))
 
     def save(self, work: Path) -> None:
         books = torch.stack(self.books)
-        np.savez(work / "codebooks.npz", mean=self.mean, basis=self.basis, semantic=self.semantic, books=books)
+        arrays = {"mean": self.mean, "basis": self.basis, "semantic": self.semantic, "books": books}
+        np.savez(work / "codebooks.npz", **arrays, gains=self.gains)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> Codebooks:
+        """The same on another device."""
+        mean, basis, semantic, gains = (t.to(device) for t in (self.mean, self.basis, self.semantic, self.gains))
+        return Codebooks(mean, basis, semantic, [book.to(device) for book in self.books], gains)
 
     def components(self, vectors: Tensor) -> Tensor:
         """(..., W) -> (..., D)."""
         return (vectors - self.mean) @ self.basis
+
+    def said(self, codes: Tensor, acoustic: int | None = None) -> Tensor:
+        """Codes (T, Q) -> vectors (T, W) that are to be said, with the gains: of so many acoustic codebooks, or all."""
+        used = None if acoustic is None else torch.tensor([acoustic])
+        return self.mean + self.rows(codes[None], used)[1][0] @ self.basis.T * self.gains
 
     def codes(self, components: Tensor) -> Tensor:
         """(..., D) -> (..., Q) codes, the semantic one first."""
@@ -92,18 +109,28 @@ def principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def build(
-    vectors: Tensor, size: int, values: int, count: int, semantic: int, seed: int, rounds: int = 15, pitches: int = 1
+    vectors: Tensor,
+    size: int,
+    values: int,
+    count: int,
+    semantic: int,
+    seed: int,
+    rounds: int = 15,
+    pitches: int = 1,
+    melody: float = 0.0,
 ) -> Codebooks:
     """Codebooks (`count` of `values` rows of `size` components) of frames (N, W); the semantic one sees `semantic`.
 
-    A vector's last `pitches` values are about pitch, which the semantic codebook does not see.
+    A vector's last `pitches` values are about pitch, of which the semantic one sees `melody` times as much.
     """
     generator = torch.Generator().manual_seed(seed)
     mean, basis = principal(vectors, size)
     x = (vectors - mean) @ basis
-    without_pitch = (x @ basis.T)[:, :-pitches] @ basis[:-pitches]
-    axes = principal(without_pitch, semantic)[1]
-    projection = basis[:-pitches].T @ basis[:-pitches] @ axes @ axes.T
+    weights = torch.ones(len(basis), 1)
+    weights[-pitches:] = melody
+    seen = basis.T @ (basis * weights)
+    axes = principal(x @ seen, semantic)[1]
+    projection = seen @ axes @ axes.T
     books = [kmeans(x @ projection, values, rounds, generator)]
     rest = x.clone()
     for _ in range(count - 1):

@@ -15,11 +15,12 @@ from tools.train.mimi import decoder_parts, encoder_parts, new_model, quantiser_
 
 
 @torch.no_grad()
-def assembled(settings: dict[str, Any], books: Codebooks, encoder: dict, decoder: dict) -> MimiModel:
-    """A MimiModel with these codebooks and the stages' weights."""
+def assembled(settings: dict[str, Any], books: Codebooks, encoder: dict | None, decoder: dict) -> MimiModel:
+    """A MimiModel with these codebooks and the stages' weights; None: an encoder that has learnt nothing."""
     model = new_model(settings, 0)
     head = nn.Linear(model.config.hidden_size, model.config.codebook_dim, bias=False)
-    encoder_parts(model, head).load_state_dict(encoder)
+    if encoder is not None:
+        encoder_parts(model, head).load_state_dict(encoder)
     decoder_parts(model).load_state_dict(decoder)
     semantic, acoustic = quantiser_halves(model)
     semantic.input_proj.weight[..., 0] = books.semantic.T @ head.weight
@@ -33,8 +34,9 @@ def assembled(settings: dict[str, Any], books: Codebooks, encoder: dict, decoder
 
 
 def assemble(cfg: SimpleNamespace, work: Path) -> None:
-    """work/codebooks.npz, work/encoder, work/decoder -> work/codec/mimi."""
-    folders = "encoder", cfg.decoder.folder
-    halves = [torch.load(work / half / "weights.pt", weights_only=True) for half in folders]
-    assembled(cfg.codec.mimi, Codebooks.load(work), *halves).save_pretrained(work / "codec" / "mimi")
+    """work/codebooks.npz, work/encoder, work/decoder -> work/codec/mimi; without an encoder it cannot clone."""
+    encoder = work / "encoder" / "weights.pt"
+    heard = torch.load(encoder, weights_only=True) if encoder.exists() else None
+    decoder = torch.load(work / cfg.decoder.folder / "weights.pt", weights_only=True)
+    assembled(cfg.codec.mimi, Codebooks.load(work), heard, decoder).save_pretrained(work / "codec" / "mimi")
     print(f"codec: {work / 'codec' / 'mimi'}", flush=True)

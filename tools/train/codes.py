@@ -70,6 +70,9 @@ class Coded:
         for i in self.train:
             self.speakers.setdefault(self.speaker(i), []).append(i)
 
+    def text(self, number: int) -> str:
+        return self.corpus.entries[number].text
+
     def speaker(self, number: int) -> tuple[str, float]:
         return self.corpus.entries[number].voice, self.entries[number]["shift"]
 

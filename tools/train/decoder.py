@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tools.train.codebooks import Codebooks
-from tools.train.features import voicing
-from tools.train.mimi import decode_features, decode_hidden, decode_wave, decoder_parts, groups, new_model
+from tools.train.mimi import decode, decoder_parts, groups, new_model
 from tools.train.render import WARM_UP, Renderings
 from tools.train.spectra import spectral_loss
 from tools.train.training import Trainer, stacked
-from tools.train.vocoder import FRAME, HOPS
+from tools.train.vocoder import FRAME, HOPS, RATE
+
+if TYPE_CHECKING:
+    from tools.train.taught.render import Renderings as Taught
+
+ABOVE = 1500.0  # Hz above the speech that are listened to, too: there is to be nothing
 
 
 class DecoderTrainer(Trainer):
@@ -27,13 +32,14 @@ class DecoderTrainer(Trainer):
 
     name = "decoder"
 
-    def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
-        self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
+    def __init__(self, cfg: SimpleNamespace, work: Path, held: Renderings | Taught | None = None) -> None:
+        self.held, self.books = held or Renderings(work, cfg.data.validation_every), Codebooks.load(work)
         self.frames, self.bfloat16 = cfg.codec.frames, cfg.codec.bfloat16
+        self.top = min(RATE / 2, cfg.codec.bandwidth + ABOVE)
         self.predicted = read_predicted(work, len(self.books.books)) if cfg.decoder.predicted else None
-        self.model = new_model(cfg.codec.mimi, cfg.decoder.seed)
+        self.model = new_model(cfg.codec.mimi, cfg.decoder.seed, cfg.codec.bandwidth)
         self.modules = decoder_parts(self.model)
-        scale = self.books.components(stacked(list(self.held.vectors[:4000]))).square().mean().sqrt().item()
+        scale = self.held.scale(self.books)
         for projection in self.modules[0]:  # so that what enters is of the order of 1
             nn.init.normal_(projection.weight, std=self.model.config.codebook_dim**-0.5 / scale)
         if cfg.decoder.init_from:
@@ -45,22 +51,21 @@ class DecoderTrainer(Trainer):
     def speak(self, rows: tuple[Tensor, Tensor]) -> Tensor:
         """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            latents = sum(p(r.transpose(1, 2)) for p, r in zip(self.modules[0], rows, strict=True))
-            return decode_wave(self.model, decode_features(self.model, decode_hidden(self.model, latents)))
+            return decode(self.model, rows)
 
     def losses(self, positions: list[int], rng: np.random.Generator, batch: int) -> dict[str, Tensor]:
         """Losses of a batch, at a window size drawn for it."""
         crops = [self.held.draw(positions, self.frames, rng) for _ in range(batch)]
-        codes = self.books.codes(self.books.components(stacked([c.vectors for c in crops])))
+        codes = self.held.codes(crops, self.books)
         if self.predicted is not None:
             found = torch.from_numpy(np.stack([self.predicted[c.rows] for c in crops]).astype(np.int64))
             codes = torch.where(torch.from_numpy(rng.random((batch, 1, 1)) < self.cfg.predicted), found, codes)
         acoustic = torch.from_numpy(rng.choice(len(self.cfg.acoustic_share), batch, p=self.cfg.acoustic_share))
         wave, wanted = self.speak(self.books.rows(codes, acoustic)), stacked([c.wanted for c in crops])
-        tonal = torch.from_numpy(np.stack([voicing(c.vectors).max(1) > 0.2 for c in crops])).float()
+        tonal = self.held.tonal(crops)
         size = int(rng.choice(self.cfg.windows))
         counted = [a[:, WARM_UP * n :] for a, n in ((wave, FRAME), (wanted, FRAME), (tonal, HOPS))]
-        complex_, mel = spectral_loss(*counted, size)
+        complex_, mel = spectral_loss(*counted, size, self.top)
         return {"mel": mel, "complex": complex_}
 
     def learn(self, rng: np.random.Generator) -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,16 +18,19 @@ from tools.train.mimi import encode, encoder_parts, groups, new_model
 from tools.train.render import WARM_UP, Renderings
 from tools.train.training import Trainer, stacked
 
+if TYPE_CHECKING:
+    from tools.train.taught.hear import Hearings
+
 
 class EncoderTrainer(Trainer):
     """The encoder's half of a MimiModel, and a matrix from its latents to components."""
 
     name = "encoder"
 
-    def __init__(self, cfg: SimpleNamespace, work: Path) -> None:
-        self.held, self.books = Renderings(work, cfg.data.validation_every), Codebooks.load(work)
+    def __init__(self, cfg: SimpleNamespace, work: Path, held: Renderings | Hearings | None = None) -> None:
+        self.held, self.books = held or Renderings(work, cfg.data.validation_every), Codebooks.load(work)
         self.frames, self.bfloat16 = cfg.codec.frames, cfg.codec.bfloat16
-        self.model = new_model(cfg.codec.mimi, cfg.encoder.seed)
+        self.model = new_model(cfg.codec.mimi, cfg.encoder.seed, cfg.codec.bandwidth)
         self.head = nn.Linear(self.model.config.hidden_size, self.model.config.codebook_dim, bias=False)
         self.modules = encoder_parts(self.model, self.head)
         super().__init__(cfg.encoder, work / "encoder", groups(self.model, self.modules))

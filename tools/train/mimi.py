@@ -23,8 +23,8 @@ OPEN = 2  # channels in use at 24 kHz
 SCALE = 0.1  # of the signal inside an ELU
 
 
-def new_model(settings: dict[str, Any], seed: int) -> MimiModel:
-    """A fresh codec with the 24 kHz layers set up; settings are MimiConfig's."""
+def new_model(settings: dict[str, Any], seed: int, bandwidth: float = 8000.0) -> MimiModel:
+    """A fresh codec with the 24 kHz layers set up for speech up to `bandwidth` Hz; settings are MimiConfig's."""
     torch.manual_seed(seed)
     model = MimiModel(MimiConfig(sampling_rate=24000, use_cache=False, **settings))
     for module in model.modules():
@@ -40,7 +40,7 @@ def new_model(settings: dict[str, Any], seed: int) -> MimiModel:
                 parameter.zero_()
         model.encoder.layers[0].conv.weight[:OPEN, 0, -1] = SCALE * both
         model.decoder.layers[-1].conv.weight[0, :OPEN, -1] = 0.5 / SCALE * both
-        filters = band_filters(*into.weight.shape[::2])
+        filters = band_filters(*into.weight.shape[::2], bandwidth)
         for conv, gain in ((into, 3 / SCALE), (out, 0.002)):
             conv.weight[:, OPEN:] = 0
             conv.weight[:, :OPEN] = gain * filters[:, None] * both[:, None]
@@ -48,12 +48,12 @@ def new_model(settings: dict[str, Any], seed: int) -> MimiModel:
     return model
 
 
-def band_filters(count: int, size: int) -> Tensor:
+def band_filters(count: int, size: int, bandwidth: float) -> Tensor:
     """(count, size) windowed cosines of unit energy: three phases a third of a turn apart for each mel-spaced band.
 
     Three rectified phases add up to a band's envelope, nearly without ripple.
     """
-    centres = torch.from_numpy(spaced(120, 8000, -(-count // 3)).astype(np.float32))
+    centres = torch.from_numpy(spaced(120, bandwidth, -(-count // 3)).astype(np.float32))
     turns = centres[:, None, None] / 24000 * torch.arange(size) + torch.arange(3)[:, None] / 3
     filters = (2 * math.pi * turns).cos() * torch.hann_window(size)
     filters = (filters - filters.mean(-1, keepdim=True)).flatten(0, 1)[:count]
@@ -125,6 +125,13 @@ def transform(transformer: nn.Module, x: Tensor) -> Tensor:
     for layer in transformer.layers:
         x = layer(x, attention_mask=None, position_ids=positions)[0]
     return x
+
+
+def decode(model: MimiModel, rows: tuple[Tensor, Tensor]) -> Tensor:
+    """Sums of codebook rows (B, T, D), semantic and acoustic -> waveform (B, 1920 T)."""
+    projections = (half.output_proj for half in quantiser_halves(model))
+    latents = sum(p(r.transpose(1, 2)) for p, r in zip(projections, rows, strict=True))
+    return decode_wave(model, decode_features(model, decode_hidden(model, latents)))
 
 
 def decode_hidden(model: MimiModel, latents: Tensor) -> Tensor:

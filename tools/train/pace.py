@@ -57,10 +57,12 @@ def _line(n: np.ndarray, t: np.ndarray) -> tuple[float, float]:
 
 def of_lessons(work: Path) -> Pace | None:
     """The pace of what was coded for training; None: the lessons are not here."""
-    if not (work / "codes").exists() or not (work / "data").exists():
+    if not (work / "codes").exists():
         return None
+    lessons = [e for e in read_index(work / "codes") if e["frames"]]
+    if lessons and "text" in lessons[0]:  # a neural teacher's are kept with their texts
+        return measure([len(e["text"]) for e in lessons], [e["frames"] for e in lessons])
     texts = [entry["text"] for entry in read_index(work / "data")]
-    lessons = read_index(work / "codes")
     return measure([len(texts[e["number"]]) for e in lessons], [e["frames"] for e in lessons])
 
 

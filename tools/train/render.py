@@ -10,16 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soxr
+import torch
+from torch import Tensor
 
 from tools.train.data import Corpus
-from tools.train.features import WIDTH, Parameters, at_times, vectors
+from tools.train.features import WIDTH, Parameters, at_times, vectors, voicing
 from tools.train.flite import RATE as SOURCE_RATE
 from tools.train.growing import Column, Growing, read_index
+from tools.train.training import stacked
 from tools.train.vocoder import FRAME, HOP, RATE, speech
+
+if TYPE_CHECKING:
+    from tools.train.codebooks import Codebooks
 
 LEVEL = 0.07  # RMS of every utterance
 WARM_UP = 2  # frames at a crop's beginning that do not count in training: their past was cut off
@@ -115,6 +121,18 @@ class Renderings:
         original = shifted(self.corpus.samples(entry.number, start, needed), entry.shift)[: frames * FRAME]
         original = original * gain(self.corpus.samples(entry.number))
         return Crop(original, wanted, self.vectors[rows].astype(np.float32), rows, first == 0)
+
+    def codes(self, crops: list[Crop], books: Codebooks) -> Tensor:
+        """(B, T, Q)."""
+        return books.codes(books.components(stacked([c.vectors for c in crops])))
+
+    def tonal(self, crops: list[Crop]) -> Tensor:
+        """(B, T HOPS): where phases count."""
+        return torch.from_numpy(np.stack([voicing(c.vectors).max(1) > 0.2 for c in crops])).float()
+
+    def scale(self, books: Codebooks) -> float:
+        """RMS of components."""
+        return float(books.components(stacked(list(self.vectors[:4000]))).square().mean().sqrt())
 
     def draw(self, positions: list[int], frames: int, rng: np.random.Generator) -> Crop:
         """A random crop; every fourth begins with its utterance, as a codec always does."""

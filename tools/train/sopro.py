@@ -9,6 +9,10 @@ wrong code the right ones are of no use.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +28,7 @@ from tools.train.tokenizer import character_tokenizer, encode, save
 from tools.train.training import Trainer
 
 REACH = 3.0  # characters around the right one where attention costs nothing yet
+FINAL = re.compile(r"[.!]$")  # a question without its mark would be another sentence
 NEIGHBOURS = 4  # a batch is drawn from as many times its size of utterances of about one length
 
 
@@ -51,22 +56,28 @@ class SoproTrainer(Trainer):
     name = "sopro"
 
     def __init__(self, cfg: SimpleNamespace, folder: Path, coded: Coded) -> None:
-        self.coded, self.best = coded, folder / "best.json"
+        self.coded, self.best, self.device = coded, folder / "best.json", torch.device(cfg.device)
+        self.books = coded.books.to(self.device)
         self.tokenizer = character_tokenizer()
         torch.manual_seed(cfg.seed)
         self.model = self.modules = new_sopro(cfg.architecture, cfg.models, self.tokenizer.get_vocab_size())
-        self.batched = BATCHED[type(self.model)](self.model, cfg.dropout)
+        self.model.to(self.device)
+        self.batched = BATCHED[type(self.model)](self.model, cfg.dropout, cfg.end, cfg.after)
         self.values = self.model.cfg.codebook_size
         if cfg.init_from:
             self.model.load_state_dict(read_sopro(cfg.architecture, cfg.init_from).state_dict())
         self.by_length = sorted(coded.train, key=lambda i: (coded.entries[i]["frames"], i))
+        self.until = np.cumsum([coded.entries[i]["frames"] for i in self.by_length])  # frames
         self.unseen = [i for i in coded.validation if coded.speaker(i) in coded.speakers]
         self.unseen.sort(key=lambda i: coded.entries[i]["frames"])
         super().__init__(cfg, folder, [{"params": list(self.model.parameters()), "pace": 1.0}])
 
     def batch(self, numbers: list[int], rng: np.random.Generator) -> Batch:
         """These utterances, each with other utterances of its speaker as a reference."""
-        ids = [torch.tensor(encode(self.tokenizer, self.coded.corpus.entries[i].text)) for i in numbers]
+        texts = [self.coded.text(i) for i in numbers]
+        if self.cfg.unfinished:  # whoever asks for words without a mark at their end is to hear the same
+            texts = [FINAL.sub("", t) if rng.random() < self.cfg.unfinished else t for t in texts]
+        ids = [torch.tensor(encode(self.tokenizer, text)) for text in texts]
         codes, length = [self.coded.codes(i) for i in numbers], int(rng.integers(*self.cfg.reference_frames))
         places = [self.coded.places(i) for i in numbers]
         places = [torch.full((len(c),), torch.nan) if p is None else p for p, c in zip(places, codes, strict=True)]
@@ -74,7 +85,17 @@ class SoproTrainer(Trainer):
             padded(ids), torch.tensor([len(i) for i in ids]), padded(codes),
             padded([self.coded.components(i) for i in numbers]), torch.tensor([len(c) for c in codes]),
             torch.stack([self.coded.reference(i, length, rng) for i in numbers]), padded(places, torch.nan),
-        )  # fmt: skip
+        ).to(self.device)  # fmt: skip
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """What is made inside is made on cfg.device; with cfg.mixed, products are of bfloat16."""
+        with ExitStack() as stack:
+            if self.device.type != "cpu":  # a context that every operation passes through
+                stack.enter_context(self.device)
+            if self.cfg.mixed:
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            yield
 
     @torch.no_grad()
     def followed(self, batch: Batch, cond: Tensor, known: Tensor, groups: dict[str, slice], follows: Tensor) -> Tensor:
@@ -106,22 +127,24 @@ class SoproTrainer(Trainer):
 
         The likeliest of many unlikely codes can be far off; the heads are to name the one that is nearest on average.
         """
-        books, inside, errors, risks, hits = self.coded.books, batch.inside, [], [], {}
+        books, inside, errors, risks, hits = self.books, batch.inside, [], [], {}
         known = self.followed(batch, cond, given, groups, follows)
-        for stage, heads in self.batched.nar(cond, known, groups, inside).items():
-            items, numbers = groups[stage], self.model.stage_books[stage]
-            if items.start == items.stop:  # fewer items than stages
-                continue
-            own, here = follows[items, None], inside[items]
-            rest = books.left(batch.components[items], known[items], range(1, numbers[0]))
-            for book, head in zip(numbers, heads, strict=True):
-                chosen, best = head.argmax(-1), books.chain(rest, [book])[..., 0]
-                wanted = torch.where(own, best, batch.codes[items][..., book])
-                errors.append(F.cross_entropy(head[here], wanted[here]))
-                away = books.distances(rest[here], book) / rest[here].square().sum(-1).mean()
-                risks.append((head[here].softmax(-1) * away).sum(-1).mean())
-                hits[f"hit_{book}"] = (chosen == wanted)[here].float().mean()
-                rest = rest - books.books[book][torch.where(own, chosen, wanted)]
+        logits = self.batched.nar(cond, known, groups, inside)
+        with torch.autocast(self.device.type, enabled=False):  # the nearest of rows that lie close to each other
+            for stage, heads in logits.items():
+                items, numbers = groups[stage], self.model.stage_books[stage]
+                if items.start == items.stop:  # fewer items than stages
+                    continue
+                own, here = follows[items, None], inside[items]
+                rest = books.left(batch.components[items], known[items], range(1, numbers[0]))
+                for book, head in zip(numbers, heads, strict=True):
+                    chosen, best = head.argmax(-1), books.chain(rest, [book])[..., 0]
+                    wanted = torch.where(own, best, batch.codes[items][..., book])
+                    errors.append(F.cross_entropy(head[here], wanted[here]))
+                    away = books.distances(rest[here], book) / rest[here].square().sum(-1).mean()
+                    risks.append((head[here].softmax(-1) * away).sum(-1).mean())
+                    hits[f"hit_{book}"] = (chosen == wanted)[here].float().mean()
+                    rest = rest - books.books[book][torch.where(own, chosen, wanted)]
         return {"nar": torch.stack(errors).mean(), "risk": torch.stack(risks).mean(), **dict(sorted(hits.items()))}
 
     def shares(self, size: int) -> dict[str, slice]:
@@ -130,14 +153,30 @@ class SoproTrainer(Trainer):
         edges = np.linspace(0, size, len(stages) + 1).astype(int)
         return {stage: slice(a, b) for stage, a, b in zip(stages, edges[:-1], edges[1:], strict=True)}
 
-    def learn(self, rng: np.random.Generator) -> dict[str, float]:
-        size = self.cfg.batch
-        start = int(rng.integers(max(1, len(self.by_length) - NEIGHBOURS * size)))
+    def draw(self, rng: np.random.Generator) -> list[int]:
+        """Utterances of about one length: cfg.batch of them, or cfg.batch_frames frames of speech.
+
+        Long ones, which come in smaller batches, are drawn as much more often: all are seen as often.
+        """
+        size, most = self.cfg.batch, len(self.by_length) - 1
+        if self.cfg.batch_frames:
+            middle = int(np.searchsorted(self.until, rng.integers(self.until[-1]), side="right"))
+            length = self.coded.entries[self.by_length[middle]]["frames"]
+            size = max(len(self.model.stage_books), self.cfg.batch_frames // max(1, length))
+            start = max(0, min(middle - NEIGHBOURS * size // 2, most + 1 - NEIGHBOURS * size))
+        else:
+            start = int(rng.integers(max(1, most + 1 - NEIGHBOURS * size)))
         near = self.by_length[start : start + NEIGHBOURS * size]
-        numbers = [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
-        corruption = torch.from_numpy(rng.uniform(*self.cfg.corruption, size)).float()
-        follows = torch.from_numpy(rng.random(size) < self.cfg.followed)
-        losses = self.losses(self.batch(numbers, rng), self.shares(size), corruption, follows)
+        return [int(i) for i in rng.choice(near, size, replace=len(near) < size)]
+
+    def learn(self, rng: np.random.Generator) -> dict[str, float]:
+        numbers = self.draw(rng)
+        size = len(numbers)
+        corruption = torch.from_numpy(rng.uniform(*self.cfg.corruption, size)).float().to(self.device)
+        follows = torch.from_numpy(rng.random(size) < self.cfg.followed).to(self.device)
+        batch = self.batch(numbers, rng)
+        with self.computing():
+            losses = self.losses(batch, self.shares(size), corruption, follows)
         sum(weight * losses[name] for name, weight in self.cfg.weights.items()).backward()
         return {name: value.item() for name, value in losses.items()}
 
@@ -153,15 +192,15 @@ class SoproTrainer(Trainer):
             for turn in range(turns):
                 turned = np.roll(numbers, turn * len(numbers) // turns).tolist()
                 batch, groups = self.batch(turned, rng), self.shares(len(turned))
-                followed = self.losses(
-                    batch, groups, torch.zeros(len(turned)), torch.ones(len(turned), dtype=torch.bool)
-                )
+                with self.computing():
+                    everyone = torch.ones(len(turned), dtype=torch.bool)
+                    followed = self.losses(batch, groups, torch.zeros(len(turned)), everyone)
                 for name, value in followed.items():
                     sums.setdefault(name, []).append(value.item())
         found = {name: float(np.mean(values)) for name, values in sums.items()}
         found = {"ar+risk": found["ar"] + found["risk"], **found}
         if found["ar+risk"] < (json.loads(self.best.read_text())["ar+risk"] if self.best.exists() else float("inf")):
-            save_checkpoint(self.model, self.folder / "model.safetensors")
+            save_checkpoint(deepcopy(self.model).cpu(), self.folder / "model.safetensors")
             save(self.folder / "tokenizer")
             self.best.write_text(json.dumps({"step": self.step, **found}))
         return found

@@ -15,7 +15,7 @@ QUIET = 1e-3, 4e-3  # amplitudes of levels and of single bins below which little
 
 
 @cache
-def mel_matrix(size: int, bands: int, low: float = 60.0, high: float = 9000.0) -> Tensor:
+def mel_matrix(size: int, bands: int, high: float, low: float = 60.0) -> Tensor:
     """(size/2 + 1, bands) triangles of unit sum, equally spaced on the mel scale."""
     edges = spaced(low, high, bands + 2)
     bins = np.fft.rfftfreq(size, 1 / RATE)[:, None]
@@ -28,25 +28,26 @@ def mel_matrix(size: int, bands: int, low: float = 60.0, high: float = 9000.0) -
     return torch.from_numpy((triangles / triangles.sum(0)).astype(np.float32))
 
 
-def spectrum(wave: Tensor, size: int) -> Tensor:
-    """(B, n) -> (B, frames, bins) complex, Hann windows a quarter apart, up to 9.5 kHz: the sources have 8."""
+def spectrum(wave: Tensor, size: int, top: float) -> Tensor:
+    """(B, n) -> (B, frames, bins) complex, Hann windows a quarter apart, up to `top` Hz."""
     hops = wave[:, : wave.shape[1] // (size // 4) * (size // 4)].unflatten(1, (-1, size // 4))
     frames = torch.cat([hops[:, i : hops.shape[1] - 3 + i] for i in range(4)], 2) * torch.hann_window(size)
-    return torch.fft.rfft(frames)[..., : size * 9500 // RATE]
+    return torch.fft.rfft(frames)[..., : int(size * top) // RATE]
 
 
-def spectral_loss(wave: Tensor, target: Tensor, tonal: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def spectral_loss(wave: Tensor, target: Tensor, tonal: Tensor, size: int, top: float = 9500.0) -> tuple[Tensor, Tensor]:
     """Distances of complex spectra and of log mel bands: waves (B, n), tonal (B, n / HOP) -> two scalars.
 
     A complex spectrum's error counts in proportion to the level of the target around it (saying nothing costs about
     1), and where speech is tonal: of noise only the level matters. One resolution only: the caller draws another
-    window size for every step. What is below QUIET counts little: silence is the hardest to learn, and nobody hears it.
+    window size for every step. Nothing above `top` Hz counts (flite's speech has 8 kHz), and what is below QUIET counts
+    little: silence is the hardest to learn, and nobody hears it.
     """
     floor, single = (quiet**2 * 0.375 * size for quiet in QUIET)  # of a Hann window's energy
-    given = spectrum(wave, size)
-    matrix = mel_matrix(size, max(20, min(80, size // 12)))[: given.shape[-1]]
+    given = spectrum(wave, size, top)
+    matrix = mel_matrix(size, max(20, min(80, size // 12)), top - 500)[: given.shape[-1]]
     with torch.no_grad():
-        wanted = spectrum(target, size)
+        wanted = spectrum(target, size, top)
         levels = wanted.abs().square_() @ matrix + floor
         share = matrix.sum(1)
         weight = (levels @ (matrix / share.clamp_min(1e-9)[:, None]).T + single).rsqrt() * (share > 0)
