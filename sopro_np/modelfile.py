@@ -15,6 +15,8 @@ from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import FORMAT as VOICE
 from sopro_np.weights import Weights
 
+VERSIONS = ("1", "2")  # of the format; 2: int4 scales are fp16, inputs may have a zero point
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -48,8 +50,8 @@ def check_kind(file: TensorFile) -> None:
 
 def _read(file: TensorFile, weights: Weights) -> Parts:
     check_kind(file)
-    if (version := file.metadata.get("format_version")) != "1":
-        raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads 1")
+    if (version := file.metadata.get("format_version")) not in VERSIONS:
+        raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads {' and '.join(VERSIONS)}")
     architecture = file.json("architecture")
     if not isinstance(architecture, dict) or set(architecture) - {"sopro", "mimi"}:
         raise FormatError(f"{file.path}: the architecture in the metadata is not understood")

@@ -16,6 +16,15 @@ from sopro_np.ops.quant import QTensor
 from sopro_np.tensorfile import TensorFile
 
 
+def asymmetric_inputs(file: TensorFile) -> frozenset[str]:
+    """Names of the matrices whose inputs are quantised with a zero point. FormatError if the metadata is damaged."""
+    noted = file.json("activations") if "activations" in file.metadata else {}
+    names = noted.get("asymmetric", []) if isinstance(noted, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(f"{file.path}: the activations in the metadata are not understood")
+    return frozenset(names)
+
+
 class Weights:
     """A view of the tensors below one prefix, which remembers what was asked for.
 
@@ -26,6 +35,7 @@ class Weights:
     def __init__(self, file: TensorFile, prefix: str = "", used: set[str] | None = None, packs: bool = True) -> None:
         self.file, self.prefix, self._packs = file, prefix, packs
         self.used: set[str] = set() if used is None else used
+        self._asymmetric = asymmetric_inputs(file)
 
     def scope(self, name: str | int, packs: bool = True) -> Weights:
         """The tensors below `prefix.name`. `packs` False: leave them as they lie in the file (rarely used ones)."""
@@ -74,7 +84,7 @@ class Weights:
         shape = (data.shape[0], columns)
         if dtype == "I8":
             scale = self.vector(f"{name}_scale", shape[0], 1)
-            return QTensor("int8", shape, data, scale, taps)
+            return QTensor("int8", shape, data, scale, taps, asymmetric=full in self._asymmetric)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
             raise FormatError(f"{full}: dtype {dtype} is none of F32, F16, BF16, I8")
@@ -91,8 +101,15 @@ class Weights:
             raise FormatError(f"{full}: shape {shape} where {(rows, taps, inputs)} was expected")
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
-        scale = self.vector(f"{name}_scale", n, k * quant.groups(c))
-        return QTensor("int4", (n, k * c), data, scale, k)
+        scale = self._take(f"{name}_scale", (n, None))
+        self._expect_type(f"{name}_scale", "F16", "F32")
+        sizes = (form.group for form in quant.FORMATS.values() if form.scheme == "int4")
+        group = next((g for g in sizes if scale.shape[1] == k * quant.groups(c, g)), 0)
+        if not group:
+            raise FormatError(f"{full}_scale: {scale.shape[1]} scales for {k} x {c} inputs: no size of groups fits")
+        if not np.isfinite(scale).all():
+            raise FormatError(f"{self.file.path}: tensor {full}_scale holds NaN or infinity")
+        return QTensor("int4", (n, k * c), data, np.array(scale, np.float32), k, group)
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
         full = self.prefix + name
@@ -108,12 +125,12 @@ class Weights:
         self.used.add(full)
         return array
 
-    def _expect_type(self, name: str, dtype: str) -> None:
+    def _expect_type(self, name: str, *dtypes: str) -> None:
         full = self.prefix + name
         if full not in self.file:
             raise FormatError(f"{self.file.path}: tensor {full} is missing")
-        if self.file.header[full]["dtype"] != dtype:
-            raise FormatError(f"{full}: dtype {self.file.header[full]['dtype']}, expected {dtype}")
+        if self.file.header[full]["dtype"] not in dtypes:
+            raise FormatError(f"{full}: dtype {self.file.header[full]['dtype']}, expected {' or '.join(dtypes)}")
 
     def assert_all_used(self) -> None:
         """Every tensor below this prefix was asked for, or the file is not what its header says."""

@@ -27,15 +27,15 @@ FLOORS = (
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
 # Inside the lowest floors, likewise from the ground up.
 INSIDE = """
-ops.abi ops.arrays ops.quant ops.blas ops.matmul ops.activations ops.reference ops.sampling
+ops.abi ops.arrays ops.precision ops.quant ops.blas ops.matmul ops.activations ops.reference ops.sampling
 ops.native.cpu ops.native.packs kernels.build ops.native.jit ops.native.loader
 ops.native.threads ops.native.desk ops.native.commands ops.native.arena ops.native.launcher ops.native.capture
 ops.native.arguments ops.native.matmul ops.native.rows ops.native.sampling ops.native ops ops.runtime
 kernels.simd.llvm kernels.simd.target kernels.simd.portable kernels.simd.avx2 kernels.simd.avxvnni
 kernels.simd.avx512vnni kernels.simd.neon kernels.simd.neon_dot kernels.simd kernels.simd.vector kernels.simd.fields
 kernels.simd.atomic kernels.simd.narrow kernels.simd.reduce kernels.simd.tile kernels.simd.columns kernels.functions
-kernels.rows kernels.conv kernels.embed kernels.quantise kernels.pack kernels.attention kernels.sampling kernels.gemm
-kernels.run kernels kernels.compile
+kernels.rows kernels.conv kernels.embed kernels.quantise kernels.pack kernels.attention kernels.sampling
+kernels.column kernels.gemm kernels.run kernels kernels.compile
 """
 ORDER = INSIDE.split()
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Which tensor is stored in which format: a short list of (pattern, scheme), the first match wins.
+"""Which tensor is stored in which format: a short list of (pattern, format), the first match wins.
 
 Patterns are shell patterns over tensor names without `.weight`. Norms, biases, depthwise filters and
 position tables are not matrices: they stay fp32 under every recipe.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sopro_np.convert.source import read_json
 from sopro_np.errors import ConvertError
-from sopro_np.ops.quant import SCHEMES
+from sopro_np.ops.quant import FORMATS
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,14 @@ class Recipe:
     name: str
     rules: tuple[tuple[str, str], ...]
 
+    @property
+    def format_version(self) -> str:
+        """Of the files it makes: programs before version 2 know symmetric inputs and float32 scales only."""
+        formats = [FORMATS[name] for _, name in self.rules]
+        return "2" if any(form.scheme == "int4" or form.asymmetric for form in formats) else "1"
+
     def scheme(self, tensor: str) -> str:
-        """Scheme of a matrix, by its name."""
+        """Format of a matrix (its name in FORMATS), by its name."""
         short = tensor.removesuffix(".weight")
         for pattern, scheme in self.rules:
             if fnmatch.fnmatchcase(short, pattern):
@@ -61,7 +67,7 @@ BUILT_IN = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, scheme], ...]}."""
+    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, format], ...]}."""
     if name in BUILT_IN:
         return BUILT_IN[name]
     path = Path(name)
@@ -72,11 +78,11 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(rules, list) or not all(
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
-        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, scheme], ...]}}")
+        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
     if unknown := sorted(set(content) - {"name", "rules"}):
         raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
     if not isinstance(content.get("name", ""), str):
         raise ConvertError(f"{path}: the name of a recipe is a text")
-    if bad := sorted({scheme for _, scheme in rules} - set(SCHEMES)):
-        raise ConvertError(f"{path}: unknown schemes {bad}; there are {', '.join(SCHEMES)}")
+    if bad := sorted({name for _, name in rules} - set(FORMATS)):
+        raise ConvertError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
     return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))
