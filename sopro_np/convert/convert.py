@@ -145,7 +145,7 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         "format_version": recipe.format_version,
         "sopro_np_version": __version__,
         "architecture": json.dumps(architecture),
-        "recipe": json.dumps({"name": recipe.name, "rules": recipe.rules}),
+        "recipe": recipe.noted,
         "quantization_config": json.dumps(quantization_config(recipe)),
         "sources": json.dumps(sources),
         "licenses": json.dumps({p.prefix: sources[p.prefix].get("license", LICENSES[p.prefix]) for p in parts}),
@@ -153,8 +153,8 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         **{key: json.dumps(value) for key, value in recorded(parts).items()},
     }
     asymmetric = [m.name for p in parts for m in p.matrices if FORMATS[recipe.scheme(m.name)].asymmetric]
-    if asymmetric:
-        metadata["activations"] = json.dumps({"asymmetric": asymmetric})
+    if asymmetric or recipe.precision != "fast":
+        metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
     if speech := next((p.speech for p in parts if p.speech), None):
         metadata["speech"] = json.dumps(speech)
     if "sopro" in original:
