@@ -14,7 +14,6 @@ from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
 from sopro_np.evaluate.failures import GuardCount
-from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
@@ -43,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         check_target(target, (model, against, args.texts, *args.ref, *voices))
     if args.only == "fidelity" and (args.listen or args.webmushra):
         raise UsageError("a listening test is made of sampled speech: leave --only fidelity out")
+    if args.only == "fidelity" and args.whisper:
+        raise UsageError("a recogniser judges sampled speech: leave --whisper or --only fidelity out")
     texts = (read_texts(args.texts) if args.texts else built_in())[: args.count]
     options = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     first = options.pop("seed", 1)
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         done = evaluate(
             open_model(model, args.threads, args.ops),
             open_model(against, args.threads, args.ops) if against else None,
-            task, args.only, **told,
+            task, args.only, args.whisper, **told,
         )  # fmt: skip
     finally:
         shown.clear()
@@ -113,4 +114,4 @@ def _figure(value: float | None) -> str:
 
 def _summary(name: str, m: dict[str, Any]) -> str:
     bounds = f"[{_figure(m['low']).strip()}, {_figure(m['high']).strip()}]"
-    return f"    {name:16} {_figure(m['mean'])} {MEASURES[name][0]:5} {bounds}"
+    return f"    {name:16} {_figure(m['mean'])} {m['unit']:5} {bounds}"
