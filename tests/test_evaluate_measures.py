@@ -309,6 +309,31 @@ def test_failures() -> None:
     assert kinds(1, f"{thirty} {end}", text=thirty) == kinds(1, " ".join(many[:-3]), text=thirty) == []
 
 
+@given(
+    st.lists(st.from_regex(r"[bdfgkmp][aeiou][bdfgkmp]o", fullmatch=True), min_size=1, max_size=30, unique=True),
+    st.data(),
+)
+def test_accidents_are_named_by_aligned_words(said: list[str], data: st.DataObject) -> None:
+    """From one word to thirty, spoken in proportion: words cut, said again, added; and mistakes of the recogniser."""
+    wav, n = np.full(2400, 0.1, np.float32), len(said)
+    few = min(3, -(-n // 3))
+
+    def kinds(heard: list[str], ratio: float) -> list[str]:
+        return failures.classify(" ".join(said), wav, ratio, 1.0, "stop", " ".join(heard))
+
+    k = data.draw(st.integers(few, n))
+    assert kinds(said[:-k], 1 - k / n) == ["truncation"]
+    assert kinds(said[:-k], 1) == []  # as long as it should be: not heard, but said
+    k = data.draw(st.integers(few, min(5, n)))
+    place = data.draw(st.integers(k, n))
+    again = said[:place] + said[place - k : place] + said[place:]
+    assert "repeats" in kinds(again, 1 + k / n) and kinds(again, 1) == []
+    others = ["xylo", "zulu", "yoyo", "wiwi", "vivo"][: data.draw(st.integers(few, 5))]
+    assert kinds(said + others, 1 + len(others) / n) == ["runaway"]
+    wrong = data.draw(st.integers(0, n - 1))
+    assert kinds([*said[:wrong], "xylo", *said[wrong + 1 :]], 1.0) == []
+
+
 @given(st.floats(0, 2), st.floats(0.01, 0.2), st.lists(st.integers(1, 300), min_size=2, max_size=60), seeds)
 def test_pace_is_the_line_that_most_lie_on(start: float, slope: float, lengths: list[int], seed: int) -> None:
     """Exact without accidents; and a fifth of the lengths going wrong does not move it much."""

@@ -99,12 +99,12 @@ def lines(result: dict[str, Any]) -> list[str]:
                 f" MCD and F0 against {found['mcd_and_f0_against']}:"]  # fmt: skip
         for system, inside in found["systems"].items():
             out.append(f"  {system}")
-            out += [_summary(name, m) for name, m in inside["summary"].items()]
+            out += _summary(inside["summary"])
             if found_by_guard := inside.get("guard"):
                 out.append(f"    guard: {GuardCount(**found_by_guard)}")
         if difference := found.get("difference"):
             out.append("  model minus against")
-            out += [_summary(name, m) for name, m in difference.items()]
+            out += _summary(difference)
     return out + [f"- {text}" for text in result["definitions"]]
 
 
@@ -112,6 +112,9 @@ def _figure(value: float | None) -> str:
     return "       -" if value is None else f"{value:8.2f}"
 
 
-def _summary(name: str, m: dict[str, Any]) -> str:
-    bounds = f"[{_figure(m['low']).strip()}, {_figure(m['high']).strip()}]"
-    return f"    {name:16} {_figure(m['mean'])} {m['unit']:5} {bounds}"
+def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
+    width, rows = max(map(len, found), default=0), []
+    for name, m in found.items():
+        low, high = (_figure(m[bound]).strip() for bound in ("low", "high"))
+        rows.append(f"    {name:{width}} {_figure(m['mean'])} {m['unit']:5} [{low}, {high}]")
+    return rows

@@ -7,13 +7,14 @@ a higher one, knows nothing of what it heard before, and computes on one thread.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 
 from sopro_np.errors import UsageError
 from sopro_np.evaluate.libraries import library
-from sopro_np.evaluate.recogniser import Facts, released, surrounded
+from sopro_np.evaluate.recogniser import RATE, Facts, released, surrounded
 
 BEAM = 5
 WEIGHTS = "model.bin"
@@ -33,7 +34,10 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is a file; wanted: {WANTED}")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; wanted: {WANTED}")
-    names = sorted(p.name for p in folder.iterdir())
+    try:
+        names = sorted(p.name for p in folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be looked into: {error.strerror}") from None
     if WEIGHTS not in names:
         if parts := [n for n in names if n.startswith(f"{WEIGHTS}.part")]:
             where = f"in parts: `cat {' '.join(str(folder / p) for p in parts)} > {folder / WEIGHTS}` joins them"
@@ -60,15 +64,16 @@ class Whisper:
     def __init__(self, folder: str | Path) -> None:
         """UsageError: no model in the folder, or none that can be loaded. MissingLibrary: no faster-whisper."""
         folder = Path(folder)
-        self.name = folder.resolve().name
+        self.name = os.path.basename(os.path.abspath(folder))  # as it was named, also by a link
         check_folder(folder)
         whisper = library("faster_whisper", f"Whisper in {folder}")
         try:
             self._model = whisper.WhisperModel(
                 str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
             )
+            self._heard(np.zeros(RATE, np.float32))  # what does not fit together is found out before anybody speaks
         except Exception as error:  # the libraries have no class of their own for a damaged file
-            raise UsageError(f"{folder} holds a model that cannot be loaded ({error}); wanted: {WANTED}") from None
+            raise UsageError(f"{folder} holds a model that does not work ({error}); wanted: {WANTED}") from None
         with (folder / WEIGHTS).open("rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
         self.facts: Facts = {
@@ -82,8 +87,9 @@ class Whisper:
     def __call__(self, wav: np.ndarray, rate: int) -> str:
         """wav (n,) in [-1, 1] -> what was heard, as Whisper writes it."""
         sound = surrounded(wav, rate)
-        if sound is None:
-            return ""
+        return "" if sound is None else self._heard(sound)
+
+    def _heard(self, sound: np.ndarray) -> str:
         segments, _ = self._model.transcribe(
             sound, language="en", beam_size=BEAM, temperature=0.0, condition_on_previous_text=False, vad_filter=False
         )
