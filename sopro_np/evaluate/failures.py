@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from sopro_np.evaluate.spelling import comparable
 from sopro_np.evaluate.words import last_words_missing, repeats, words_beyond
 from sopro_np.speech import Sentence
 
@@ -107,7 +108,7 @@ def classify(
     """
     if not len(wav) or np.abs(wav).max() < SILENCE:
         return ["silent"]
-    ratio, words = seconds / expected, max(1, len(text.split()))
+    ratio, words = seconds / expected, max(1, len(comparable(text).split()))
     few = min(MANY, -(-words // SHARE))
     again, beyond, missing = 0, 0, 0
     if heard is not None:

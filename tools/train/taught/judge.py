@@ -196,4 +196,7 @@ def verdict(texts: list[str], found: dict[str, str | float], median: bool = Fals
         return f"{wrong} of {words} words wrong, {wrong / max(1, words):.4f}"
     if median:
         return f"median {np.median(answers):.3f}"
-    return f"{np.mean(answers):.3f} +- {np.std(answers) / len(answers) ** 0.5:.3f}"
+    scores = [float(a) for a in answers if not np.isnan(float(a))]  # silence has none
+    if not scores:
+        return "no score: silence"
+    return f"{np.mean(scores):.3f} +- {np.std(scores) / len(scores) ** 0.5:.3f}"
