@@ -281,7 +281,9 @@ def test_every_judge_has_its_columns(
     assert system["utterances"][0]["heard"]["base"] == "Hello there."
     assert system["utterances"][1]["word_errors_tiny.en"] == 3 and system["utterances"][1]["words"] == 4
     digest = hashlib.sha256((tmp_path / "base" / "model.bin").read_bytes()).hexdigest()
-    assert found["judges"]["base"]["sha256"] == digest and found["judges"]["base"]["weights"] == "base/model.bin"
+    ear = found["judges"]["recognisers"]["base"]
+    assert ear["sha256"] == digest and ear["weights"] == "base/model.bin"
+    assert found["judges"]["opinions"] == {"stub": {"network": "a stand-in", "sha256": "0" * 64}}
     assert list(found["measures"])[:4] == ["wer_base", "cer_base", "wer_tiny.en", "cer_tiny.en"]
     page = (tmp_path / "r.html").read_text()
     for place in (err, page):

@@ -29,10 +29,12 @@ class Judges:
     world: bool = False
     missing: dict[str, str] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """Software, weights and settings of recognisers and networks, by name."""
-        judges: dict[str, Recogniser | Opinion] = {**self.recognisers, **self.opinions}
-        return {name: dict(judge.facts) for name, judge in judges.items()}
+    def facts(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Software, weights and settings of recognisers and of networks with an opinion, by name."""
+        return {
+            "recognisers": {name: dict(judge.facts) for name, judge in self.recognisers.items()},
+            "opinions": {name: dict(judge.facts) for name, judge in self.opinions.items()},
+        }
 
     def definitions(self) -> list[str]:
         """A line each of these, after the measures that are theirs."""
