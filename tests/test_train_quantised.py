@@ -1,0 +1,144 @@
+"""Training for few bits and few channels: fake quantisation against the engine, pruning, distillation."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from conftest import normal
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from sopro_np.convert.convert import convert  # noqa: E402
+from sopro_np.convert.mimi import plan_mimi  # noqa: E402
+from sopro_np.convert.recipe import Recipe, load_recipe  # noqa: E402
+from sopro_np.convert.sopro import plan_sopro  # noqa: E402
+from sopro_np.ops import reference  # noqa: E402
+from sopro_np.ops.quant import quantize, quantize_rows, unpack_int4  # noqa: E402
+from sopro_np.tensorfile import TensorFile  # noqa: E402
+from sopro_np.weights import Weights  # noqa: E402
+from tools.train import fake  # noqa: E402
+from tools.train.mimi import load_model  # noqa: E402
+from tools.train.oracle import read_sopro  # noqa: E402
+
+SIZES = st.one_of(st.integers(1, 9), st.integers(10, 70))
+SEEDS = st.integers(0, 2**32 - 1)
+INTEGERS = st.sampled_from(["int8", "int4"])
+ARCHITECTURES = {"v1": "sopro_v1", "v1.5": "sopro_v15"}
+
+
+@given(n=st.integers(1, 9), c=SIZES, k=st.integers(1, 4), scheme=INTEGERS, seed=SEEDS)
+def test_integers_are_the_engines(n: int, c: int, k: int, scheme: str, seed: int) -> None:
+    """Of weights and of activations, their scales too, bit for bit; rows and groups of zeros as well."""
+    w, x = normal(seed, n, k * c), normal(seed + 1, 5, c)
+    w[0], w[:, ::3], x[0] = 0, 0, 0
+    form, stored = fake.FORMATS[scheme], quantize(w, scheme, k)
+    q, scale = form.encode(torch.from_numpy(w), k)
+    data = stored.data if scheme == "int8" else unpack_int4(stored.data.reshape(n, k, -1), c).reshape(n, -1)
+    assert np.array_equal(q.numpy(), data) and np.array_equal(scale.numpy(), stored.scale)
+    assert np.array_equal(form.weight(torch.from_numpy(w), k).numpy(), stored.dequantize())
+    q, scale = fake.encode_rows(torch.from_numpy(x))
+    data, scales = quantize_rows(x)
+    assert np.array_equal(q.numpy(), data) and np.array_equal(scale[:, 0].numpy(), scales)
+
+
+@given(n=st.integers(1, 9), c=SIZES, k=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
+       scheme=st.sampled_from(sorted(fake.FORMATS)), seed=SEEDS)  # fmt: skip
+def test_products_are_the_engines(
+    n: int, c: int, k: int, stride: int, dilation: int, scheme: str, seed: int
+) -> None:
+    """Convolutions, transposed ones as the converter lays them out, and linear layers; gradients straight through."""
+    form, x = fake.FORMATS[scheme], normal(seed, 4 + (k - 1) * dilation, c)
+    conv = torch.nn.Conv1d(c, n, k, stride, dilation=dilation)
+    transposed = torch.nn.ConvTranspose1d(c, n, k + stride, stride)
+    linear = torch.nn.Linear(c, n)
+    stored = {
+        conv: (conv.weight.detach().numpy().transpose(0, 2, 1).reshape(n, k * c), k),
+        transposed: (fake.phases(transposed.weight.detach(), stride).numpy(), -(-(k + stride) // stride)),
+        linear: (linear.weight.detach().numpy(), 1),
+    }
+    for module, (rows, taps) in stored.items():
+        weight, bias = quantize(rows, scheme, taps), module.bias.detach().numpy()
+        given_ = torch.from_numpy(x).requires_grad_()
+        float_ = (module(given_) if module is linear else module(given_.mT).mT).detach()
+        module.__class__, module.formats = fake.FAKES[type(module)], (form,)
+        found = module(given_) if module is linear else module(given_.mT).mT
+        if module is transposed:  # the first frames; the engine has no more
+            past = np.zeros((taps - 1, c), np.float32)
+            expected = reference.conv(x, weight, np.tile(bias, stride), past=past).reshape(-1, n)
+            found, float_ = found[: len(expected)], float_[: len(expected)]
+        else:
+            expected = reference.conv(x, weight, bias, *((stride, dilation) if module is conv else ()))
+        size = np.abs(expected).max() + 1
+        assert np.allclose(found.detach().numpy(), expected, rtol=0, atol=3e-6 * size), type(module)
+        found.square().sum().backward()
+        own, wanted = module.weight.grad, gradient(module, x, found.detach(), form, len(expected))
+        assert torch.allclose(own, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max() + 1))
+        assert given_.grad is not None and (scheme != "fp32" or torch.allclose(found, float_, atol=1e-5))
+
+
+def gradient(module: torch.nn.Module, x: np.ndarray, y: torch.Tensor, form: fake.Format, rows: int) -> torch.Tensor:
+    """Of sum(y^2) by a weight that is what it was rounded to, times rounded activations."""
+    weight = as_given(module).detach().requires_grad_()
+    seen = form.rows(torch.from_numpy(x))
+    if isinstance(module, torch.nn.Linear):
+        found = seen @ weight.T
+    elif isinstance(module, torch.nn.Conv1d):
+        found = torch.nn.functional.conv1d(seen.mT, weight, None, module.stride, 0, module.dilation).mT
+    else:
+        found = torch.nn.functional.conv_transpose1d(seen.mT, weight, None, module.stride).mT[:rows]
+    (found * 2 * y).sum().backward()
+    return weight.grad
+
+
+@given(n=st.integers(1, 5), c=SIZES, k=st.integers(1, 3), group=st.sampled_from([32, 64, 128]), seed=SEEDS)
+def test_groups_and_scales_of_formats_to_come(n: int, c: int, k: int, group: int, seed: int) -> None:
+    """Within half a step of a scale that fp16 holds, the step of a group being its largest weight's seventh."""
+    w = normal(seed, n, k * c)
+    form = fake.Integers(7, group, half=True)
+    q, scale = form.encode(torch.from_numpy(w), k)
+    assert torch.equal(scale, scale.half().float()) and scale.shape == (n, k * -(-c // group))
+    error = np.abs(form.weight(torch.from_numpy(w), k).numpy() - w).reshape(n, k, c)
+    for g in range(-(-c // group)):
+        step = np.abs(w.reshape(n, k, c)[..., g * group : (g + 1) * group]).max(-1) / 7
+        assert (error[..., g * group : (g + 1) * group] <= 0.51 * step[..., None] + 1e-7).all()
+    assert q.abs().max() <= 7
+
+
+def as_given(module: torch.nn.Module) -> torch.Tensor:
+    """A fake module's rounded weight, in torch's shape."""
+    if isinstance(module, torch.nn.Linear):
+        return module.matrix()
+    if isinstance(module, torch.nn.Conv1d):
+        return module.matrix().reshape_as(module.weight.mT).mT
+    return fake.from_phases(module.matrix(), module.weight, module.stride[0])
+
+
+MIXED = Recipe("mixed", (("sopro.*.query", "int4"), ("*.key", "bf16"), ("mimi.decoder.*", "int4"), ("*", "int8")))
+
+
+@pytest.mark.parametrize("arch", tiny.ARCHS)
+@pytest.mark.parametrize("recipe", [load_recipe("int8"), load_recipe("int4"), MIXED], ids=lambda r: r.name)
+def test_every_matrix_is_the_converted_files(arch: str, recipe: Recipe, tmp_path: Path) -> None:
+    """The converter's tables name the torch tensors: what a module multiplies with is what the file holds."""
+    sopro, mimi = tiny.sopro_file(arch), tiny.checkpoint(arch) / "mimi"
+    convert(tmp_path / "m.safetensors", recipe, sopro, mimi, tiny.checkpoint(arch) / "tokenizer")
+    weights = Weights(TensorFile(tmp_path / "m.safetensors"))
+    for part, model in (
+        (plan_sopro(sopro), read_sopro(ARCHITECTURES[arch], sopro)),
+        (plan_mimi(mimi), load_model(mimi)),
+    ):
+        fake.quantise(model, part, recipe)
+        names, sources = list(model.state_dict()), dict.fromkeys(m.source for m in part.matrices)
+        for source in sources:
+            modules = [model.get_submodule(name.rpartition(".")[0]) for name in fnmatch.filter(names, source)]
+            rows = torch.cat([module.matrix() for module in modules]).detach().numpy()
+            files = [m for m in part.matrices if m.source == source]
+            stored = [weights.table(m.name, m.rows, m.inputs, m.taps).dequantize() for m in files]
+            assert np.array_equal(rows, np.concatenate(stored)), source
