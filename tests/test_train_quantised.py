@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +21,13 @@ from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.mimi import plan_mimi  # noqa: E402
 from sopro_np.convert.recipe import Recipe, load_recipe  # noqa: E402
 from sopro_np.convert.sopro import plan_sopro  # noqa: E402
+from sopro_np.evaluate.fidelity import ForcedInputs, logit_snr, run_forced  # noqa: E402
 from sopro_np.ops import reference  # noqa: E402
 from sopro_np.ops.quant import quantize, quantize_rows, unpack_int4  # noqa: E402
 from sopro_np.tensorfile import TensorFile  # noqa: E402
 from sopro_np.weights import Weights  # noqa: E402
-from tools.train import fake  # noqa: E402
+from tools.train import distil_sopro, fake, sampled  # noqa: E402
+from tools.train.config import load_config  # noqa: E402
 from tools.train.mimi import load_model  # noqa: E402
 from tools.train.oracle import read_sopro  # noqa: E402
 
@@ -142,3 +146,76 @@ def test_every_matrix_is_the_converted_files(arch: str, recipe: Recipe, tmp_path
             files = [m for m in part.matrices if m.source == source]
             stored = [weights.table(m.name, m.rows, m.inputs, m.taps).dequantize() for m in files]
             assert np.array_equal(rows, np.concatenate(stored)), source
+
+
+# ---------------------------------------------------------------- of what a model says of itself
+
+
+@pytest.fixture(scope="module", params=tiny.ARCHS)
+def arch(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def work(arch: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a tiny model says of itself."""
+    folder = tmp_path_factory.mktemp("distil")
+    sampled.make(config(arch, folder), folder)
+    return folder
+
+
+def config(arch: str, folder: Path) -> SimpleNamespace:
+    """All stages at toy size."""
+    voice = folder / "v.voice.safetensors"
+    if not voice.exists():
+        tiny.voice(arch, "fp32").save(voice)
+    checkpoint = tiny.checkpoint(arch)
+    settings = {
+        "sample.model": str(tiny.model_file(arch, "fp32")), "sample.voices": [str(voice)], "sample.utterances": 6,
+        "sample.most_frames": 12, "data.validation_every": 3,
+        "distil.sopro.teacher": str(tiny.sopro_file(arch)), "distil.codec.teacher": str(checkpoint / "mimi"),
+        "distil.sopro.reference_frames": [4, 8], "distil.sopro.batch": 4, "distil.sopro.steps": 3,
+        "distil.sopro.measured": 3, "distil.codec.batch": 2, "distil.codec.frames": 4, "distil.codec.steps": 3,
+        "distil.codec.measured": 3,
+    }  # fmt: skip
+    return load_config(None, tuple(f"{k}={json.dumps(v)}" for k, v in settings.items()))
+
+
+def test_interrupted_samples_are_the_same(arch: str, work: Path, tmp_path: Path) -> None:
+    cfg = config(arch, tmp_path)
+    cfg.sample.voices = config(arch, work).sample.voices
+    cfg.sample.utterances = 4
+    sampled.make(cfg, tmp_path)
+    with open(tmp_path / "sampled" / "codes.u16", "ab") as file:
+        file.write(b"junk")
+    cfg.sample.utterances = 6
+    sampled.make(cfg, tmp_path)
+    for name in ("codes.u16", "index.jsonl"):
+        assert (tmp_path / "sampled" / name).read_bytes() == (work / "sampled" / name).read_bytes()
+    held = sampled.Sampled(work, 3)
+    assert sorted(held.train + held.validation) == list(range(6)) and held.validation == [0, 3]
+    crop = held.crop([1], 40, np.random.default_rng(1))  # longer than what was said
+    assert torch.equal(crop[: len(held.codes(1))], held.codes(1)) and torch.equal(crop[-1], held.codes(1)[-1])
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_a_rounded_sopro_says_what_the_engine_says(arch: str, recipe: str, work: Path) -> None:
+    """Logits of teacher-forced codes, of all parts at once: the rounded student is nearer to the engine than floats."""
+    held, path = sampled.Sampled(work, 3), tiny.sopro_file(arch)
+    codes, voice = held.codes(1), tiny.voice(arch, "fp32").codes
+    tts = tiny.model(arch, recipe)
+    forced = ForcedInputs(held.entries[1]["text"], None, voice, codes.numpy())
+    engine = run_forced(tts, forced, free=False)
+    model, batched = distil_sopro.read(path)
+    batch = distil_sopro.batch_of(held, [1], len(voice), np.random.default_rng(0))
+    batch = batch._replace(ref=torch.from_numpy(voice.astype(np.int64))[None])
+    snr = []
+    for rounded in (False, True):
+        if rounded:
+            fake.quantise(model, plan_sopro(path), load_recipe(recipe))
+        with torch.inference_mode():
+            shares = dict.fromkeys(model.stage_books, slice(0, 1))
+            found = distil_sopro.answers(batched, batch, batch.ref, batch.codes, shares)
+        others = torch.stack([found.others[k] for k in sorted(found.others)], 1).numpy()
+        snr.append((logit_snr(engine.ar, found.first[: len(codes)].numpy()), logit_snr(engine.nar, others)))
+    assert min(snr[1]) > 40 and all(b > a + 15 for a, b in zip(*snr, strict=True)), snr
