@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,19 +19,24 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from transformers import MimiConfig, MimiModel  # noqa: E402
+
 from sopro_np.convert.convert import convert  # noqa: E402
 from sopro_np.convert.mimi import plan_mimi  # noqa: E402
 from sopro_np.convert.recipe import Recipe, load_recipe  # noqa: E402
 from sopro_np.convert.sopro import plan_sopro  # noqa: E402
+from sopro_np.engine import open_model  # noqa: E402
 from sopro_np.evaluate.fidelity import ForcedInputs, logit_snr, run_forced  # noqa: E402
+from sopro_np.evaluate.signals import snr  # noqa: E402
 from sopro_np.ops import reference  # noqa: E402
 from sopro_np.ops.quant import quantize, quantize_rows, unpack_int4  # noqa: E402
 from sopro_np.tensorfile import TensorFile  # noqa: E402
 from sopro_np.weights import Weights  # noqa: E402
-from tools.train import distil_sopro, fake, sampled  # noqa: E402
+from tools.train import distil_codec, distil_sopro, fake, prune, sampled  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.mimi import load_model  # noqa: E402
 from tools.train.oracle import read_sopro  # noqa: E402
+from tools.train.training import Trainer  # noqa: E402
 
 SIZES = st.one_of(st.integers(1, 9), st.integers(10, 70))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -219,3 +226,192 @@ def test_a_rounded_sopro_says_what_the_engine_says(arch: str, recipe: str, work:
         others = torch.stack([found.others[k] for k in sorted(found.others)], 1).numpy()
         snr.append((logit_snr(engine.ar, found.first[: len(codes)].numpy()), logit_snr(engine.nar, others)))
     assert min(snr[1]) > 40 and all(b > a + 15 for a, b in zip(*snr, strict=True)), snr
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4", MIXED], ids=str)
+def test_a_rounded_codec_decodes_what_the_engine_decodes(recipe: str | Recipe, tmp_path: Path) -> None:
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    mimi = tiny.checkpoint("v1.5") / "mimi"
+    convert(tmp_path / "m.safetensors", recipe, mimi=mimi)
+    model = load_model(mimi).eval()
+    codes = torch.from_numpy(np.random.default_rng(1).integers(0, 64, (1, 6, 8)))
+    engine = open_model(tmp_path / "m.safetensors", threads=1, ops="numpy").decode(codes[0].numpy())
+    snrs = []
+    for rounded in (False, True):
+        if rounded:
+            fake.quantise(model, plan_mimi(mimi), recipe)
+        with torch.inference_mode():
+            snrs.append(snr(engine, distil_codec.decoded(model, codes)[1][0].numpy()))
+    assert snrs[1] > max(40, snrs[0] + 15), snrs
+
+
+# ---------------------------------------------------------------- pruning
+
+
+@given(size=st.integers(2, 12), extra=st.integers(1, 6), seed=SEEDS)
+def test_what_others_say_as_well_goes_first(size: int, extra: int, seed: int) -> None:
+    """Channels that are sums of others cost nothing: as many as there are can go, and readers lose next to nothing."""
+    x = normal(seed, 300, size).astype(np.float64)
+    mixed = np.concatenate([x, x @ normal(seed + 1, size, extra)], 1)[:, np.random.default_rng(seed).permutation(size + extra)]
+    readers = [normal(seed + i, 3, size + extra).astype(np.float64) for i in (2, 3)]
+    moment = mixed.T @ mixed
+    kept = prune.survivors([moment, moment], [w.T @ w for w in readers], size)
+    assert len(set(kept)) == size
+    merged = prune.making_up(moment, kept)
+    for w in readers:
+        error = mixed @ w.T - mixed[:, kept] @ (w @ merged).T
+        assert np.square(error).mean() < 1e-3 * np.square(mixed @ w.T).mean()
+    x[:, 0] = 0
+    assert 0 not in prune.survivors([x.T @ x], [readers[0][:, :size].T @ readers[0][:, :size]], size - 1)
+
+
+def test_making_up_is_worth_it() -> None:
+    """Against the same number of channels chosen by size and merely cut out."""
+    x = normal(1, 500, 12).astype(np.float64) @ normal(2, 12, 12).astype(np.float64)
+    w = normal(3, 5, 12).astype(np.float64)
+    moment, wanted = x.T @ x, x @ w.T
+    kept = prune.survivors([moment], [w.T @ w], 6)
+    ours = x[:, kept] @ (w @ prune.making_up(moment, kept)).T - wanted
+    largest = np.argsort(-np.square(w).sum(0) * np.diag(moment))[:6]
+    cut = x[:, largest] @ w[:, largest].T - wanted
+    assert np.square(ours).mean() < 0.5 * np.square(cut).mean()
+
+
+def doubled(folder: Path, target: Path) -> None:
+    """A Mimi with every channel of its SEANets twice, read with shares of the old weights: it computes the same."""
+    model = load_model(folder).eval()
+    rng = np.random.default_rng(1)
+    for half in ("encoder", "decoder"):
+        for group in prune.of_seanet(getattr(model, half), half):
+            for name in group.writers:
+                writer = model.get_submodule(name)
+                axis = 1 if isinstance(writer, torch.nn.ConvTranspose1d) else 0
+                writer.weight.data = torch.cat([writer.weight.data] * 2, axis)
+                writer.bias.data = torch.cat([writer.bias.data] * 2)
+            for name in group.readers:
+                reader = model.get_submodule(name)
+                share = float(rng.uniform(0.2, 0.8))
+                axis = 0 if isinstance(reader, torch.nn.ConvTranspose1d) else 1
+                reader.weight.data = torch.cat([share * reader.weight.data, (1 - share) * reader.weight.data], axis)
+    config_ = deepcopy(model.config)
+    config_.num_filters *= 2
+    twice = type(model)(config_)
+    twice.load_state_dict(model.state_dict())
+    twice.save_pretrained(target)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_a_doubled_codec_is_pruned_to_what_it_was(blocks: int, shortcut: bool, tmp_path: Path) -> None:
+    """Streams are cut at the same channels wherever they are read or added to; encoder and decoder."""
+    settings = json.loads((tiny.checkpoint("v1.5") / "mimi" / "config.json").read_text())
+    settings |= {"num_residual_layers": blocks, "use_conv_shortcut": shortcut, "upsampling_ratios": [8, 6, 20]}
+    torch.manual_seed(1)
+    small = MimiModel(MimiConfig(**settings))
+    small.save_pretrained(tmp_path / "small")
+    doubled(tmp_path / "small", tmp_path / "large")
+    large = load_model(tmp_path / "large").eval()
+    codes = torch.from_numpy(np.random.default_rng(2).integers(0, 64, (2, 8, 8)))
+    back, kept = distil_codec.pruned(large, settings["num_filters"], [codes])
+    assert [len(k) for k in kept] == [settings["num_filters"] * 2**i for i in (3, 2, 1, 0)]
+    with torch.inference_mode():
+        wave = distil_codec.decoded(large, codes)[1]
+        assert snr(wave.numpy().ravel(), distil_codec.decoded(back, codes)[1].numpy().ravel()) > 40
+        latents = distil_codec.encoded(large, wave)
+        assert snr(latents.numpy().ravel(), distil_codec.encoded(back, wave).numpy().ravel()) > 40
+
+
+# ---------------------------------------------------------------- the stages
+
+
+def test_a_pruned_model_is_an_ordinary_one(arch: str, work: Path, tmp_path: Path) -> None:
+    """Pruned, saved, loaded by transformers, converted and heard; narrower everywhere, and not far from its teacher."""
+    cfg = config(arch, work)
+    for stage in (distil_sopro.prune_stage, distil_codec.prune_stage):
+        stage(cfg, work)
+    model = MimiModel.from_pretrained(work / "prune-codec" / "mimi").eval()
+    assert model.config.num_filters == 2 == model.decoder.layers[-1].conv.in_channels
+    sopro = distil_sopro.read(work / "prune-sopro" / "model.safetensors")[0]
+    widths = {m.ff[1].out_features for m in sopro.modules() if isinstance(m, prune.SSMLiteBlock)}
+    assert widths == {2 * sopro.cfg.d_model}
+    convert(
+        tmp_path / "m.safetensors", load_recipe("int8"), work / "prune-sopro" / "model.safetensors",
+        work / "prune-codec" / "mimi", tiny.checkpoint(arch) / "tokenizer",
+    )  # fmt: skip
+    full = tiny.model_file(arch, "int8").stat().st_size
+    assert (tmp_path / "m.safetensors").stat().st_size < full
+    tts = open_model(tmp_path / "m.safetensors", threads=1)
+    voice = tts.voice(tiny.checkpoint(arch) / "ref.wav")
+    wave = tts.synthesize("Hello there.", voice=voice, max_frames=5, seed=1)
+    assert len(wave) and np.isfinite(wave).all()
+    assert snr(*forced(arch, work, work / "prune-sopro" / "model.safetensors")) > 3
+
+
+def forced(arch: str, work: Path, student: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the teacher and of a student, of the same codes."""
+    held, found = sampled.Sampled(work, 3), []
+    for path in (tiny.sopro_file(arch), student):
+        model, batched = distil_sopro.read(path)
+        batch = distil_sopro.batch_of(held, [1], 8, np.random.default_rng(0))
+        with torch.inference_mode():
+            shares = dict.fromkeys(model.stage_books, slice(0, 1))
+            found.append(distil_sopro.answers(batched, batch, batch.ref, batch.codes, shares).first.numpy().ravel())
+    return found[0], found[1]
+
+
+Kind = Callable[[SimpleNamespace, Path, Path], Trainer]
+
+
+def all_int4(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.json").write_text('{"name": "all", "rules": [["*", "int4"]]}')
+    return folder / "recipe.json"
+
+
+def sopro_trainer(cfg: SimpleNamespace, work: Path, folder: Path) -> Trainer:
+    own = cfg.distil.sopro
+    return distil_sopro.SoproDistiller("s", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder)))
+
+
+def codec_trainer(cfg: SimpleNamespace, work: Path, folder: Path) -> Trainer:
+    own = cfg.distil.codec
+    return distil_codec.CodecDistiller("c", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder)))
+
+
+KINDS = [("v1", sopro_trainer), ("v1.5", sopro_trainer), ("v1.5", codec_trainer)]
+
+
+@pytest.mark.parametrize(("arch", "kind"), KINDS, indirect=["arch"])
+def test_interrupted_distillation_gives_the_same_weights(kind: Kind, arch: str, work: Path, tmp_path: Path) -> None:
+    cfg = config(arch, work)
+    first = kind(cfg, work, tmp_path)
+    untrained = {name: tensor.clone() for name, tensor in first.modules.state_dict().items()}
+    for _ in range(2):
+        assert all(np.isfinite(value) for value in first.train_step().values())
+    changed = [name for name, tensor in first.modules.state_dict().items() if not torch.equal(tensor, untrained[name])]
+    assert len(changed) > len(untrained) / 4
+    first.checkpoints.save(first.step)
+    first.train_step()
+    second = kind(cfg, work, tmp_path)
+    assert second.step == 2
+    second.run()
+    for (name, a), b in zip(first.modules.state_dict().items(), second.modules.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert (tmp_path / "model.safetensors").exists() or (tmp_path / "mimi" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("arch", "kind"), KINDS, indirect=["arch"])
+def test_a_student_comes_nearer_to_its_teacher(kind: Kind, arch: str, work: Path, tmp_path: Path) -> None:
+    """int4 everywhere, by validation figures: twenty steps leave less of the distance than rounding made."""
+    cfg = config(arch, work)
+    for own in (cfg.distil.sopro, cfg.distil.codec):
+        own.steps, own.warmup, own.corruption, own.windows = 20, 2, [0.0, 0.01], [240]
+    trainer = kind(cfg, work, tmp_path)
+    figures = []
+    for steps in (0, 20):
+        for _ in range(steps):
+            trainer.train_step()
+        with torch.no_grad():
+            figures.append(trainer.validate())
+    for name in ("ar", "nar") if kind is sopro_trainer else ("mel", "complex"):
+        assert figures[1][name] < 0.95 * figures[0][name], (name, figures)

@@ -16,7 +16,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from tools.train.training import Trainer
+
 LEAST = 1e-3  # RMS of a tensor that a smaller one's steps are made for
+
+
+class Distiller(Trainer):
+    """Says first what rounding and pruning alone have done, before anything is learnt."""
+
+    def run(self) -> None:
+        if not self.step:
+            self.tell()
+        super().run()
 
 
 def groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -19,12 +19,11 @@ from transformers import MimiModel
 from sopro_np.convert.mimi import plan_mimi
 from sopro_np.convert.recipe import load_recipe
 from tools.train import prune
-from tools.train.distil import groups, made_once, relative_error, teacher_of
+from tools.train.distil import Distiller, groups, made_once, relative_error, teacher_of
 from tools.train.fake import quantise
 from tools.train.mimi import load_model, transform
 from tools.train.sampled import Sampled
 from tools.train.spectra import spectral_loss
-from tools.train.training import Trainer
 from tools.train.vocoder import HOP, RATE
 
 
@@ -67,7 +66,7 @@ def pruned(model: MimiModel, filters: int, codes: list[Tensor]) -> tuple[MimiMod
     return new.eval(), [torch.from_numpy(kept) for _, kept in reversed(left)]
 
 
-class CodecDistiller(Trainer):
+class CodecDistiller(Distiller):
     """A student, and the teacher that it started from or was made of."""
 
     def __init__(

@@ -21,12 +21,11 @@ from sopro_np.convert.sopro import plan_sopro
 from sopro_np.tensorfile import read_header
 from tools.train import prune
 from tools.train.batched import BATCHED, Batch, Batched
-from tools.train.distil import groups, made_once, teacher_of
+from tools.train.distil import Distiller, groups, made_once, teacher_of
 from tools.train.fake import quantise
 from tools.train.oracle import Sopro, read_sopro
 from tools.train.sampled import Sampled
 from tools.train.sopro import NEIGHBOURS, corrupt, padded
-from tools.train.training import Trainer
 
 GENERATIONS = {"v1": "sopro_v1", "v1.5": "sopro_v15"}
 
@@ -90,7 +89,7 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
 
 
-class SoproDistiller(Trainer):
+class SoproDistiller(Distiller):
     """A student, and the teacher that it started from or was made of."""
 
     def __init__(self, name: str, cfg: SimpleNamespace, folder: Path, held: Sampled, student: Path, recipe: str) -> None:

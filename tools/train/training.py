@@ -70,7 +70,7 @@ class Trainer(ABC):
         if all(map(torch.isfinite, norms)):  # a step that overflowed is left out
             self.optimiser.step()
         self.step += 1
-        return losses | {"norm": norms[0].item()}
+        return losses | {"norm": torch.stack(norms).norm().item()}
 
     def run(self) -> None:
         """Train to cfg.steps; interrupted, go on from the last checkpoint."""
@@ -83,12 +83,16 @@ class Trainer(ABC):
                 print(f"{self.name} {self.step}/{self.cfg.steps} {pace:.2f} s/step: {shown(losses)}", flush=True)
                 began, first = time.time(), self.step
             if self.step % self.cfg.validate_every == 0 or last:
-                self.modules.eval()
-                with torch.no_grad():
-                    print(f"{self.name} {self.step} validation: {shown(self.validate())}", flush=True)
+                self.tell()
             if self.checkpoints.due() or last:
                 self.checkpoints.save(self.step)
                 self.export()
+
+    def tell(self) -> None:
+        """A line with the validation's figures."""
+        self.modules.eval()
+        with torch.no_grad():
+            print(f"{self.name} {self.step} validation: {shown(self.validate())}", flush=True)
 
 
 def shown(losses: dict[str, float]) -> str:
