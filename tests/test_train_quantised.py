@@ -61,9 +61,7 @@ def test_integers_are_the_engines(n: int, c: int, k: int, scheme: str, seed: int
 
 @given(n=st.integers(1, 9), c=SIZES, k=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
        scheme=st.sampled_from(sorted(fake.FORMATS)), seed=SEEDS)  # fmt: skip
-def test_products_are_the_engines(
-    n: int, c: int, k: int, stride: int, dilation: int, scheme: str, seed: int
-) -> None:
+def test_products_are_the_engines(n: int, c: int, k: int, stride: int, dilation: int, scheme: str, seed: int) -> None:
     """Convolutions, transposed ones as the converter lays them out, and linear layers; gradients straight through."""
     form, x = fake.FORMATS[scheme], normal(seed, 4 + (k - 1) * dilation, c)
     conv = torch.nn.Conv1d(c, n, k, stride, dilation=dilation)
@@ -252,7 +250,9 @@ def test_a_rounded_codec_decodes_what_the_engine_decodes(recipe: str | Recipe, t
 def test_what_others_say_as_well_goes_first(size: int, extra: int, seed: int) -> None:
     """Channels that are sums of others cost nothing: as many as there are can go, and readers lose next to nothing."""
     x = normal(seed, 300, size).astype(np.float64)
-    mixed = np.concatenate([x, x @ normal(seed + 1, size, extra)], 1)[:, np.random.default_rng(seed).permutation(size + extra)]
+    mixed = np.concatenate([x, x @ normal(seed + 1, size, extra)], 1)[
+        :, np.random.default_rng(seed).permutation(size + extra)
+    ]
     readers = [normal(seed + i, 3, size + extra).astype(np.float64) for i in (2, 3)]
     moment = mixed.T @ mixed
     kept = prune.survivors([moment, moment], [w.T @ w for w in readers], size)
@@ -370,12 +370,16 @@ def all_int4(folder: Path) -> Path:
 
 def sopro_trainer(cfg: SimpleNamespace, work: Path, folder: Path) -> Trainer:
     own = cfg.distil.sopro
-    return distil_sopro.SoproDistiller("s", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder)))
+    return distil_sopro.SoproDistiller(
+        "s", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder))
+    )
 
 
 def codec_trainer(cfg: SimpleNamespace, work: Path, folder: Path) -> Trainer:
     own = cfg.distil.codec
-    return distil_codec.CodecDistiller("c", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder)))
+    return distil_codec.CodecDistiller(
+        "c", own, folder, sampled.Sampled(work, 3), Path(own.teacher), str(all_int4(folder))
+    )
 
 
 KINDS = [("v1", sopro_trainer), ("v1.5", sopro_trainer), ("v1.5", codec_trainer)]

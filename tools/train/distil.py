@@ -41,7 +41,9 @@ def teacher_of(path: str, usual: Path) -> Path:
     """The checkpoint that is learnt from."""
     found = Path(path) if path else usual
     if not found.exists():
-        raise SystemExit(f"{found}: no such checkpoint; name one with --set distil.sopro.teacher=... or distil.codec...")
+        raise SystemExit(
+            f"{found}: no such checkpoint; name one with --set distil.sopro.teacher=... or distil.codec..."
+        )
     return found
 
 

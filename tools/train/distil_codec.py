@@ -1,8 +1,8 @@
 """Stages `quantise-codec` and `prune-codec`: a Mimi for few bits, or with fewer filters.
 
-Both decode the codes that Sopro said (sampled.py); the student's waveform is compared with the teacher's (complex spectra
-and mel levels: spectra.py), and so are the features behind every layer of the decoder. Where the encoder has lost
-filters, it hears what the teacher has decoded, and learns the teacher's latents. No recording is needed.
+Both decode the codes that Sopro said (sampled.py); the student's waveform is compared with the teacher's (complex
+spectra and mel levels: spectra.py), and so are the features behind every layer of the decoder. Where the encoder has
+lost filters, it hears what the teacher has decoded, and learns the teacher's latents. No recording is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tools.train.vocoder import HOP, RATE
 
 
 def decoded(model: MimiModel, codes: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Codes (B, T, Q) -> features (B, C, ...) of the transformer and of each of the SEANet's streams, waveform (B, n)."""
+    """Codes (B, T, Q) -> features (B, C, ...), the transformer's and each of the SEANet's streams; waveform (B, n)."""
     latents = model.upsample(model.quantizer.decode(codes.mT))
     x = transform(model.decoder_transformer, latents.mT).mT
     features = [x]
@@ -36,7 +36,7 @@ def decoded(model: MimiModel, codes: Tensor) -> tuple[list[Tensor], Tensor]:
         if isinstance(layer, nn.ELU):
             features.append(x)
         x = layer(x)
-    return features, x[:, 0]
+    return features, x[:, 0].float()
 
 
 def encoded(model: MimiModel, wave: Tensor) -> Tensor:
@@ -61,9 +61,10 @@ def pruned(model: MimiModel, filters: int, codes: list[Tensor]) -> tuple[MimiMod
         return int(new.get_submodule(group.writers[0]).out_channels)
 
     channels = [*prune.of_seanet(old.encoder, "encoder"), *prune.of_seanet(old.decoder, "decoder")]
-    left = [(g, kept) for g, kept in prune.prune(old, channels, keep, run) if g.stream and g.writers[0].startswith("dec")]
+    kept = [(group, torch.from_numpy(left)) for group, left in prune.prune(old, channels, keep, run)]
     new.load_state_dict(old.state_dict())
-    return new.eval(), [torch.from_numpy(kept) for _, kept in reversed(left)]
+    streams = [left for group, left in reversed(kept) if group.stream and group.writers[0].startswith("decoder.")]
+    return new.eval(), streams
 
 
 class CodecDistiller(Distiller):

@@ -92,7 +92,9 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
 class SoproDistiller(Distiller):
     """A student, and the teacher that it started from or was made of."""
 
-    def __init__(self, name: str, cfg: SimpleNamespace, folder: Path, held: Sampled, student: Path, recipe: str) -> None:
+    def __init__(
+        self, name: str, cfg: SimpleNamespace, folder: Path, held: Sampled, student: Path, recipe: str
+    ) -> None:
         """`student`: a checkpoint; `recipe`: what it will be converted with, "" for one in floats."""
         self.name, self.held, self.device, self.source = name, held, torch.device(cfg.device), student
         torch.manual_seed(cfg.seed)
@@ -107,7 +109,7 @@ class SoproDistiller(Distiller):
         super().__init__(cfg, folder, groups(self.model))
 
     def losses(self, batch: Batch, corruption: Tensor, shares: dict[str, slice]) -> dict[str, Tensor]:
-        """How far student and teacher are apart; corruption (B,): share of the codes that are others than the teacher's."""
+        """How far student and teacher are apart; corruption (B,): share of codes that are others than the teacher's."""
         values = self.model.cfg.codebook_size
         inputs = batch, corrupt(batch.ref, corruption, values), corrupt(batch.codes, corruption, values), shares
         with torch.no_grad():

@@ -2,10 +2,10 @@
 
 A channel is worth what its readers lose without it: the increase of their outputs' squared error, as a share of the
 outputs' power, where what remains makes up for it as well as it can (least squares over the inputs' second moments).
-That is the optimal brain surgeon's criterion (Hassibi and Stork 1992) for columns instead of weights, as in ZipLM (Kurtic
-et al. 2023, arXiv 2302.04089); the readers' weights are corrected by the same least squares, as He et al. 2017
-(arXiv 1707.06168) do for convolutions. Of a residual stream the channels are the same for all that add to it and all
-that read it. The smallest loss goes first, one channel after the other.
+That is the optimal brain surgeon's criterion (Hassibi and Stork 1992) for columns instead of weights, as in ZipLM
+(Kurtic et al. 2023, arXiv 2302.04089); the readers' weights are corrected by the same least squares, as He et al.
+2017 (arXiv 1707.06168) do for convolutions. Of a residual stream the channels are the same for all that add to it and
+all that read it. The smallest loss goes first, one channel after the other.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def mel_matrix(size: int, bands: int, high: float, low: float = 60.0) -> Tensor:
 def spectrum(wave: Tensor, size: int, top: float) -> Tensor:
     """(B, n) -> (B, frames, bins) complex, Hann windows a quarter apart, up to `top` Hz."""
     hops = wave[:, : wave.shape[1] // (size // 4) * (size // 4)].unflatten(1, (-1, size // 4))
-    frames = torch.cat([hops[:, i : hops.shape[1] - 3 + i] for i in range(4)], 2) * torch.hann_window(size, device=wave.device)
+    frames = torch.cat([hops[:, i : hops.shape[1] - 3 + i] for i in range(4)], 2) * torch.hann_window(
+        size, device=wave.device
+    )
     return torch.fft.rfft(frames)[..., : int(size * top) // RATE]
 
 
