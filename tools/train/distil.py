@@ -41,9 +41,7 @@ def teacher_of(path: str, usual: Path) -> Path:
     """The checkpoint that is learnt from."""
     found = Path(path) if path else usual
     if not found.exists():
-        raise SystemExit(
-            f"{found}: no such checkpoint; name one with --set distil.sopro.teacher=... or distil.codec..."
-        )
+        raise SystemExit(f"{found}: no such checkpoint; name one in distil.sopro.teacher or distil.codec.teacher")
     return found
 
 
@@ -61,7 +59,7 @@ def made_once(folder: Path, source: Path, settings: SimpleNamespace | object, ma
         make()
         path.write_text(json.dumps(mark))
     elif json.loads(path.read_text()) != mark:
-        raise SystemExit(f"{folder}: was made of another checkpoint or with other settings; remove it, or take --work")
+        raise SystemExit(f"{folder}: was made of another checkpoint or with other settings; remove it, or name another --work")
 
 
 def relative_error(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
