@@ -59,7 +59,9 @@ def made_once(folder: Path, source: Path, settings: SimpleNamespace | object, ma
         make()
         path.write_text(json.dumps(mark))
     elif json.loads(path.read_text()) != mark:
-        raise SystemExit(f"{folder}: was made of another checkpoint or with other settings; remove it, or name another --work")
+        raise SystemExit(
+            f"{folder}: was made of something else, or with other settings; remove it, or name another --work"
+        )
 
 
 def relative_error(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
