@@ -379,6 +379,9 @@ def test_lessons_and_teachers_must_be_there(arch: str, tmp_path: Path) -> None:
     cfg = config(arch, tmp_path)
     with pytest.raises(SystemExit, match=r"tools\.train sample"):
         distil_sopro.quantise_stage(cfg, tmp_path)
+    cfg.prune.sopro = 50
+    with pytest.raises(SystemExit, match=r"prune\.sopro = 50"):
+        distil_sopro.prune_stage(cfg, tmp_path)
     cfg.distil.codec.teacher = str(tmp_path / "nothing")
     with pytest.raises(SystemExit, match=r"distil\.codec\.teacher"):
         distil_codec.quantise_stage(cfg, tmp_path)

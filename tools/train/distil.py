@@ -45,6 +45,13 @@ def teacher_of(path: str, usual: Path) -> Path:
     return found
 
 
+def share_of(name: str, share: float) -> float:
+    """What is to be left of all channels."""
+    if not 0 < share < 1:
+        raise SystemExit(f"prune.{name} = {share}: a share of the channels that are to stay, above 0 and below 1")
+    return share
+
+
 def file_of(checkpoint: Path) -> Path:
     """The weights of a checkpoint, a file or a folder in transformers' format."""
     return checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint

@@ -19,7 +19,7 @@ from transformers import MimiModel
 from sopro_np.convert.mimi import plan_mimi
 from sopro_np.convert.recipe import load_recipe
 from tools.train import prune
-from tools.train.distil import Distiller, groups, made_once, relative_error, teacher_of
+from tools.train.distil import Distiller, groups, made_once, relative_error, share_of, teacher_of
 from tools.train.fake import quantise
 from tools.train.mimi import load_model, transform
 from tools.train.sampled import Sampled
@@ -164,4 +164,4 @@ def quantise_stage(cfg: SimpleNamespace, work: Path) -> None:
 
 def prune_stage(cfg: SimpleNamespace, work: Path) -> None:
     """The share prune.codec of the filters -> work/prune-codec/mimi."""
-    _train("prune-codec", cfg, work, cfg.prune.codec, "")
+    _train("prune-codec", cfg, work, share_of("codec", cfg.prune.codec), "")

@@ -21,7 +21,7 @@ from sopro_np.convert.sopro import plan_sopro
 from sopro_np.tensorfile import read_header
 from tools.train import prune
 from tools.train.batched import BATCHED, Batch, Batched
-from tools.train.distil import Distiller, groups, made_once, teacher_of
+from tools.train.distil import Distiller, groups, made_once, share_of, teacher_of
 from tools.train.fake import quantise
 from tools.train.oracle import Sopro, read_sopro
 from tools.train.sampled import Sampled
@@ -190,4 +190,4 @@ def quantise_stage(cfg: SimpleNamespace, work: Path) -> None:
 
 def prune_stage(cfg: SimpleNamespace, work: Path) -> None:
     """The share prune.sopro of the feed-forwards' units -> work/prune-sopro/model.safetensors."""
-    _train("prune-sopro", cfg, work, cfg.prune.sopro, "")
+    _train("prune-sopro", cfg, work, share_of("sopro", cfg.prune.sopro), "")
