@@ -132,6 +132,20 @@ def as_given(module: torch.nn.Module) -> torch.Tensor:
     return fake.from_phases(module.matrix(), module.weight, module.stride[0])
 
 
+@given(c=SIZES, below=st.floats(-3, 3), seed=SEEDS)
+def test_rows_with_a_zero_point(c: int, below: float, seed: int) -> None:
+    """A byte's 256 values from the least to the most, 0 among them and exact; half a step of error at most."""
+    x = normal(seed, 6, c) + np.float32(below)
+    x[0], x[:, ::4] = 0, 0
+    q, scale = fake.encode_rows(torch.from_numpy(x), asymmetric=True)
+    step = (x.max(1).clip(0) - x.min(1).clip(max=0)) / 255
+    assert np.allclose(scale[:, 0], step, rtol=1e-6, atol=1e-12)
+    assert (q.amax(1) - q.amin(1) <= 255).all() and not q[:, ::4].any() and torch.equal(q, q.round())
+    found = fake.Integers(127, asymmetric=True).rows(torch.from_numpy(x)).numpy()
+    assert np.array_equal(found, (q * scale).numpy())
+    assert (np.abs(found - x) <= 1.001 * step[:, None] + 1e-7).all()  # the zero point is rounded, too
+
+
 MIXED = Recipe("mixed", (("sopro.*.query", "int4"), ("*.key", "bf16"), ("mimi.decoder.*", "int4"), ("*", "int8")))
 
 

@@ -51,11 +51,15 @@ class Floats:
 @dataclass(frozen=True)
 class Integers:
     """Weights as integers of -top..top, one scale for `group` neighbouring inputs of a tap, or (None) for an output;
-    activations as int8, one scale per row. `half`: scales of weights are rounded to fp16."""
+    activations as int8, one scale per row.
+
+    half: scales of weights are rounded to fp16; asymmetric: rows of activations have a zero point.
+    """
 
     top: int
     group: int | None = None
     half: bool = False
+    asymmetric: bool = False
 
     def encode(self, w: Tensor, taps: int = 1) -> tuple[Tensor, Tensor]:
         """w (N, K*C) -> integers (N, K*C), scales (N, K*G), G = ceil(C / group), or (N, 1)."""
@@ -77,7 +81,7 @@ class Integers:
     def rows(self, x: Tensor) -> Tensor:
         """Activations (..., C) as the engine sees them."""
         with torch.no_grad():
-            q, scale = encode_rows(x)
+            q, scale = encode_rows(x, self.asymmetric)
             rounded = (q * scale).to(x.dtype)
         return _Straight.apply(x, rounded)
 
@@ -103,10 +107,16 @@ FORMATS: dict[str, Format] = {  # of sopro_np.ops.quant.SCHEMES
 }
 
 
-def encode_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations (..., C) -> integers of -127..127, scales (..., 1)."""
-    amax = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-12)
-    return (x * (127 / amax)).round(), amax / 127
+def encode_rows(x: Tensor, asymmetric: bool = False) -> tuple[Tensor, Tensor]:
+    """Activations (..., C) -> integers of -127..127, or less a zero point of -255..255; scales (..., 1)."""
+    x = x.float()
+    if not asymmetric:
+        amax = x.abs().amax(-1, keepdim=True).clamp_min(1e-12)
+        return (x * (127 / amax)).round(), amax / 127
+    low, high = x.amin(-1, keepdim=True).clamp_max(0), x.amax(-1, keepdim=True).clamp_min(0)
+    span = (high - low).clamp_min(1e-12)
+    zero = (-low * (255 / span)).round()
+    return torch.minimum(torch.maximum((x * (255 / span)).round(), -zero), 255 - zero), span / 255
 
 
 def phases(w: Tensor, stride: int) -> Tensor:
