@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -272,14 +273,17 @@ def test_what_others_say_as_well_goes_first(size: int, extra: int, seed: int) ->
     ]
     readers = [normal(seed + i, 3, size + extra).astype(np.float64) for i in (2, 3)]
     moment = mixed.T @ mixed
-    kept = prune.survivors([moment, moment], [w.T @ w for w in readers], size)
+    with patch.object(prune, "DAMPING", 1e-5):
+        kept = prune.survivors([moment, moment], [w.T @ w for w in readers], size)
+        merged = prune.making_up(moment, kept)
     assert len(set(kept)) == size
-    merged = prune.making_up(moment, kept)
     for w in readers:
         error = mixed @ w.T - mixed[:, kept] @ (w @ merged).T
         assert np.square(error).mean() < 1e-3 * np.square(mixed @ w.T).mean()
     x[:, 0] = 0
-    assert 0 not in prune.survivors([x.T @ x], [readers[0][:, :size].T @ readers[0][:, :size]], size - 1)
+    with patch.object(prune, "DAMPING", 1e-9):
+        left = prune.survivors([x.T @ x], [readers[0][:, :size].T @ readers[0][:, :size]], size - 1)
+    assert 0 not in left
 
 
 def test_making_up_is_worth_it() -> None:
@@ -329,7 +333,8 @@ def test_a_doubled_codec_is_pruned_to_what_it_was(blocks: int, shortcut: bool, t
     doubled(tmp_path / "small", tmp_path / "large")
     large = load_model(tmp_path / "large").eval()
     codes = torch.from_numpy(np.random.default_rng(2).integers(0, 64, (2, 8, 8)))
-    back, kept = distil_codec.pruned(large, settings["num_filters"], [codes])
+    with patch.object(prune, "DAMPING", 1e-4):
+        back, kept = distil_codec.pruned(large, settings["num_filters"], [codes])
     assert [len(k) for k in kept] == [settings["num_filters"] * 2**i for i in (3, 2, 1, 0)]
     with torch.inference_mode():
         wave = distil_codec.decoded(large, codes)[1]

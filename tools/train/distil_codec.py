@@ -145,7 +145,8 @@ def _train(name: str, cfg: SimpleNamespace, work: Path, share: float, recipe: st
     def make() -> None:
         if share < 1:
             rng, model = np.random.default_rng(own.seed), load_model(student).eval()
-            codes = [held.crop(held.train, own.frames, rng)[None] for _ in range(own.measured)]
+            crops = torch.stack([held.crop(held.train, own.frames, rng) for _ in range(own.measured)])
+            codes = list(crops.split(own.batch))
             small, left = pruned(model, max(1, round(share * model.config.num_filters)), codes)
             small.save_pretrained(folder / "begun")
             torch.save(left, folder / "kept.pt")
