@@ -447,12 +447,14 @@ KINDS = [("v1", sopro_trainer), ("v1.5", sopro_trainer), ("v1.5", codec_trainer)
 @pytest.mark.parametrize(("arch", "kind"), KINDS, indirect=["arch"])
 def test_interrupted_distillation_gives_the_same_weights(kind: Kind, arch: str, work: Path, tmp_path: Path) -> None:
     cfg = config(arch, work)
+    cfg.distil.codec.frozen = ["decoder.layers.0.*"]
     first = kind(cfg, work, tmp_path)
     untrained = {name: tensor.clone() for name, tensor in first.modules.state_dict().items()}
     for _ in range(2):
         assert all(np.isfinite(value) for value in first.train_step().values())
     changed = [name for name, tensor in first.modules.state_dict().items() if not torch.equal(tensor, untrained[name])]
     assert len(changed) > len(untrained) / 4
+    assert not any(name.startswith("decoder.layers.0.") for name in changed)
     first.checkpoints.save(first.step)
     first.train_step()
     second = kind(cfg, work, tmp_path)
@@ -465,13 +467,14 @@ def test_interrupted_distillation_gives_the_same_weights(kind: Kind, arch: str, 
 
 @pytest.mark.parametrize(("arch", "kind"), KINDS, indirect=["arch"])
 def test_a_student_comes_nearer_to_its_teacher(kind: Kind, arch: str, work: Path, tmp_path: Path) -> None:
-    """int4 everywhere, by validation figures: ten steps leave less of the distance than rounding made."""
+    """int4 everywhere, by validation figures: twelve steps leave less of the distance than rounding made."""
     cfg = config(arch, work)
     for own in (cfg.distil.sopro, cfg.distil.codec):
-        own.steps, own.warmup, own.corruption, own.windows = 10, 2, [0.0, 0.01], [240]
+        own.steps, own.warmup, own.learning_rate = 12, 2, 2e-3
+        own.corruption, own.windows = [0.0, 0.01], [240]
     trainer = kind(cfg, work, tmp_path)
     figures = []
-    for steps in (0, 10):
+    for steps in (0, 12):
         for _ in range(steps):
             trainer.train_step()
         with torch.no_grad():

@@ -7,6 +7,7 @@ lost filters, it hears what the teacher has decoded, and learns the teacher's la
 
 from __future__ import annotations
 
+import fnmatch
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,9 @@ class CodecDistiller(Distiller):
             parts += [m.encoder, m.encoder_transformer, m.downsample]
         for parameter in (*quantiser, *(p for part in parts for p in part.parameters())):
             parameter.requires_grad_(True)
+        for name, parameter in m.named_parameters():
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.frozen):
+                parameter.requires_grad_(False)
         self.kept = [None] + [k.to(self.device) for k in kept or []]
         super().__init__(cfg, folder, groups(self.model))
 
