@@ -36,6 +36,11 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "taught-sopro": ("taught.coded", "train"),
     "taught-predict": ("taught.predict", "make"),
     "taught-embed": ("taught.embed", "embed"),
+    "sample": ("sampled", "make"),
+    "quantise-sopro": ("distil_sopro", "quantise_stage"),
+    "quantise-codec": ("distil_codec", "quantise_stage"),
+    "prune-sopro": ("distil_sopro", "prune_stage"),
+    "prune-codec": ("distil_codec", "prune_stage"),
     "guess": ("taught.guess", "make"),
     "judge": ("taught.judge", "judge"),
 }
