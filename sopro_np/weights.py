@@ -6,11 +6,13 @@ A tensor that is missing, misshapen, of the wrong type or never used is an error
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 
 from sopro_np import ops
 from sopro_np.errors import FormatError
+from sopro_np.files import drop_pages
 from sopro_np.ops import quant
 from sopro_np.ops.quant import QTensor
 from sopro_np.tensorfile import TensorFile
@@ -44,12 +46,23 @@ class Weights:
         self._expect_type(name, "F32")
         if not np.isfinite(array).all():
             raise FormatError(f"{self.file.path}: tensor {self.prefix}{name} holds NaN or infinity")
-        return np.array(array, np.float32)
+        copy = np.array(array, np.float32)
+        drop_pages(array)
+        return copy
 
-    def mapped(self, name: str, *shape: int | None) -> np.ndarray:
-        """A large float32 tensor of which few rows are used: left in the file."""
+    def _scales(self, name: str, *shape: int) -> np.ndarray:
+        """Left in the file like what they belong to, and their pages given back once they are checked."""
         array = self._take(name, shape)
         self._expect_type(name, "F32")
+        if not np.isfinite(array).all():
+            raise FormatError(f"{self.file.path}: tensor {self.prefix}{name} holds NaN or infinity")
+        drop_pages(array)
+        return np.require(array, requirements="A")
+
+    def mapped(self, name: str, *shape: int | None, types: tuple[str, ...] = ("F32",)) -> np.ndarray:
+        """A large tensor, of one of these types, of which few rows are used: left in the file."""
+        array = self._take(name, shape)
+        self._expect_type(name, *types)
         return array
 
     def matrix(
@@ -57,6 +70,10 @@ class Weights:
     ) -> QTensor:
         """A weight in the form the current ops want: (rows, taps*inputs). `act`: the activation behind it."""
         weight = self.table(name, rows, inputs, taps)
+        if weight.scale is not None:
+            scale = np.array(weight.scale)
+            drop_pages(weight.scale)
+            weight = replace(weight, scale=scale)
         return ops.pack(weight, act) if self._packs else weight
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
@@ -73,7 +90,7 @@ class Weights:
         dtype = self.file.header[full]["dtype"]
         shape = (data.shape[0], columns)
         if dtype == "I8":
-            scale = self.vector(f"{name}_scale", shape[0], 1)
+            scale = self._scales(f"{name}_scale", shape[0], 1)
             return QTensor("int8", shape, data, scale, taps)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
@@ -91,7 +108,7 @@ class Weights:
             raise FormatError(f"{full}: shape {shape} where {(rows, taps, inputs)} was expected")
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
-        scale = self.vector(f"{name}_scale", n, k * quant.groups(c))
+        scale = self._scales(f"{name}_scale", n, k * quant.groups(c))
         return QTensor("int4", (n, k * c), data, scale, k)
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -108,12 +125,12 @@ class Weights:
         self.used.add(full)
         return array
 
-    def _expect_type(self, name: str, dtype: str) -> None:
+    def _expect_type(self, name: str, *dtypes: str) -> None:
         full = self.prefix + name
         if full not in self.file:
             raise FormatError(f"{self.file.path}: tensor {full} is missing")
-        if self.file.header[full]["dtype"] != dtype:
-            raise FormatError(f"{full}: dtype {self.file.header[full]['dtype']}, expected {dtype}")
+        if (dtype := self.file.header[full]["dtype"]) not in dtypes:
+            raise FormatError(f"{full}: dtype {dtype}, expected {' or '.join(dtypes)}")
 
     def assert_all_used(self) -> None:
         """Every tensor below this prefix was asked for, or the file is not what its header says."""

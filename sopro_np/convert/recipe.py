@@ -1,27 +1,44 @@
-"""Which tensor is stored in which format: a short list of (pattern, scheme), the first match wins.
+"""What stands in a file, and in which format: a short list of (pattern, scheme), the first match wins.
 
-Patterns are shell patterns over tensor names without `.weight`. Norms, biases, depthwise filters and
-position tables are not matrices: they stay fp32 under every recipe.
+Patterns are shell patterns over tensor names without `.weight`. Norms, biases, depthwise filters and tables of angles
+are not matrices: they stay fp32 under every recipe. Position tables do unless `tables` says fp16. `speak_only` and
+`vocabulary` leave out what a board does without: the codec's encoder, and tokens of other scripts.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from sopro_np.convert.source import read_json
+from sopro_np.convert.vocabulary import ALPHABETS
 from sopro_np.errors import ConvertError
 from sopro_np.ops.quant import SCHEMES
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A name and its rules."""
+    """A name, its rules, and what else is saved: speak_only leaves out what only hears, vocabulary ("latin") the tokens
+    of other scripts, tables ("fp32" or "fp16") is the format of the position tables."""
 
     name: str
     rules: tuple[tuple[str, str], ...]
+    speak_only: bool = False
+    vocabulary: str | None = None
+    tables: str = "fp32"
+
+    def stored(self) -> dict[str, Any]:
+        """As a recipe file says it, and the metadata of what was made by it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {n: v for n, v in values.items() if n in _NEEDED or v != getattr(Recipe, n)}
+
+    @property
+    def format_version(self) -> str:
+        """Of the files it makes: what needs nothing new can be read by older programs."""
+        return "2" if self.speak_only or self.vocabulary or self.tables != "fp32" else "1"
 
     def scheme(self, tensor: str) -> str:
         """Scheme of a matrix, by its name."""
@@ -30,6 +47,12 @@ class Recipe:
             if fnmatch.fnmatchcase(short, pattern):
                 return scheme
         raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
+
+
+_NEEDED = ("name", "rules")
+_OPTIONAL: dict[str, tuple[Any, ...]] = {  # what they may be
+    "speak_only": (True, False), "vocabulary": (None, *ALPHABETS), "tables": ("fp32", "fp16"),
+}  # fmt: skip
 
 
 # Chosen from the table of single layers in docs/QUANT.md. The codec's road from samples to codes stays at 16 bit, but
@@ -51,17 +74,31 @@ _INT8 = (
     ("sopro.ar.head", "int8"),
     ("sopro.nar.*.heads", "int8"),
 )
+# For small machines, from the same table. Codebooks that only decode may be int8: their rounding lies 36 dB below the
+# waveform. Speaker encoder and reference blocks at int4 change nothing measurable; heads and code table would.
+_BOARD = (
+    ("mimi.quantizer.*", "int8"),
+    ("mimi.decoder.*", "int8"),
+    ("sopro.codes", "int8"),
+    ("sopro.ar.head", "int8"),
+    ("sopro.nar.*.heads", "int8"),
+    ("*", "int4"),
+)
 BUILT_IN = {
     "fp32": Recipe("fp32", (("*", "fp32"),)),
     "fp16": Recipe("fp16", (("*", "fp16"),)),
     "bf16": Recipe("bf16", (("*", "bf16"),)),
     "int8": Recipe("int8", (("sopro.ar.head", "fp16"), *_ENCODER_PATH, ("*", "int8"))),
     "int4": Recipe("int4", (*_ENCODER_PATH, *_INT8, ("*", "int4"))),
+    "board": Recipe("board", _BOARD, speak_only=True, vocabulary="latin", tables="fp16"),
 }
 
 
 def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, scheme], ...]}."""
+    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, scheme], ...]}.
+
+    `speak_only`, `vocabulary` and `tables` may stand in it, too.
+    """
     if name in BUILT_IN:
         return BUILT_IN[name]
     path = Path(name)
@@ -73,10 +110,15 @@ def load_recipe(name: str) -> Recipe:
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
         raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, scheme], ...]}}")
-    if unknown := sorted(set(content) - {"name", "rules"}):
-        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
+    if unknown := sorted(set(content) - {*_NEEDED, *_OPTIONAL}):
+        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has {', '.join((*_NEEDED, *_OPTIONAL))}")
+    for key, possible in _OPTIONAL.items():
+        value = content.get(key, getattr(Recipe, key))
+        if not any(value is one or (isinstance(value, str) and value == one) for one in possible):
+            raise ConvertError(f"{path}: {key} = {value!r:.80}; it may be {', '.join(map(str, possible))}")
     if not isinstance(content.get("name", ""), str):
         raise ConvertError(f"{path}: the name of a recipe is a text")
     if bad := sorted({scheme for _, scheme in rules} - set(SCHEMES)):
         raise ConvertError(f"{path}: unknown schemes {bad}; there are {', '.join(SCHEMES)}")
-    return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))
+    others = {key: content[key] for key in _OPTIONAL if key in content}
+    return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules), **others)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sopro_np.convert.convert import FORMAT_VERSION, convert
+from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
 from sopro_np.convert.sopro import generation_of
 from sopro_np.convert.source import INDEX, shards
@@ -54,7 +54,7 @@ def download(
     output = folder / f"sopro-{generation}-{rules.name}.safetensors"
     metadata, made = _made_from(output)
     known = made or next((s for p in converted_models(generation, folder) if (s := _made_from(p)[1])), {})
-    fresh = (FORMAT_VERSION, json.dumps({"name": rules.name, "rules": rules.rules}))
+    fresh = (rules.format_version, json.dumps(rules.stored()))
     plain = not conversion and metadata.get("options") == "{}"
     reuse = made and plain and fresh == (metadata.get("format_version"), metadata.get("recipe"))
 

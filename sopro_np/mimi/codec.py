@@ -28,7 +28,7 @@ from sopro_np.weights import Weights
 SEANET_FRAMES = 16
 TRANSFORMER_FRAMES = 64
 KEY_ROOM = 512  # positions that a step of the transformer is captured for; twice as many when they are used up
-DROP_FRAMES = 16  # after so many the pages of the codebooks are given back
+DROP_FRAMES = 4  # after so many the pages of the codebooks are given back
 SPEAKS_ONLY = (
     "this model file only speaks (it was made with --speak-only) and cannot hear a recording: make the voice with the "
     "full file of the same model, elsewhere if need be (`sopro-np voice REC -m FULL -o NAME.voice.safetensors`), and "
@@ -200,11 +200,12 @@ def build_mimi(w: Weights, config: MimiConfig, hears: bool = True) -> Mimi:
     """Read every tensor below `w`; a missing, misshapen or left-over one is an error. `hears`: is the encoder there?"""
     _check_config(config)
     rope = Rope.read(w.scope("rope"))
+    stride = config.frame_stride
     mimi = Mimi(
         config,
         Encoder.read(w, config, rope) if hears else None,
         SplitQuantizer.read(w.scope("quantizer"), config, hears),
-        PhaseFilter(np.ascontiguousarray(w.vector("upsample.weight", config.frame_stride * config.width, None).T), config.frame_stride),
+        PhaseFilter(np.ascontiguousarray(w.vector("upsample.weight", stride * config.width, None).T), stride),
         Transformer.read(w.scope("decoder_transformer"), config, rope),
         read_decoder(w.scope("decoder"), config),
     )
