@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ sys.path.insert(0, str(tiny.ROOT / "tools"))
 
 from random_checkpoint import tokenizer as random_tokenizer
 
+from sopro_np.bench import run
 from sopro_np.cli.main import main
 from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
@@ -69,7 +71,7 @@ def test_what_only_hears_is_left_out(files: dict[str, Path]) -> None:
     """Nothing else is, the voice of the full file is taken, and the same is said, bit for bit."""
     with safe_open(files["whole"], "np") as whole, safe_open(files["speaks"], "np") as speaks:
         gone, metadata = set(whole.keys()) - set(speaks.keys()), speaks.metadata()
-        assert all(np.array_equal(speaks.get_tensor(name), whole.get_tensor(name)) for name in speaks.keys())
+        assert all(np.array_equal(speaks.get_tensor(name), whole.get_tensor(name)) for name in set(speaks.keys()))
     heads = {name.split(".")[1] for name in gone}
     assert heads == {"encoder", "encoder_transformer", "downsample", "quantizer"}
     assert {name.rsplit(".", 1)[0] for name in gone if ".quantizer." in name} == {
@@ -128,10 +130,10 @@ def test_info_tells(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) 
     assert (facts["speak_only"], facts["vocabulary"]) == (False, None)
 
 
-def test_bench_leaves_out_the_voice(files: dict[str, Path]) -> None:
-    from sopro_np.bench.run import bench
-
-    result = bench(files["board"], frames=2, runs=1, threads=1, ops_name="numpy")
+def test_bench_leaves_out_the_voice(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "cold_start", lambda *_: (0.0,))  # other processes, which say nothing about this
+    monkeypatch.setattr(run, "stream_memory", lambda *_: {})
+    result = run.bench(files["board"], frames=2, runs=1, threads=1, ops_name="numpy")
     assert "voice_s" not in result and result["rtf"] > 0
 
 
@@ -284,7 +286,7 @@ def test_same_ids_for_a_corpus(limited_pair: Any) -> None:
     for a in range(0, len(known), 40):
         row = known[a : a + 40]
         check(limited_pair, "".join(row))
-        check(limited_pair, " ".join(f"a{c}e {c}" for c in row))
+        check(limited_pair, " ".join(f"a{c}e {c}" for c in row[::4]))
     for line in (tiny.ROOT / "README.md").read_text("utf-8").splitlines():
         check(limited_pair, "".join(c for c in line if not ours._unknown.search(c)))
 
@@ -324,8 +326,13 @@ def test_refused_before_anything_is_heard(
     assert list(tmp_path.iterdir()) == []
     with open_model(files["board"], 1) as tts:
         voice = tts.load_voice(files["voice"])
-        for ask in (lambda: tts.synthesize(text, voice, normalise=False), lambda: next(tts.stream(text, voice, normalise=False)),
-                    lambda: tts.codes(text, voice), lambda: tts.tokenizer.encode(text)):  # fmt: skip
+        asks: list[Callable[[], object]] = [
+            lambda: tts.synthesize(text, voice, normalise=False),
+            lambda: next(tts.stream(text, voice, normalise=False)),
+            lambda: tts.codes(text, voice),
+            lambda: tts.tokenizer.encode(text),
+        ]
+        for ask in asks:
             with pytest.raises(UsageError, match="U\\+04"):
                 ask()
 

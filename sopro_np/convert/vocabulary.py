@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import unicodedata
-from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ def limited(arrays: Arrays, name: str) -> tuple[Arrays, NDArray[np.int64]]:
     """A compiled tokenizer -> the same for texts over an alphabet, and its ids in order."""
     own = {key.removeprefix(PREFIX): array for key, array in arrays.items()}
     settings = Settings(**json.loads(own["settings"].tobytes()))
-    allowed = [c for c in map(chr, _assigned()) if regex.match(ALPHABETS[name], c)]
+    allowed = regex.findall(ALPHABETS[name], _all_characters())
     reach = _reach(_normalized(allowed, settings))
 
     words = _slices(own["vocab_bytes"], own["vocab_offsets"])
@@ -138,8 +138,17 @@ def limited(arrays: Arrays, name: str) -> tuple[Arrays, NDArray[np.int64]]:
     return {PREFIX + key: array for key, array in new.items()}, ids
 
 
-def _assigned() -> Iterator[int]:
-    yield from (code for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+@cache
+def _all_characters() -> str:
+    """Every code point that a text may hold, in order."""
+    return "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+
+
+@cache
+def _composed() -> dict[str, str]:
+    """Character -> what NFD makes of it, if that is something else."""
+    pairs = ((c, unicodedata.normalize("NFD", c)) for c in _all_characters())
+    return {c: parts for c, parts in pairs if parts != c}
 
 
 def _normalized(allowed: list[str], settings: Settings) -> frozenset[str]:
@@ -149,10 +158,11 @@ def _normalized(allowed: list[str], settings: Settings) -> frozenset[str]:
     if settings.add_prefix_space:
         found.add(" ")
     while new and settings.normalizer:
-        made = {c for one in new for step in settings.normalizer for c in normalize(one, [step], inert, settings.lower)}
+        alone = "\n".join(sorted(new))  # a line end meets with nothing
+        made = {c for step in settings.normalizer for c in normalize(alone, [step], inert, settings.lower)}
         if {"NFC", "NFKC"} & set(settings.normalizer):  # characters meet and become one
-            decomposed = ((chr(code), unicodedata.normalize("NFD", chr(code))) for code in _assigned())
-            made |= {c for c, parts in decomposed if parts != c and (found | made).issuperset(parts)}
+            known = found | made
+            made |= {c for c, parts in _composed().items() if known.issuperset(parts)}
         new = made - found
         found |= new
     return frozenset(found)
