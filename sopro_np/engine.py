@@ -111,7 +111,7 @@ class Sopro:
 
         At most `seconds` are used (default: what the model was trained with), from the middle if somebody speaks there.
         Samples are neither trimmed nor resampled, and checked as a file is. AudioError says why a recording cannot be
-        used; what is doubtful is a SoproWarning.
+        used, UsageError that this file only speaks; what is doubtful is a SoproWarning.
         """
         return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 
