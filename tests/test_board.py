@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import serving
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,12 +182,13 @@ def test_from_python_too(files: dict[str, Path]) -> None:
 
 
 def test_a_server_has_no_voices_of_recordings(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "echo.wav").write_bytes(b"")  # a name of OpenAI's is the default only if nothing has it
     (tmp_path / "ann.wav").write_bytes((tiny.checkpoint("v1.5") / "ref.wav").read_bytes())
     (tmp_path / "me.voice.safetensors").write_bytes(files["voice"].read_bytes())
     with open_model(files["board"], 1) as tts, open_model(files["whole"], 1) as whole:
         shelf = VoiceShelf(tts, tmp_path, aliases={"nova": "ann"})
-        assert shelf.names() == ["me"] and shelf.unheard() == ["ann"] and len(shelf.get("me").codes)
-        for name in ("ann", "ANN", "nova"):
+        assert shelf.names() == ["me"] and shelf.unheard() == ["ann", "echo"] and len(shelf.get("me").codes)
+        for name in ("ann", "ANN", "nova", "echo"):
             with pytest.raises(UnknownVoice, match="only speaks"):
                 shelf.get(name)
         with pytest.raises(UnknownVoice, match="there is no voice 'bob'"):
@@ -193,9 +196,27 @@ def test_a_server_has_no_voices_of_recordings(files: dict[str, Path], tmp_path: 
         for data in ((tmp_path / "ann.wav").read_bytes(), b"no sound"):
             with pytest.raises(UsageError, match="only speaks"):
                 shelf.add("new", data)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["ann.wav", "me.voice.safetensors"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["ann.wav", "echo.wav", "me.voice.safetensors"]
         full = VoiceShelf(whole, tmp_path)
-        assert full.names() == ["ann", "me"] and full.unheard() == []
+        assert full.names() == ["ann", "echo", "me"] and full.unheard() == []
+
+
+def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list says that nothing can be added, an upload and a recording get the remedy, others are served."""
+    tts = serving.quick("v1.5")
+    parts = tts._open
+    assert parts.mimi is not None
+    monkeypatch.setattr(tts, "_parts", dataclasses.replace(parts, mimi=dataclasses.replace(parts.mimi, encoding=None)))
+    with serving.serving(tmp_path) as live:
+        listed = live.shared.get("/v1/audio/voices").json()
+        assert listed["hears"] is False and [voice["id"] for voice in listed["voices"]] == [serving.VOICE]
+        sample = {"audio_sample": ("two.wav", (tmp_path / "two.wav").read_bytes())}
+        added = live.shared.post("/v1/audio/voices", data={"name": "new", "consent": "yes"}, files=sample)
+        asked = live.post(input="Hello.", voice="two")
+        assert (added.status_code, asked.status_code) == (400, 404)
+        assert all(REMEDY in serving.error_of(answer)["message"] for answer in (added, asked))
+        assert live.post(input="Hello.", voice=serving.VOICE).status_code == 200
+        assert not (tmp_path / "new.voice.safetensors").exists()
 
 
 # ---------------------------------------------------------------- the vocabulary

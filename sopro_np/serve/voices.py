@@ -82,7 +82,7 @@ class VoiceShelf:
 
     def _find(self, name: str | None) -> tuple[str, Path]:
         files = self._files()
-        if name in OPENAI and name not in self._aliases and self._named(name, files) is None:
+        if name in OPENAI and name not in (*self._aliases, *self.unheard()) and self._named(name, files) is None:
             name = None
         found = self._named(name, files) if name else self._default(files)
         if found is None:
