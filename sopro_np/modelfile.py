@@ -15,7 +15,7 @@ from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import FORMAT as VOICE
 from sopro_np.weights import Weights
 
-VERSIONS = ("1", "2")  # 2: may lack what hears, tokens, or be of 16-bit tables (convert/recipe.py)
+VERSIONS = ("1", "2")  # of the format; 2: see Recipe.format_version
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def check_kind(file: TensorFile) -> None:
 def _read(file: TensorFile, weights: Weights) -> Parts:
     check_kind(file)
     if (version := file.metadata.get("format_version")) not in VERSIONS:
-        raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads {', '.join(VERSIONS)}")
+        raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads {' and '.join(VERSIONS)}")
     if (speaks_only := file.metadata.get("speak_only", "false")) not in ("true", "false"):
         raise FormatError(f"{file.path}: metadata 'speak_only' is {speaks_only!r:.20}, not true or false")
     architecture = file.json("architecture")

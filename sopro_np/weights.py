@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,26 @@ from sopro_np.errors import FormatError
 from sopro_np.files import drop_pages
 from sopro_np.ops import quant
 from sopro_np.ops.quant import QTensor
+from sopro_np.precision import MODES
 from sopro_np.tensorfile import TensorFile
+
+
+class Activations(NamedTuple):
+    """What a file says of the rows that integers multiply. asymmetric: names of the matrices whose rows have a zero
+    point; precision: one of precision.MODES, where nobody asks for another."""
+
+    asymmetric: frozenset[str] = frozenset()
+    precision: str = "fast"
+
+    @classmethod
+    def of(cls, file: TensorFile) -> Activations:
+        """FormatError if the metadata is damaged."""
+        noted = file.json("activations") if "activations" in file.metadata else {}
+        noted = noted if isinstance(noted, dict) else {"precision": None}
+        names, mode = noted.get("asymmetric", []), noted.get("precision", "fast")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or mode not in MODES:
+            raise FormatError(f"{file.path}: the activations in the metadata are not understood")
+        return cls(frozenset(names), mode)
 
 
 class Weights:
@@ -28,6 +48,7 @@ class Weights:
     def __init__(self, file: TensorFile, prefix: str = "", used: set[str] | None = None, packs: bool = True) -> None:
         self.file, self.prefix, self._packs = file, prefix, packs
         self.used: set[str] = set() if used is None else used
+        self._asymmetric = Activations.of(file).asymmetric
 
     def scope(self, name: str | int, packs: bool = True) -> Weights:
         """The tensors below `prefix.name`. `packs` False: leave them as they lie in the file (rarely used ones)."""
@@ -50,14 +71,15 @@ class Weights:
         drop_pages(array)
         return copy
 
-    def _scales(self, name: str, *shape: int) -> np.ndarray:
-        """Left in the file like what they belong to, and their pages given back once they are checked."""
-        array = self._take(name, shape)
-        self._expect_type(name, "F32")
+    def _scales(self, name: str, shape: tuple[int | None, ...], *dtypes: str) -> np.ndarray:
+        """Scales of a matrix as float32: left in the file if they are that there, and its pages given back."""
+        array = self._take(f"{name}_scale", shape)
+        self._expect_type(f"{name}_scale", *dtypes)
         if not np.isfinite(array).all():
-            raise FormatError(f"{self.file.path}: tensor {self.prefix}{name} holds NaN or infinity")
+            raise FormatError(f"{self.file.path}: tensor {self.prefix}{name}_scale holds NaN or infinity")
+        scale = np.require(array, np.float32, "A")
         drop_pages(array)
-        return np.require(array, requirements="A")
+        return scale
 
     def mapped(self, name: str, *shape: int | None, types: tuple[str, ...] = ("F32",)) -> np.ndarray:
         """A large tensor, of one of these types, of which few rows are used: left in the file."""
@@ -90,8 +112,8 @@ class Weights:
         dtype = self.file.header[full]["dtype"]
         shape = (data.shape[0], columns)
         if dtype == "I8":
-            scale = self._scales(f"{name}_scale", shape[0], 1)
-            return QTensor("int8", shape, data, scale, taps)
+            scale = self._scales(name, (shape[0], 1), "F32")
+            return QTensor("int8", shape, data, scale, taps, asymmetric=full in self._asymmetric)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
             raise FormatError(f"{full}: dtype {dtype} is none of F32, F16, BF16, I8")
@@ -108,8 +130,12 @@ class Weights:
             raise FormatError(f"{full}: shape {shape} where {(rows, taps, inputs)} was expected")
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
-        scale = self._scales(f"{name}_scale", n, k * quant.groups(c))
-        return QTensor("int4", (n, k * c), data, scale, k)
+        scale = self._scales(name, (n, None), "F16", "F32")
+        sizes = (form.group for form in quant.FORMATS.values() if form.scheme == "int4")
+        group = next((g for g in sizes if scale.shape[1] == k * quant.groups(c, g)), 0)
+        if not group:
+            raise FormatError(f"{full}_scale: {scale.shape[1]} scales for {k} x {c} inputs: no size of groups fits")
+        return QTensor("int4", (n, k * c), data, scale, k, group)
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
         full = self.prefix + name

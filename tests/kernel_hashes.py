@@ -11,6 +11,7 @@ tests/kernel_models.py makes them. Prints JSON: {"target": name, "hashes": {what
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from sopro_np.engine import Sopro, open_model
 from sopro_np.ops import native
 from sopro_np.ops.native import arguments
 from sopro_np.ops.native.threads import on_threads
-from sopro_np.ops.quant import SCHEMES, quantize
+from sopro_np.ops.quant import FORMATS, GROUP, quantize
+from sopro_np.precision import MODES, precise
 
 TEXT, FRAMES = "Hello there.", 12
 FEW = ("v1-int8", "v1.5-int4")
@@ -48,16 +50,23 @@ def numbers(seed: int, *shape: int, scale: float = 1.0) -> np.ndarray:
 
 def products() -> Iterator[np.ndarray]:
     """Every format, one and many rows, tails everywhere, all that may surround a product."""
-    for scheme in SCHEMES:
+    for scheme, mode in itertools.product(FORMATS, MODES):
         for frames, c, n in ((1, 33, 70), (5, 64, 16), (19, 100, 40), (33, 7, 130)):
+            group = FORMATS[scheme].group
+            c = c if group == GROUP else -(-c // group) * group
             x, bias, residual = numbers(1, frames, c, scale=3), numbers(2, 2 * n), numbers(3, frames, n)
-            w = quantize(numbers(4, 2 * n, c), scheme)
-            yield ops.linear(x, ops.pack(w), bias, "tanh")
-            yield ops.linear(x, ops.pack(w), bias, "gelu", np.float32(0.3))
-            yield ops.linear(x, ops.pack(w, "glu"), bias, "glu", bias[:n], residual)
-            past, w = numbers(5, 6, c), quantize(numbers(6, n, 3 * c), scheme, 3)
-            yield ops.conv(x, ops.pack(w), bias[:n], 1, 3, past, "elu", residual)
-            yield ops.conv(x, ops.pack(w), None, 2, 1, past)
+            x[::2, 0] *= 20  # rows of both kinds
+            w, past = quantize(numbers(4, 2 * n, c), scheme), numbers(5, 6, c)
+            kernel = quantize(numbers(6, n, 3 * c), scheme, 3)
+            with precise(mode):
+                found = (
+                    ops.linear(x, ops.pack(w), bias, "tanh"),
+                    ops.linear(x, ops.pack(w), bias, "gelu", np.float32(0.3)),
+                    ops.linear(x, ops.pack(w, "glu"), bias, "glu", bias[:n], residual),
+                    ops.conv(x, ops.pack(kernel), bias[:n], 1, 3, past, "elu", residual),
+                    ops.conv(x, ops.pack(kernel), None, 2, 1, past),
+                )
+            yield from found
 
 
 def others() -> Iterator[np.ndarray]:
@@ -77,8 +86,9 @@ def others() -> Iterator[np.ndarray]:
     options = ((0.7, 50, 0.9), (1.05, 0, 0.5), (1.0, 3, None))
     yield np.array([ops.sample(numbers(i, 77, scale=5), [i], *options[i % 3], 1.1, i / 30) for i in range(30)])
     ids = np.random.default_rng(1).integers(0, 50, (7, 3))
-    for scheme in SCHEMES:
-        yield ops.embed_sum(ids, quantize(numbers(4, 50, 45), scheme), numbers(5, 3), numbers(6, 7, 45))
+    for scheme in FORMATS:
+        width = 45 if FORMATS[scheme].group == GROUP else 128
+        yield ops.embed_sum(ids, quantize(numbers(4, 50, width), scheme), numbers(5, 3), numbers(6, 7, width))
 
 
 def utterance(tts: Sopro, voice: Any, causal: bool) -> dict[str, str]:

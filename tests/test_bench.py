@@ -26,12 +26,11 @@ from sopro_np.errors import OpsError, SoproError
 from sopro_np.ops.abi import FIELDS
 from sopro_np.ops.native.capture import Graphs, capturing
 from sopro_np.ops.native.commands import Call, profiled
-from sopro_np.ops.quant import SCHEMES, quantize
+from sopro_np.ops.quant import FORMATS, quantize
 
 FRAMES = 8
 Capture = pytest.CaptureFixture[str]
 SIZES, ROWS, SEEDS = st.integers(1, 70), st.integers(1, 40), st.integers(0, 2**32 - 1)
-PER_STEP = {"int8": 4, "int4": 32}
 
 
 def arguments(arch: str, *more: str) -> list[str]:
@@ -183,18 +182,20 @@ def profile(operation: Callable[[], Any]) -> tuple[Any, list[Call]]:
 
 
 @on_kernels
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", FORMATS)
 @given(rows=ROWS, outputs=SIZES, inputs=SIZES, glu=st.booleans(), seed=SEEDS)
-def test_macs_of_a_product(scheme: str, rows: int, outputs: int, inputs: int, glu: bool, seed: int) -> None:
+def test_macs_of_a_product(name: str, rows: int, outputs: int, inputs: int, glu: bool, seed: int) -> None:
     act, n = ("glu", 2 * outputs) if glu else (None, outputs)
+    form = FORMATS[name]
+    inputs = inputs if form.group == 32 else -(-inputs // form.group) * form.group
     with ops.using("native"):
-        w = ops.pack(quantize(normal(seed, n, inputs), scheme), act=act)
+        w = ops.pack(quantize(normal(seed, n, inputs), name), act=act)
     x = normal(seed + 1, rows, inputs)
     y, calls = profile(lambda: ops.linear(x, w, act=act))
     (call,) = (c for c in calls if c.block == "gemm")
     macs, moved = roofline.work(call)
-    step = PER_STEP.get(scheme, 1)
-    assert call.kernel == f"gemm_{scheme}"
+    step = {"int8": 4, "int4": form.group}.get(form.scheme, 1)
+    assert call.kernel == f"gemm_{form.scheme}"
     assert macs == rows * n * -(-inputs // step) * step
     assert moved >= n * inputs // 2 + y.nbytes
     assert all(c.seconds > 0 for c in calls)

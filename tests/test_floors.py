@@ -14,7 +14,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
 FLOORS = (
-    ("errors", "version", "cores", "files"),
+    ("errors", "version", "cores", "files", "precision"),
     ("ops", "kernels", "text", "pace", "guard", "joints"),
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "encode", "effects",
      "tokenizer_settings", "tokenizer", "locate", "containers", "mp4", "ffmpeg", "hearing", "audio"),
@@ -34,8 +34,8 @@ ops.native.arguments ops.native.matmul ops.native.rows ops.native.sampling ops.n
 kernels.simd.llvm kernels.simd.target kernels.simd.portable kernels.simd.avx2 kernels.simd.avxvnni
 kernels.simd.avx512vnni kernels.simd.neon kernels.simd.neon_dot kernels.simd kernels.simd.vector kernels.simd.fields
 kernels.simd.atomic kernels.simd.narrow kernels.simd.reduce kernels.simd.tile kernels.simd.columns kernels.functions
-kernels.rows kernels.conv kernels.embed kernels.quantise kernels.pack kernels.attention kernels.sampling kernels.gemm
-kernels.run kernels kernels.compile
+kernels.rows kernels.conv kernels.embed kernels.quantise kernels.pack kernels.attention kernels.sampling
+kernels.column kernels.gemm kernels.run kernels kernels.compile
 """
 ORDER = INSIDE.split()
 PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
@@ -133,7 +133,7 @@ def test_imports_go_down(path: Path) -> None:
             jit = (here, target, lazy) == ("ops", "kernels", True)
             assert jit or allowed(here, target), f"{here} imports {target}"
         if here == "ops":
-            assert target in ("ops", "errors", "cores", "files", "kernels"), f"ops imports {target}"
+            assert target in ("ops", "errors", "cores", "files", "precision", "kernels"), f"ops imports {target}"
         if target == "kernels" and here != "kernels":
             assert here == "ops" and lazy, "kernels are imported by their builder and the JIT, on demand"
 

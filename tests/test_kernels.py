@@ -26,7 +26,7 @@ from sopro_np.ops.native.arena import ALIGNMENT, Arena, bytes_of_all
 from sopro_np.ops.native.capture import Graphs, capturing
 from sopro_np.ops.native.launcher import LAUNCHER, Launcher
 from sopro_np.ops.native.threads import MOST_CALLS, ThreadPool, on_threads
-from sopro_np.ops.quant import SCHEMES, quantize
+from sopro_np.ops.quant import FORMATS, quantize
 
 FOREIGN = sorted({name for names in cpu.NEEDS.values() for name in names} - set(cpu.NEEDS.get(cpu.machine(), ())))
 HARMLESS = {"memcpy", "memmove", "memset"}
@@ -195,9 +195,9 @@ def test_results_outlive_the_thread_that_made_them():
 def layer(seed: int) -> np.ndarray:
     """Some operations of every kind."""
     outputs = []
-    for scheme in SCHEMES:
-        x = normal(seed, 21, 96)
-        w = quantize(normal(seed + 1, 160, 96), scheme)
+    for name in FORMATS:
+        x = normal(seed, 21, 128)
+        w = quantize(normal(seed + 1, 160, 128), name)
         h = ops.linear(ops.rms_norm(x), ops.pack(w, "glu"), act="glu")
         h = ops.attention(h[:, :32].copy(), h[:, 32:64].copy(), h[:, :32].copy(), 2, 0)
         outputs.append(ops.softmax(h))
@@ -322,7 +322,8 @@ def test_a_list_grows(monkeypatch: pytest.MonkeyPatch):
     try:
         LAUNCHER.call(
             "quantise", 1, row_block=1, rows=1, past=0, past_rows=0, x=x.ctypes.data, width=16, pre=0, q=y.ctypes.data,
-            q_stride=32, groups=0, scale=y.ctypes.data + 32, start=y.ctypes.data + 36, status=listed.status_at,
+            q_stride=32, groups=0, group=32, scale=y.ctypes.data + 32, start=y.ctypes.data + 36, asymmetric=0, zero=0,
+                limit=0, low=0, low_scale=0, low_start=0, status=listed.status_at,
         )  # fmt: skip
         room = len(listed.blocks)
         while len(listed.blocks) < 8 * room:

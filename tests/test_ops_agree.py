@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from sopro_np import ops
 from sopro_np.errors import FormatError, OpsError
 from sopro_np.ops.native.capture import MOST_GRAPHS, Graphs, capturing
-from sopro_np.ops.quant import GROUP, SCHEMES, QTensor, quantize
+from sopro_np.ops.quant import FORMATS, GROUP, QTensor, quantize
+from sopro_np.precision import MODES, precise
 
 pytestmark = on_kernels
 NUMPY, NATIVE = ops.TABLES["numpy"], ops.TABLES["native"]
@@ -40,6 +41,12 @@ def both(name: str, *arguments: Any, **more: Any) -> tuple[np.ndarray, np.ndarra
     return results
 
 
+def fit(c: int, name: str) -> int:
+    """C or somewhat more, so that it divides into the groups of a format."""
+    group = FORMATS[name].group
+    return c if group == GROUP else -(-c // group) * group
+
+
 def part(rows: np.ndarray, cut: int | None) -> tuple[np.ndarray | None, np.ndarray]:
     """(past, x): cut somewhere, or no past at all."""
     return (None, rows) if cut is None else (rows[: cut % (len(rows) + 1)].copy(), rows[cut % (len(rows) + 1) :].copy())
@@ -54,20 +61,22 @@ def size_of(rows: np.ndarray, w: QTensor, stride: int, dilation: int) -> np.ndar
 # ---------------------------------------------------------------- products
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", FORMATS)
 @given(
     frames=ROWS, c=SIZES, n=SIZES, taps=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
     cut=st.none() | st.integers(0, 200), pre=st.sampled_from([None, "elu"]), scale=SCALES, seed=SEEDS, biased=COINS,
-    added=COINS,
+    added=COINS, mode=st.sampled_from(MODES),
 )  # fmt: skip
-def test_conv(scheme, frames, c, n, taps, stride, dilation, cut, pre, scale, seed, biased, added):
+def test_conv(scheme, frames, c, n, taps, stride, dilation, cut, pre, scale, seed, biased, added, mode):
+    c = fit(c, scheme)
     rows = normal(seed, (taps - 1) * dilation + (frames - 1) * stride + 1, c, scale=scale)
     w = quantize(normal(seed + 1, n, taps * c) * np.exp(normal(seed + 2, n, 1)), scheme, taps)
     past, x = part(rows, cut)
     bias = normal(seed + 3, n, scale=scale) if biased else None
     residual = normal(seed + 4, frames, n, scale=scale) if added else None
-    y = NATIVE["conv"](x, NATIVE["pack"](w), bias, stride, dilation, past, pre, residual)
-    expected = NUMPY["conv"](x, NUMPY["pack"](w), bias, stride, dilation, past, pre, residual)
+    with precise(mode):
+        y = NATIVE["conv"](x, NATIVE["pack"](w), bias, stride, dilation, past, pre, residual)
+        expected = NUMPY["conv"](x, NUMPY["pack"](w), bias, stride, dilation, past, pre, residual)
     size = size_of(rows, w, stride, dilation) + (0 if bias is None else np.abs(bias))
     limit = 2e-6 * (size + (0 if residual is None else np.abs(residual))) + TINY
     if pre:  # e^x - 1 loses what is smaller than 1e-7
@@ -77,14 +86,15 @@ def test_conv(scheme, frames, c, n, taps, stride, dilation, cut, pre, scale, see
     within(y, expected, limit)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", FORMATS)
 @given(
     frames=st.integers(1, 200), c=st.sampled_from([8, 16, 32, 64, 128]), taps=st.integers(1, 4),
     stride=st.integers(1, 2), dilation=st.integers(1, 3), cut=st.none() | st.integers(0, 200), scale=SCALES, seed=SEEDS,
-    biased=COINS, added=COINS,
+    biased=COINS, added=COINS, mode=st.sampled_from(MODES),
 )  # fmt: skip
-def test_one_output_is_one_of_many(scheme, frames, c, taps, stride, dilation, cut, scale, seed, biased, added):
+def test_one_output_is_one_of_many(scheme, frames, c, taps, stride, dilation, cut, scale, seed, biased, added, mode):
     """Where there is a single output, lanes are rows: the bits of the first of seventeen outputs."""
+    c = fit(c, scheme)
     rows = normal(seed, (taps - 1) * dilation + (frames - 1) * stride + 1, c, scale=scale)
     many = normal(seed + 1, 17, taps * c) * np.exp(normal(seed + 2, 17, 1))
     past, x = part(rows, cut)
@@ -94,29 +104,37 @@ def test_one_output_is_one_of_many(scheme, frames, c, taps, stride, dilation, cu
     def first(n: int) -> np.ndarray:
         w = NATIVE["pack"](quantize(many[:n], scheme, taps))
         own = None if bias is None else bias[:n], stride, dilation, past, "elu"
-        return NATIVE["conv"](x, w, *own, None if residual is None else np.ascontiguousarray(residual[:, :n]))[:, 0]
+        rest = None if residual is None else np.ascontiguousarray(residual[:, :n])
+        with precise(mode):
+            return NATIVE["conv"](x, w, *own, rest)[:, 0]
 
     assert np.array_equal(first(1), first(17), equal_nan=True)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@given(frames=st.integers(1, 90), c=SIZES, n=SIZES, taps=st.integers(1, 3), seed=SEEDS)
-def test_a_row_does_not_know_its_neighbours(scheme, frames, c, n, taps, seed):
-    """Tiles of any number of rows, and what is left over beside them: each row as it is alone."""
+@pytest.mark.parametrize("scheme", FORMATS)
+@given(
+    frames=st.integers(1, 90), c=SIZES, n=SIZES, taps=st.integers(1, 3), seed=SEEDS, mode=st.sampled_from(MODES),
+)  # fmt: skip
+def test_a_row_does_not_know_its_neighbours(scheme, frames, c, n, taps, seed, mode):
+    """Tiles of any number of rows, and what is left over beside them: each as it is alone, however bad others are."""
+    c = fit(c, scheme)
     rows, w = normal(seed, frames + taps - 1, c), NATIVE["pack"](quantize(normal(seed + 1, n, taps * c), scheme, taps))
-    together = NATIVE["conv"](rows, w)
-    assert len(together) == frames
-    for t in range(frames):
-        assert np.array_equal(NATIVE["conv"](rows[t : t + taps], w), together[t : t + 1])
+    rows[::3, 0] *= 30  # peaks
+    with precise(mode):
+        together = NATIVE["conv"](rows, w)
+        assert len(together) == frames
+        for t in range(frames):
+            assert np.array_equal(NATIVE["conv"](rows[t : t + taps], w), together[t : t + 1])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", FORMATS)
 @pytest.mark.parametrize("act", [None, "gelu", "glu", "tanh"])
 @given(
     frames=ROWS, c=SIZES, n=SIZES, size=st.sampled_from([1e-4, 1.0, 30.0]), seed=SEEDS, biased=COINS, added=COINS,
-    scaled=st.sampled_from([None, "number", "vector"]),
+    scaled=st.sampled_from([None, "number", "vector"]), mode=st.sampled_from(MODES),
 )  # fmt: skip
-def test_linear(scheme, act, frames, c, n, size, seed, biased, added, scaled):
+def test_linear(scheme, act, frames, c, n, size, seed, biased, added, scaled, mode):
+    c = fit(c, scheme)
     outputs = 2 * n if act == "glu" else n
     x, w = normal(seed, frames, c, scale=size), quantize(normal(seed + 1, outputs, c, scale=c**-0.5), scheme)
     rest = (
@@ -125,7 +143,8 @@ def test_linear(scheme, act, frames, c, n, size, seed, biased, added, scaled):
         {None: None, "number": np.float32(-0.37), "vector": normal(seed + 3, n)}[scaled],
         normal(seed + 4, frames, n) if added else None,
     )
-    y, expected = (table["linear"](x, table["pack"](w, act), *rest) for table in (NATIVE, NUMPY))
+    with precise(mode):
+        y, expected = (table["linear"](x, table["pack"](w, act), *rest) for table in (NATIVE, NUMPY))
     spread = size_of(x, w, 1, 1) + (0 if rest[0] is None else np.abs(rest[0]))
     if act == "glu":
         spread = spread[:, :n] + np.abs(spread[:, :n]) * spread[:, n:]  # the gate's slope is at most 1/4
@@ -162,10 +181,57 @@ def test_integers_are_exact(scheme, frames, c, n, taps, stride, dilation, cut, s
     assert np.array_equal(NUMPY["conv"](x, weight, bias, stride, dilation, past), expected)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@given(
+    frames=ROWS, c=SIZES, n=SIZES, taps=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
+    cut=st.none() | st.integers(0, 200), seed=SEEDS, scales=st.integers(-40, 40), lowest=st.integers(0, 255),
+)  # fmt: skip
+def test_integers_with_a_zero_point_are_exact(frames, c, n, taps, stride, dilation, cut, seed, scales, lowest):
+    """Rows from -lowest to 255 - lowest: every one of the 256 steps is an integer, wherever zero lies."""
+    rng = np.random.default_rng(seed)
+    count, c = (taps - 1) * dilation + (frames - 1) * stride + 1, c + 1
+    x, w = rng.integers(-lowest, 256 - lowest, (count, c)), rng.integers(-127, 128, (n, taps, c))
+    x[:, 0], x[:, 1], w[:, 0, 0] = -lowest, 255 - lowest, 127
+    rows, w = (x * 2.0**scales).astype(np.float32), w.reshape(n, -1).astype(np.float32)
+    past, x = part(rows, cut)
+    weight = quantize(w, "int8-asymmetric", taps)
+    expected = np.zeros((frames, n))
+    for k in range(taps):
+        expected += rows.astype(np.float64)[k * dilation :][::stride][:frames] @ w[:, k * c : (k + 1) * c].T
+    for table in (NATIVE, NUMPY):
+        assert np.array_equal(table["conv"](x, table["pack"](weight), None, stride, dilation, past), expected)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-asymmetric", "int4", "int4-64"])
+@given(frames=ROWS, c=SIZES, n=SIZES, seed=SEEDS, peak=st.floats(1, 1000))
+def test_precision(scheme, frames, c, n, seed, peak):
+    """16 bits bring what 8 bits lose back, but for a 256th; adaptive rows are one or the other."""
+    c = fit(c, scheme)
+    x, w = normal(seed, frames, c), quantize(normal(seed + 1, n, c), scheme)
+    x[::2, 0] *= np.float32(peak)
+    for table in (NATIVE, NUMPY):
+        weight = table["pack"](w)
+        found = {}
+        for mode in MODES:
+            with precise(mode):
+                found[mode] = table["linear"](x, weight)
+        step = np.abs(x).max(axis=1, keepdims=True) / 32000
+        limit = 2e-6 * size_of(x, w, 1, 1) + step * np.abs(w.dequantize()).sum(axis=1)
+        within(found["fine"], x @ w.dequantize().T, limit)
+        for fast, adaptive, fine in zip(*(found[mode] for mode in MODES), strict=True):
+            assert np.array_equal(adaptive, fast) or np.array_equal(adaptive, fine)
+        crest = np.abs(x).max(axis=1) / np.sqrt(np.square(x).mean(axis=1) + TINY)
+        for row in np.flatnonzero(crest < 3.5):
+            if scheme != "int8-asymmetric":
+                assert np.array_equal(found["adaptive"][row], found["fast"][row])
+        for row in np.flatnonzero(crest > 9):
+            assert np.array_equal(found["adaptive"][row], found["fine"][row])
+
+
+@pytest.mark.parametrize("scheme", FORMATS)
 @given(n=SIZES, c=SIZES, seed=SEEDS)
 def test_pack(scheme, n, c, seed):
     """Unit vectors ask for the weights themselves."""
+    c = fit(c, scheme)
     w = quantize(normal(seed, n, c), scheme)
     y = NATIVE["linear"](np.eye(c, dtype=np.float32), NATIVE["pack"](w))
     stored = w.dequantize().T
@@ -236,9 +302,10 @@ def test_argmax_rows_of_what_is_no_number(frames, heads, values, seed, bad):
             table["argmax_rows"](logits, np.zeros((frames, heads), np.int64), 0, np.zeros(heads, np.int64))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", FORMATS)
 @given(rows=SIZES, d=SIZES, frames=st.integers(0, 9), terms=st.integers(1, 6), added=COINS, seed=SEEDS)
 def test_embed_and_embed_sum(scheme, rows, d, frames, terms, added, seed):
+    d = fit(d, scheme)
     table, ids = quantize(normal(seed, rows, d), scheme), np.random.default_rng(seed).integers(0, rows, (frames, terms))
     weights, residual = normal(seed + 1, terms), normal(seed + 2, frames, d) if added else None
     y, expected = both("embed", ids[:, -1], table, residual)  # a column: rows of ids that lie apart
@@ -335,9 +402,10 @@ def test_concat(counts, c, seed):
     assert np.array_equal(NATIVE["concat"](parts), NUMPY["concat"](parts))
 
 
-@given(frames=ROWS, c=SIZES, n=SIZES, seed=SEEDS, scheme=st.sampled_from(SCHEMES))
+@given(frames=ROWS, c=SIZES, n=SIZES, seed=SEEDS, scheme=st.sampled_from(list(FORMATS)))
 def test_temporary_packing(frames, c, n, seed, scheme):
     """A weight that nobody packed: the same result inside a scope, outside of one, and after an error in one."""
+    c = fit(c, scheme)
     x, w = normal(seed, frames, c), quantize(normal(seed + 1, n, c), scheme)
     expected = NATIVE["linear"](x, NATIVE["pack"](w))
     for table in (NATIVE, NUMPY):
@@ -356,11 +424,12 @@ def test_temporary_packing(frames, c, n, seed, scheme):
 
 
 @given(
-    frames=st.integers(1, 3), c=SIZES, seed=SEEDS, scheme=st.sampled_from(SCHEMES),
+    frames=st.integers(1, 3), c=SIZES, seed=SEEDS, scheme=st.sampled_from(list(FORMATS)),
     steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=7),
 )  # fmt: skip
 def test_replay(frames, c, seed, scheme, steps):
     """Captured once, replayed with other inputs, other states and other numbers: the bits of direct calls."""
+    c = fit(c, scheme)
     with ops.using("native"):
         owner = ops.pack(quantize(normal(seed, c, c, scale=c**-0.5), scheme)), normal(seed + 1, c)
         room = 6 + frames

@@ -18,20 +18,25 @@ from sopro_np import ops
 from sopro_np.ops.abi import ACTS
 from sopro_np.ops.native.commands import Call, profiled
 from sopro_np.ops.native.threads import on_threads
-from sopro_np.ops.quant import QTensor
+from sopro_np.ops.quant import GROUP, QTensor
 
 Fields = dict[str, int]
 Work = tuple[int, int]  # multiply-accumulates, bytes
-PER_STEP = {"gemm_int8": 4, "gemm_int4": 32}  # inputs of one step; floats: 1
 STREAMED = 4096, 8192  # a weight of 32 MB as int8: more than small machines have cache
 IN_CACHE = {"int8": (512, 512), "fp32": (256, 256)}  # weights of 256 KB
 CACHE_ROWS, REPEATS = 128, 20
 SHOWN = 12  # shapes in the table for people
 
 
+def inputs_of(kernel: str, f: Fields) -> int:
+    """Inputs of one tap, with what fills up the last step."""
+    per_step = {"gemm_int8": 4, "gemm_int4": GROUP * f["group"]}
+    return f["steps"] * per_step.get(kernel, 1)
+
+
 def _gemm(kernel: str, f: Fields) -> Work:
     outputs = f["width"] * (2 if f["act"] == ACTS.index("glu") else 1)
-    macs = f["rows"] * outputs * f["taps"] * f["steps"] * PER_STEP.get(kernel, 1)
+    macs = f["rows"] * outputs * f["taps"] * inputs_of(kernel, f)
     x = f["rows"] * f["x_stride"] + (f["taps"] - 1) * f["tap_stride"]
     y = 4 * f["rows"] * f["width"] * (2 if f["residual"] else 1)
     return macs, x + f["panels"] * f["panel_bytes"] + y
@@ -92,7 +97,7 @@ def shape(call: Call) -> str:
     rows = "rows" if "rows" in f else "x_rows"
     head = f"{_up_to(f[rows])} x " if rows in f else ""
     if call.block == "gemm":
-        inputs = f["steps"] * PER_STEP.get(call.kernel, 1)
+        inputs = inputs_of(call.kernel, f)
         outputs = f["width"] * (2 if f["act"] == ACTS.index("glu") else 1)
         return f"{head}{outputs} x {inputs}" + (f" x {f['taps']} taps" if f["taps"] > 1 else "")
     if call.block == "attention":
@@ -115,7 +120,7 @@ def summarise(
     sums: dict[tuple[str, str], list[Any]] = {}
     for call in calls:
         macs, moved = work(call)
-        peak = peaks["int8_gmacs" if call.kernel in PER_STEP else "fp32_gmacs"]
+        peak = peaks["int8_gmacs" if call.kernel in ("gemm_int8", "gemm_int4") else "fp32_gmacs"]
         roof = max(macs / peak, moved / peaks["stream_gbs"]) / 1e9
         row = sums.setdefault((call.kernel, kind(call)), [0, 0.0, 0, 0, 0.0])
         for i, value in enumerate((1, call.seconds, macs, moved, roof)):

@@ -22,11 +22,13 @@ from sopro_np.convert.tokenizer import read_tokenizer
 from sopro_np.convert.vocabulary import limit_vocabulary
 from sopro_np.convert.writer import TensorReport, write_file
 from sopro_np.errors import ConvertError
+from sopro_np.ops.quant import FORMATS
 from sopro_np.version import __version__
 
 # What is needed only to make codes of a recording (`speak_only` leaves it out); the tables that a recipe decides about.
 HEARS = ("mimi.encoder.*", "mimi.encoder_transformer.*", "mimi.downsample.*", "mimi.quantizer.*.input.*")
 TABLES = ("sopro.text.positions", "sopro.condition.positions")
+INTEGERS = {"int8": (8, "channel", "int-quantized"), "int4": (4, "group", "pack-quantized")}  # bits, strategy, layout
 # Of the published parts; another one's stands in `origin`.
 LICENSES = {"sopro": "Apache-2.0", "mimi": "CC-BY-4.0", "tokenizer": "its own, see the source"}
 
@@ -164,13 +166,16 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         "format_version": recipe.format_version,
         "sopro_np_version": __version__,
         "architecture": json.dumps(architecture),
-        "recipe": json.dumps(recipe.stored()),
+        "recipe": recipe.noted,
         "quantization_config": json.dumps(quantization_config(recipe)),
         "sources": json.dumps(sources),
         "licenses": json.dumps({p.prefix: sources[p.prefix].get("license", LICENSES[p.prefix]) for p in parts}),
         "dropped": json.dumps([n for p in parts for n in p.dropped]),
         **{key: json.dumps(value) for key, value in recorded(parts).items()},
     }
+    asymmetric = [m.name for p in parts for m in p.matrices if FORMATS[recipe.scheme(m.name)].asymmetric]
+    if asymmetric or recipe.precision != "fast":
+        metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
     if speech := next((p.speech for p in parts if p.speech), None):
         metadata["speech"] = json.dumps(speech)
     if recipe.speak_only and any(p.prefix == "mimi" for p in parts):
@@ -187,29 +192,29 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
 def quantization_config(recipe: Recipe) -> dict[str, Any]:
     """The recipe in the words of compressed-tensors. Convolutions among the targets are our extension."""
     groups: dict[str, dict[str, Any]] = {}
-    for scheme, bits, strategy, layout in (
-        ("int8", 8, "channel", "int-quantized"),
-        ("int4", 4, "group", "pack-quantized"),
-    ):
-        targets = [pattern for pattern, s in recipe.rules if s == scheme]
-        if targets:
+    for name, form in FORMATS.items():
+        targets = [pattern for pattern, own in recipe.rules if own == name]
+        if targets and form.scheme in INTEGERS:
+            bits, strategy, layout = INTEGERS[form.scheme]
             weights: dict[str, Any] = {
                 "num_bits": bits, "type": "int", "symmetric": True, "strategy": strategy, "dynamic": False,
             }  # fmt: skip
             if strategy == "group":
-                weights["group_size"] = 32
+                weights["group_size"] = form.group
             groups[f"group_{len(groups)}"] = {
                 "targets": targets, "format": layout, "weights": weights,
                 "input_activations": {
-                    "num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True,
+                    "num_bits": 8, "type": "int", "symmetric": not form.asymmetric, "strategy": "token",
+                    "dynamic": True,
                 },
             }  # fmt: skip
+    layouts = {group["format"] for group in groups.values()}
     return {
         "quant_method": "compressed-tensors",
         "quantization_status": "compressed" if groups else "none",
-        "format": "mixed-precision" if len(groups) > 1 else next(iter(groups.values()), {}).get("format", "dense"),
+        "format": "mixed-precision" if len(layouts) > 1 else next(iter(layouts), "dense"),
         "config_groups": groups,
-        "ignore": [pattern for pattern, s in recipe.rules if s not in ("int8", "int4")],
+        "ignore": [pattern for pattern, name in recipe.rules if FORMATS[name].scheme not in INTEGERS],
     }
 
 

@@ -1,4 +1,4 @@
-"""What stands in a file, and in which format: a short list of (pattern, scheme), the first match wins.
+"""What stands in a file, and in which format: a short list of (pattern, format), the first match wins.
 
 Patterns are shell patterns over tensor names without `.weight`. Norms, biases, depthwise filters and tables of angles
 are not matrices: they stay fp32 under every recipe. Position tables do unless `tables` says fp16. `speak_only` and
@@ -8,15 +8,17 @@ are not matrices: they stay fp32 under every recipe. Position tables do unless `
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sopro_np.convert.source import read_json
 from sopro_np.convert.vocabulary import ALPHABETS
 from sopro_np.errors import ConvertError
-from sopro_np.ops.quant import SCHEMES
+from sopro_np.ops.quant import FORMATS
+from sopro_np.precision import MODES
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,27 @@ class Recipe:
 
     name: str
     rules: tuple[tuple[str, str], ...]
+    precision: str = "fast"  # at which the file is spoken with, if nobody asks for another
     speak_only: bool = False
     vocabulary: str | None = None
     tables: str = "fp32"
 
-    def stored(self) -> dict[str, Any]:
-        """As a recipe file says it, and the metadata of what was made by it."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {n: v for n, v in values.items() if n in _NEEDED or v != getattr(Recipe, n)}
-
     @property
     def format_version(self) -> str:
-        """Of the files it makes: what needs nothing new can be read by older programs."""
-        return "2" if self.speak_only or self.vocabulary or self.tables != "fp32" else "1"
+        """Of the files it makes: programs before version 2 know symmetric inputs, float32 scales and whole files."""
+        formats = [FORMATS[name] for _, name in self.rules]
+        new = any(getattr(self, key) != getattr(Recipe, key) for key in OPTIONAL)
+        return "2" if new or any(form.scheme == "int4" or form.asymmetric for form in formats) else "1"
+
+    @property
+    def noted(self) -> str:
+        """The recipe as a file keeps it, JSON: what is as always is not said."""
+        said = {key: getattr(self, key) for key in OPTIONAL}
+        changed = {key: value for key, value in said.items() if value != getattr(Recipe, key)}
+        return json.dumps({"name": self.name, "rules": self.rules, **changed})
 
     def scheme(self, tensor: str) -> str:
-        """Scheme of a matrix, by its name."""
+        """Format of a matrix (its name in FORMATS), by its name."""
         short = tensor.removesuffix(".weight")
         for pattern, scheme in self.rules:
             if fnmatch.fnmatchcase(short, pattern):
@@ -49,10 +56,12 @@ class Recipe:
         raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
 
 
-_NEEDED = ("name", "rules")
-_OPTIONAL: dict[str, tuple[Any, ...]] = {  # what they may be
-    "speak_only": (True, False), "vocabulary": (None, *ALPHABETS), "tables": ("fp32", "fp16"),
-}  # fmt: skip
+OPTIONAL: dict[str, tuple[Any, ...]] = {  # what else a recipe may say, and what it may be
+    "precision": tuple(MODES),
+    "speak_only": (True, False),
+    "vocabulary": (None, *ALPHABETS),
+    "tables": ("fp32", "fp16"),
+}
 
 
 # Chosen from the table of single layers in docs/QUANT.md. The codec's road from samples to codes stays at 16 bit, but
@@ -75,14 +84,13 @@ _INT8 = (
     ("sopro.nar.*.heads", "int8"),
 )
 # For small machines, from the same table. Codebooks that only decode may be int8: their rounding lies 36 dB below the
-# waveform. Speaker encoder and reference blocks at int4 change nothing measurable. The code table at int4 would cost a
-# tenth of the codes; of the heads those of the last codebooks are int4, which are most of them and heard least.
+# waveform. Speaker encoder and reference blocks at int4 change nothing measurable; code table and heads would.
 _BOARD = (
     ("mimi.quantizer.*", "int8"),
     ("mimi.decoder.*", "int8"),
     ("sopro.codes", "int8"),
     ("sopro.ar.head", "int8"),
-    ("sopro.nar.[01].heads", "int8"),
+    ("sopro.nar.*.heads", "int8"),
     ("*", "int4"),
 )
 BUILT_IN = {
@@ -96,9 +104,9 @@ BUILT_IN = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, scheme], ...]}.
+    """A built-in recipe by name, or a JSON file {"name": ..., "rules": [[pattern, format], ...]}.
 
-    `speak_only`, `vocabulary` and `tables` may stand in it, too.
+    `precision`, `speak_only`, `vocabulary` and `tables` may stand in it, too.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -110,16 +118,16 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(rules, list) or not all(
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
-        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, scheme], ...]}}")
-    if unknown := sorted(set(content) - {*_NEEDED, *_OPTIONAL}):
-        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has {', '.join((*_NEEDED, *_OPTIONAL))}")
-    for key, possible in _OPTIONAL.items():
+        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
+    if unknown := sorted(set(content) - {"name", "rules", *OPTIONAL}):
+        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has name, rules, {', '.join(OPTIONAL)}")
+    for key, possible in OPTIONAL.items():
         value = content.get(key, getattr(Recipe, key))
         if not any(value is one or (isinstance(value, str) and value == one) for one in possible):
-            raise ConvertError(f"{path}: {key} = {value!r:.80}; it may be {', '.join(map(str, possible))}")
+            raise ConvertError(f"{path}: unknown {key} {value!r:.80}; there are {', '.join(map(str, possible))}")
     if not isinstance(content.get("name", ""), str):
         raise ConvertError(f"{path}: the name of a recipe is a text")
-    if bad := sorted({scheme for _, scheme in rules} - set(SCHEMES)):
-        raise ConvertError(f"{path}: unknown schemes {bad}; there are {', '.join(SCHEMES)}")
-    others = {key: content[key] for key in _OPTIONAL if key in content}
+    if bad := sorted({name for _, name in rules} - set(FORMATS)):
+        raise ConvertError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
+    others = {key: content[key] for key in OPTIONAL if key in content}
     return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules), **others)

@@ -22,6 +22,7 @@ from sopro_np.convert.recipe import Recipe
 from sopro_np.errors import ConvertError, FormatError
 from sopro_np.files import replacing
 from sopro_np.ops import quant
+from sopro_np.ops.quant import FORMATS, Format
 
 MAX_HEADER = 100_000_000  # of the safetensors library
 BLOCK_BYTES = 8 << 20  # of float32 source rows
@@ -58,7 +59,7 @@ def write_file(path: Path, parts: list[Part], recipe: Recipe, metadata: dict[str
         for m in part.matrices:
             scheme = recipe.scheme(m.name)
             matrices.append((m, scheme))
-            layout.update(_stored(m, scheme))
+            layout.update(_stored(m, FORMATS[scheme]))
     offsets, header = _plan_header(layout, metadata)
     with replacing(path, ConvertError) as f:
         f.write(header)
@@ -70,16 +71,16 @@ def write_file(path: Path, parts: list[Part], recipe: Recipe, metadata: dict[str
         return [_write_matrix(f, m, scheme, start, offsets) for m, scheme in matrices]
 
 
-def _stored(m: Matrix, scheme: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _stored(m: Matrix, form: Format) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Tensors that one matrix becomes: name -> (dtype, shape)."""
-    columns = m.taps * m.inputs
+    columns, scheme = m.taps * m.inputs, form.scheme
     if scheme == "int8":
         return {m.name: ("I8", (m.rows, columns)), f"{m.name}_scale": ("F32", (m.rows, 1))}
     if scheme == "int4":
         shape = (2,) if m.taps == 1 else (3,)
         return {
             f"{m.name}_packed": ("I32", (m.rows, m.taps * quant.packed_words(m.inputs))),
-            f"{m.name}_scale": ("F32", (m.rows, m.taps * quant.groups(m.inputs))),
+            f"{m.name}_scale": ("F16", (m.rows, m.taps * quant.groups(m.inputs, form.group))),
             f"{m.name}_shape": ("I64", shape),
         }
     return {m.name: ({"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[scheme], (m.rows, columns))}
@@ -105,8 +106,9 @@ def _plan_header(
 
 
 def _write_matrix(f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict[str, int]) -> TensorReport:
-    stored = _stored(m, scheme)
-    data_name = f"{m.name}_packed" if scheme == "int4" else m.name
+    form = FORMATS[scheme]
+    stored, packed = _stored(m, form), form.scheme == "int4"
+    data_name = f"{m.name}_packed" if packed else m.name
     widths = {n: SIZES[d] * math.prod(s[1:]) for n, (d, s) in stored.items()}
     worst, error, signal = 0.0, 0.0, 0.0
     for a, rows in _blocks(m):
@@ -116,7 +118,8 @@ def _write_matrix(f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict
             raise ConvertError(f"{m.name}: {problem}") from None
         _put(f, start + offsets[data_name] + a * widths[data_name], q.data)
         if q.scale is not None:
-            _put(f, start + offsets[f"{m.name}_scale"] + a * widths[f"{m.name}_scale"], q.scale)
+            scale = q.scale.astype(np.float16) if packed else q.scale
+            _put(f, start + offsets[f"{m.name}_scale"] + a * widths[f"{m.name}_scale"], scale)
         if scheme != "fp32":
             difference = q.dequantize() - rows
             if not np.isfinite(difference).all():
@@ -124,7 +127,7 @@ def _write_matrix(f: BinaryIO, m: Matrix, scheme: str, start: int, offsets: dict
             worst = max(worst, float(np.abs(difference).max(initial=0)))
             error += float(np.vdot(difference, difference))
             signal += float(np.vdot(rows, rows))
-    if scheme == "int4":
+    if packed:
         shape = (m.rows, m.inputs) if m.taps == 1 else (m.rows, m.taps, m.inputs)
         _put(f, start + offsets[f"{m.name}_shape"], np.array(shape, np.int64))
     snr = 10 * math.log10(signal / error) if error > 0 and signal > 0 else None

@@ -19,7 +19,7 @@ def embed(args, piece):
     first, last = row_range(args, piece)
     width, terms, scheme = args.width, args.terms, args.scheme
     table_rows, row_bytes = args.table_rows, args.row_bytes
-    groups, weights = args.groups, args.weights
+    groups, group, weights = args.groups, args.group, args.weights
     residual = args.residual
     for t in range(first, last):
         for c in range(0, width, 16):
@@ -39,7 +39,7 @@ def embed(args, piece):
                     scale = load_real(args.scale + 4 * row)
                     v = mul(to_real(load_bytes_up_to(at + c, left)), real(scale))
                 elif scheme == INT4:
-                    scale = load_real(args.scale + 4 * (row * groups + c // 32))
+                    scale = load_real(args.scale + 4 * (row * groups + c // group))
                     v = mul(to_real(load_nibbles_up_to(at + c // 2, left)), real(scale))
                 else:
                     v = load_half_up_to(at + 2 * c, left)

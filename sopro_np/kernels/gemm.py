@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sopro_np.kernels.column import make_column
 from sopro_np.kernels.functions import gelu, inline, load_up_to, sigmoid, store_up_to, tanh
-from sopro_np.kernels.simd import columns, tile
-from sopro_np.kernels.simd.vector import add, fma, load, load_real, mul, real, store
+from sopro_np.kernels.simd import tile
+from sopro_np.kernels.simd.vector import add, fma, load, load_i32, mul, real
 from sopro_np.ops.abi import ACTS
 
 ROWS, VECTORS = tile.TARGET.rows, tile.TARGET.vectors
@@ -45,7 +46,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
     """A function that computes one tile, row t.. of x, vector v.. of the weights, and writes it to y where that is
     all (`direct`), else leaves the sums in a buffer."""
     words = tile.words(rows, vectors, scheme)
-    zeros, start, step, scaled = words.zeros, words.start, words.step, words.scaled
+    zeros, start, start_short, step, scaled = words.zeros, words.start, words.start_short, words.step, words.scaled
     grouped, added, spill, write = words.grouped, words.added, words.spill, words.write
     width, four = tile.WIDTHS[scheme], 4 * tile.BYTES.get(scheme, 4)
 
@@ -61,6 +62,24 @@ def make_tile(rows: int, vectors: int, scheme: str):
         else:
             spill(sums, buffer, buffer_stride)
 
+    @inline
+    def has_low(args, scales):
+        """Has one of the tile's rows low bytes? Their scale is 0 where there are none."""
+        if args.low == 0:
+            return False
+        found = 0
+        for i in range(rows):
+            found |= load_i32(scales + i * args.scale_stride)
+        return found != 0
+
+    @inline
+    def tap_of_integers(acc, at, x_stride, w, panel, steps):
+        for _ in range(steps):
+            acc = step(acc, at, x_stride, w, panel)
+            at += four
+            w += width
+        return acc
+
     def integers(args, t, v, direct, buffer, buffer_stride):
         taps, steps = args.taps, args.steps
         x_stride, tap_stride = args.x_stride, args.tap_stride
@@ -68,20 +87,44 @@ def make_tile(rows: int, vectors: int, scheme: str):
         x = args.x + t * x_stride
         row_scale = args.row_scale + t * scale_stride
         row_start = args.row_start + t * scale_stride
+        row_zero = args.row_zero
         panel = args.panel_bytes
         w = args.w + v * panel
         sums = zeros()
         for k in range(taps):
-            acc = start(row_start + k * scale_tap, scale_stride)
-            at = x + k * tap_stride
-            for _ in range(steps):
-                acc = step(acc, at, x_stride, w, panel)
-                at += four
-                w += width
-            sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
+            far = k * scale_tap
+            acc = start(row_start + far, scale_stride)
+            if row_zero != 0:
+                acc = start_short(acc, row_zero + t * scale_stride + far, scale_stride, w, panel)
+                w += 64
+            acc = tap_of_integers(acc, x + k * tap_stride, x_stride, w, panel, steps)
+            sums = scaled(sums, acc, row_scale + far, scale_stride)
+            low_scale = row_scale + args.low_scale + far
+            if has_low(args, low_scale):
+                acc = start(row_start + args.low_start + far, scale_stride)
+                acc = tap_of_integers(acc, x + args.low + k * tap_stride, x_stride, w, panel, steps)
+                sums = scaled(sums, acc, low_scale, scale_stride)
+            w += width * steps
         leave(args, sums, t, v, direct, buffer, buffer_stride)
 
-    def groups_of_32(args, t, v, direct, buffer, buffer_stride):
+    @inline
+    def tap_of_groups(args, at, begin, w, panel):
+        """Sums over the groups, each times its scale."""
+        x_stride, groups, parts = args.x_stride, args.steps, args.group
+        sums, begin_stride = zeros(), args.scale_stride * groups
+        for g in range(groups):
+            acc = start(begin + 4 * g, begin_stride)
+            scales = w
+            w += 64
+            for _ in range(parts):
+                for i in range(4):
+                    acc = step(acc, at + 8 * i, x_stride, w + 64 * i, panel)
+                at += 32
+                w += 256
+            sums = grouped(sums, acc, scales, panel)
+        return sums
+
+    def groups_of_inputs(args, t, v, direct, buffer, buffer_stride):
         taps, groups = args.taps, args.steps
         x_stride, tap_stride = args.x_stride, args.tap_stride
         scale_stride, scale_tap = args.scale_stride, args.scale_tap
@@ -89,19 +132,16 @@ def make_tile(rows: int, vectors: int, scheme: str):
         row_scale = args.row_scale + t * scale_stride
         row_start = args.row_start + t * scale_stride * groups
         panel = args.panel_bytes
-        w = args.w + v * panel
+        w, tap_bytes = args.w + v * panel, groups * (64 + 256 * args.group)
         total = zeros()
         for k in range(taps):
-            at, begin = x + k * tap_stride, row_start + k * scale_tap * groups
-            sums = zeros()
-            for g in range(groups):
-                acc = start(begin + 4 * g, scale_stride * groups)
-                for i in range(4):
-                    acc = step(acc, at + 8 * i, x_stride, w + 64 + 64 * i, panel)
-                sums = grouped(sums, acc, w, panel)
-                at += 32
-                w += 320
-            total = added(total, sums, row_scale + k * scale_tap, scale_stride)
+            at, begin, far = x + k * tap_stride, row_start + k * scale_tap * groups, k * scale_tap
+            total = added(total, tap_of_groups(args, at, begin, w, panel), row_scale + far, scale_stride)
+            low_scale = row_scale + args.low_scale + far
+            if has_low(args, low_scale):
+                sums = tap_of_groups(args, at + args.low, begin + args.low_start, w, panel)
+                total = added(total, sums, low_scale, scale_stride)
+            w += tap_bytes
         leave(args, total, t, v, direct, buffer, buffer_stride)
 
     def reals(args, t, v, direct, buffer, buffer_stride):
@@ -119,7 +159,7 @@ def make_tile(rows: int, vectors: int, scheme: str):
                 w += width
         leave(args, sums, t, v, direct, buffer, buffer_stride)
 
-    return inline({"int8": integers, "int4": groups_of_32}.get(scheme, reals))
+    return inline({"int8": integers, "int4": groups_of_inputs}.get(scheme, reals))
 
 
 @inline
@@ -203,64 +243,6 @@ def make_sweep(rows: int, scheme: str):
                         compute(args, min(row, last - rows), v, group, direct, buffer)
 
     return inline(sweep)
-
-
-def make_column(scheme: str):
-    """A function for products with one output, where lanes are rows: first..last-1, if it is fit for them -> is it?"""
-    none, start, turn, step, scaled, write = columns.words(scheme)
-    per_step = tile.BYTES.get(scheme, 1)  # words of x for each line of the panel
-    line = tile.WIDTHS[scheme] // per_step  # bytes of weights for a word of x
-    stack, sums_stack = tile.scratch(columns.ROOM), tile.scratch(4 * columns.ROWS)
-
-    @inline
-    def tap(args, acc, x, w, turned):
-        """One tap of 64 rows."""
-        stride, room = args.x_stride, 4 * columns.ROWS
-        for word in range(0, args.steps * per_step, columns.WORDS):
-            for i in range(columns.VECTORS):
-                turn(x + 16 * i * stride + 4 * word, stride, turned + 64 * i)
-            for c in range(columns.WORDS):
-                acc = step(acc, turned + room * c, w + line * (word + c))
-        return acc
-
-    def integers(args, t, turned):
-        sums, tap_bytes = none(), line * args.steps * per_step
-        x, row_scale, row_start = args.x + t * args.x_stride, args.row_scale + 4 * t, args.row_start + 4 * t
-        for k in range(args.taps):
-            far = k * args.scale_tap
-            acc = tap(args, start(row_start + far), x + k * args.tap_stride, args.w + k * tap_bytes, turned)
-            sums = scaled(sums, acc, row_scale + far)
-        return sums
-
-    def reals(args, t, turned):
-        sums, x, tap_bytes = none(), args.x + t * args.x_stride, line * args.steps * per_step
-        for k in range(args.taps):
-            sums = tap(args, sums, x + k * args.tap_stride, args.w + k * tap_bytes, turned)
-        return sums
-
-    rows_of = inline(integers if scheme == "int8" else reals)
-
-    def column(args, first, last):
-        whole = args.steps * per_step % columns.WORDS == 0 and last - first >= columns.ROWS
-        if not whole or args.width != 1 or args.act != 0 or args.scale != 0 or args.scale_stride != 4:
-            return False
-        turned, buffer = stack(), sums_stack()
-        factor, shift = real(ONE), real(ZERO)
-        if args.w_scale != 0:
-            factor = real(load_real(args.w_scale))
-        if args.bias != 0:
-            shift = real(load_real(args.bias))
-        for row in range(first, last, columns.ROWS):
-            t = min(row, last - columns.ROWS)
-            write(rows_of(args, t, turned), buffer)
-            for i in range(0, columns.ROWS, 16):
-                value = fma(load(buffer + 4 * i), factor, shift)
-                if args.residual != 0:
-                    value = add(value, load(args.residual + 4 * (t + i)))
-                store(args.y + 4 * (t + i), value)
-        return True
-
-    return inline(column)
 
 
 def make_gemm(scheme: str):

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 FIELDS = {
     # y = residual + scale * act(x W^T + bias), for rows of x that overlap (a convolution) or not
-    "gemm": "pieces row_blocks row_block panel_block strip rows panels taps steps x x_stride tap_stride "
-    "row_scale row_start scale_stride scale_tap w panel_bytes w_scale bias y width act residual "
-    "scale",
-    # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity
-    "quantise": "pieces row_block rows past past_rows x width pre q q_stride groups scale start status",
+    # group: inputs that share an int4 scale, in 32; row_zero: what a row of int8 is short of its zero, 0 = nothing;
+    # low: bytes from x to the rows of low bytes (from row_scale and row_start: low_scale, low_start), 0 = none
+    "gemm": "pieces row_blocks row_block panel_block strip rows panels taps steps group x x_stride tap_stride "
+    "row_scale row_start row_zero scale_stride scale_tap low low_scale low_start w panel_bytes w_scale bias y width "
+    "act residual scale",
+    # rows of past and x -> int8 rows, their scales and their start values; status becomes 1 at NaN or infinity.
+    # A row whose squares sum up to less than `limit` gets low bytes
+    "quantise": "pieces row_block rows past past_rows x width pre q q_stride groups group scale start asymmetric zero "
+    "limit low low_scale low_start status",
     # the same rows one below the other, through ELU where asked
     "concat_rows": "pieces row_block rows past past_rows x width pre y",
     # rows first.. of w (N, taps*inputs) -> panels of 16
-    "pack": "pieces w scale rows first taps inputs panels panel_bytes",
+    "pack": "pieces w scale rows first taps inputs group sums panels panel_bytes",
     # rms_norm and layer_norm
     "norm": "pieces row_block rows x width weight shift eps y",
     "match_rms": "pieces row_block rows x a width clamp y",
@@ -30,7 +34,7 @@ FIELDS = {
     "depthwise": "pieces row_block rows past past_rows x x_rows width taps dilation phases w bias residual y",
     "push_history": "pieces past past_rows x x_rows width",
     # ids (rows, terms) int64, its rows `ids_stride` apart; status becomes 2 at an id outside the table
-    "embed": "pieces row_block rows ids ids_stride terms table table_rows row_bytes scheme scale groups weights "
+    "embed": "pieces row_block rows ids ids_stride terms table table_rows row_bytes scheme scale groups group weights "
     "width residual status y",
     # x (rows, heads, width); y[t, h] = offsets[h] + place of the largest (int64); status becomes 1 at NaN or infinity
     "argmax": "pieces status row_block rows x heads width offsets y y_stride",

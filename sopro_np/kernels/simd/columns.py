@@ -25,7 +25,7 @@ VECTORS = 4
 ROWS = LANES * VECTORS
 WORDS = 16  # of a row that are turned at a time, 4 bytes each
 ROOM = 4 * WORDS * ROWS  # bytes for them
-Words = namedtuple("Words", "none start turn step scaled write")
+Words = namedtuple("Words", "none start start_short turn step scaled write")
 
 
 def _turned(b: Any, rows: list[Any]) -> list[Any]:
@@ -66,6 +66,20 @@ def words(scheme: str) -> Words:
             return tile
 
         return integers(types.int64), codegen
+
+    @intrinsic
+    def start_short(typingctx, tile, short, sums):
+        """tile + what every row is short of its zero, side by side, times the sum of the one output's weights."""
+
+        def codegen(context, b, sig, args):
+            tile, short, sums = args
+            weights = splat(b, b.load(pointer(b, sums, I32), align=4))
+            for j in range(VECTORS):
+                own = b.load(pointer(b, b.add(short, I64(64 * j)), VI), align=4)
+                tile = b.insert_value(tile, b.add(b.extract_value(tile, j), b.mul(own, weights)), j)
+            return tile
+
+        return integers(integers, types.int64, types.int64), codegen
 
     @intrinsic
     def turn(typingctx, x, stride, out):
@@ -138,4 +152,4 @@ def words(scheme: str) -> Words:
 
         return types.void(sums, types.int64), codegen
 
-    return Words(none, start, turn, step, scaled, write)
+    return Words(none, start, start_short, turn, step, scaled, write)

@@ -58,7 +58,7 @@ def _weight(b: Any, address: Any, scheme: str) -> Any:
     return widen_brain(b, b.load(pointer(b, address, V16I), align=2))
 
 
-Words = namedtuple("Words", "zeros start step scaled grouped added spill write")
+Words = namedtuple("Words", "zeros start start_short step scaled grouped added spill write")
 
 
 def words(rows: int, vectors: int, scheme: str) -> Words:
@@ -88,6 +88,22 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
             return tile
 
         return integers(types.int64, types.int64), codegen
+
+    @intrinsic
+    def start_short(typingctx, tile, short, stride, sums, sums_stride):
+        """tile + what row i is short of its zero (`short + i*stride`) times the sums of vector j's weights."""
+
+        def codegen(context, b, sig, args):
+            tile, short, stride, sums, sums_stride = args
+            weights = [b.load(pointer(b, _at(b, sums, sums_stride, j), VI), align=4) for j in range(vectors)]
+            for i in range(rows):
+                value = splat(b, b.load(pointer(b, _at(b, short, stride, i), I32), align=4))
+                for j in range(vectors):
+                    old = b.extract_value(tile, i * vectors + j)
+                    tile = b.insert_value(tile, b.add(old, b.mul(value, weights[j])), i * vectors + j)
+            return tile
+
+        return integers(integers, types.int64, types.int64, types.int64, types.int64), codegen
 
     def multiply(b, tile, x, x_stride, weights):
         for i in range(rows):
@@ -205,7 +221,7 @@ def words(rows: int, vectors: int, scheme: str) -> Words:
         return types.void(reals, *[types.int64] * 5), codegen
 
     scaled, grouped = accumulate(integers, per_row=True), accumulate(integers, per_row=False)
-    return Words(zeros, start, step, scaled, grouped, accumulate(reals, per_row=True), spill, write)
+    return Words(zeros, start, start_short, step, scaled, grouped, accumulate(reals, per_row=True), spill, write)
 
 
 def dots() -> tuple[Any, Any, Any]:

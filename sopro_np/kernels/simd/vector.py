@@ -252,6 +252,17 @@ def sub_i(b: Any, x: Any, y: Any) -> Any:
     return b.sub(x, y)
 
 
+@word(i32x16, i32x16, i32x16)
+def mul_i(b: Any, x: Any, y: Any) -> Any:
+    return b.mul(x, y)
+
+
+@word(i32x16, i32x16, INT)
+def shift_right(b: Any, x: Any, n: Any) -> Any:
+    """Signed: rounds down."""
+    return b.ashr(x, splat(b, b.trunc(n, I32)))
+
+
 @word(i32x16, i32x16, INT)
 def shift_left(b: Any, x: Any, n: Any) -> Any:
     return b.shl(x, splat(b, b.trunc(n, I32)))

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from sopro_np import precision
 from sopro_np.errors import OpsError
 from sopro_np.ops.arrays import NONE, Arrays
 from sopro_np.ops.native.arena import Arena
@@ -207,7 +208,7 @@ def replay(
     mine = graphs.mine
     known = mine.known
     shapes = tuple((a.shape, a.dtype.char) for a in inputs)
-    key = id(owner), name, shapes, state.kind, tuple(most for _, most in numbers), threads()
+    key = id(owner), name, shapes, state.kind, tuple(most for _, most in numbers), threads(), precision.current()
     if key not in known:
         known[key] = owner, None
         if len(known) > MOST_GRAPHS:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,21 +16,19 @@ from sopro_np.ops.native.arena import Block
 from sopro_np.ops.native.arguments import address, expect, plain, row_pieces
 from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.ops.native.threads import threads
-from sopro_np.ops.quant import QTensor
+from sopro_np.ops.quant import GROUP, QTensor, groups
+from sopro_np.precision import limit
 
-# scheme -> kernel that packs it, inputs of one step, bytes of one step of one panel
-LAYOUTS = {
-    "int8": ("pack_int8", 4, 64),
-    "int4": ("pack_int4", 32, 320),
-    "fp32": ("pack_int32", 1, 64),
-    "fp16": ("pack_int16", 1, 32),
-    "bf16": ("pack_int16", 1, 32),
-}
+PACKING = {"int8": "pack_int8", "int4": "pack_int4", "fp32": "pack_int32", "fp16": "pack_int16", "bf16": "pack_int16"}
+SUMS = 64  # bytes before every tap of a panel: the sums of its 16 outputs' weights, where rows have a zero point
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight matrix (N, taps*inputs) in panels of 16 outputs; with `paired`, value and gate panels alternate."""
+    """A weight matrix (N, taps*inputs) in panels of 16 outputs; with `paired`, value and gate panels alternate.
+
+    A tap is `steps` steps of `step_bytes`, each for some of its inputs: 4 of int8, a group of int4.
+    """
 
     scheme: str
     shape: tuple[int, int]
@@ -40,6 +38,11 @@ class Packed:
     panel_bytes: int
     scale: np.ndarray | None  # (N,)
     paired: bool
+    steps: int
+    step_bytes: int
+    group: int
+    asymmetric: bool
+    summed: bool  # SUMS are there
 
     @property
     def inputs(self) -> int:
@@ -52,22 +55,28 @@ class Packed:
 
 def pack(w: QTensor, act: str | None = None) -> Packed:
     """Copy a weight into panels; a "glu" needs the panels of its two halves side by side."""
-    kernel, per_step, size = LAYOUTS[w.scheme]
+    per_step = {"int8": 4, "int4": w.group}.get(w.scheme, 1)
+    size = {"int8": 64, "int4": 64 + 8 * w.group, "fp32": 64}.get(w.scheme, 32)
+    steps, summed = -(-w.inputs // per_step), w.asymmetric and LAUNCHER.kernels.target not in WIDE
     halves = 2 if act == "glu" else 1
     n = w.shape[0] // halves
-    panel = w.taps * -(-w.inputs // per_step) * size
+    panel = w.taps * (steps * size + SUMS * summed)
     panels = -(-n // 16)
     block = Block(halves * panels * panel)
     data = np.ascontiguousarray(w.data)
     for half in range(halves):
         LAUNCHER.call(
-            kernel, panels, w=data.ctypes.data, scale=address(w.scale), rows=n, first=half * n, taps=w.taps,
-            inputs=w.inputs, panels=block.address + half * panel, panel_bytes=halves * panel,
+            PACKING[w.scheme], panels, w=data.ctypes.data, scale=address(w.scale), rows=n, first=half * n, taps=w.taps,
+            inputs=w.inputs, group=w.group, sums=int(summed), panels=block.address + half * panel,
+            panel_bytes=halves * panel,
         )  # fmt: skip
     LAUNCHER.flush()
     w.drop()
     scale = None if w.scheme != "int8" or w.scale is None else np.ascontiguousarray(w.scale[:, 0])
-    return Packed(w.scheme, w.shape, w.taps, block, halves * panels, panel, scale, act == "glu")
+    return Packed(
+        w.scheme, w.shape, w.taps, block, halves * panels, panel, scale, act == "glu", steps, size, w.group,
+        w.asymmetric, summed,
+    )  # fmt: skip
 
 
 @dataclass
@@ -169,59 +178,76 @@ def _product(
     y, y_at = LAUNCHER.empty(rows, width)
     if not rows:
         return y
-    _, per_step, size = LAYOUTS[w.scheme]
-    steps = -(-c // per_step)
-    held, q, row_bytes, row_scale, row_start = _prepared(x, past, pre, w.scheme, steps)
+    rows_of_x = _prepared(x, past, pre, w)
+    row_bytes = rows_of_x.row_bytes
     if scale is not None:
         scale = np.full(width, scale, np.float32) if np.ndim(scale) == 0 else plain(np.asarray(scale))
     strip = 16 if w.memory.size <= 1 << 18 else 128  # small weights stay in the cache anyway
-    row_blocks, row_block, panel_blocks, panel_block = _pieces(rows, w.panels, taps * steps * size // 4)
+    row_blocks, row_block, panel_blocks, panel_block = _pieces(rows, w.panels, taps * w.steps * w.step_bytes // 4)
     LAUNCHER.call(
         f"gemm_{w.scheme}", row_blocks * panel_blocks, row_blocks=row_blocks, row_block=row_block,
-        panel_block=panel_block, strip=strip, rows=rows, panels=w.panels, taps=taps, steps=steps, x=q,
-        x_stride=stride * row_bytes, tap_stride=dilation * row_bytes, row_scale=row_scale, row_start=row_start,
-        scale_stride=4 * stride, scale_tap=4 * dilation, w=w.memory.address, panel_bytes=w.panel_bytes,
+        panel_block=panel_block, strip=strip, rows=rows, panels=w.panels, taps=taps, steps=w.steps,
+        group=w.group // GROUP, x=rows_of_x.at, x_stride=stride * row_bytes, tap_stride=dilation * row_bytes,
+        row_scale=rows_of_x.scale, row_start=rows_of_x.start, row_zero=rows_of_x.zero if w.summed else 0,
+        scale_stride=4 * stride, scale_tap=4 * dilation, low=rows_of_x.low, low_scale=rows_of_x.low_scale,
+        low_start=rows_of_x.low_start, w=w.memory.address, panel_bytes=w.panel_bytes,
         w_scale=address(w.scale), bias=address(bias), y=y_at, width=width, act=ACTS.index(act),
         residual=address(residual), scale=address(scale),
     )  # fmt: skip
     LAUNCHER.flush()
-    del held
+    del rows_of_x
     return y
 
 
-def _prepared(
-    x: np.ndarray, past: np.ndarray | None, pre: str | None, scheme: str, steps: int
-) -> tuple[Any, int, int, int, int]:
-    """The rows as a product of that scheme takes them: int8 with scales and start values, or float.
+class Rows(NamedTuple):
+    """Rows as a product takes them: where they lie, and what holds the memory. low, low_scale, low_start: how far the
+    low bytes, their scales and starts are behind the others; 0 where no row has any."""
 
-    -> (what to keep until the calls have run, address, bytes of a row, addresses of scales and start values).
-    """
+    held: Any
+    at: int
+    row_bytes: int
+    scale: int = 0
+    start: int = 0
+    zero: int = 0
+    low: int = 0
+    low_scale: int = 0
+    low_start: int = 0
+
+
+def _prepared(x: np.ndarray, past: np.ndarray | None, pre: str | None, w: Packed) -> Rows:
+    """The rows of past and x, through `pre`: int8 with scales and start values, or float, as w's scheme wants them."""
     c = x.shape[1]
     past_rows = 0 if past is None else len(past)
     rows = past_rows + len(x)
-    if not scheme.startswith("int") and not past_rows and pre is None:
-        return x, address(x), 4 * c, 0, 0
+    if not w.scheme.startswith("int") and not past_rows and pre is None:
+        return Rows(x, address(x), 4 * c)
     pieces, block = row_pieces(rows, 8 * c)
     source = {
         "row_block": block, "rows": rows, "past": address(past), "past_rows": past_rows, "x": address(x), "width": c,
         "pre": PRE.index(pre),
     }  # fmt: skip
-    if not scheme.startswith("int"):
+    if not w.scheme.startswith("int"):
         held, at = LAUNCHER.scratch(4 * rows * c)
         LAUNCHER.call("concat_rows", pieces, **source, y=at)
-        return held, at, 4 * c, 0, 0
-    groups = steps if scheme == "int4" else 0
+        return Rows(held, at, 4 * c)
+    sums = groups(c, w.group) if w.scheme == "int4" else 0
     row_bytes = -(-c // 32) * 32
-    if scheme == "int8" and LAUNCHER.kernels.target in WIDE:
+    if w.scheme == "int8" and LAUNCHER.kernels.target in WIDE:
         row_bytes *= 2
-    held, at = LAUNCHER.scratch(rows * (row_bytes + 4 + 4 * max(groups, 1)))
-    row_scale = at + rows * row_bytes
-    row_start = row_scale + 4 * rows
+    split = limit(c, w.asymmetric)
+    bytes_, scales, starts = rows * row_bytes, 4 * rows, 4 * rows * max(sums, 1)
+    held, at = LAUNCHER.scratch((bytes_ + scales + starts) * (2 if split else 1) + scales)
+    # The same once more for the low bytes, one kind behind the other.
+    both = 2 if split else 1
+    scale, start, zero = at + both * bytes_, at + both * (bytes_ + scales), at + both * (bytes_ + scales + starts)
+    low = {"low": at + bytes_, "low_scale": scale + scales, "low_start": start + starts} if split else {}
     LAUNCHER.call(
-        "quantise", pieces, **source, q=at, q_stride=row_bytes, groups=groups, scale=row_scale, start=row_start,
-        status=LAUNCHER.commands.status_at,
+        "quantise", pieces, **source, q=at, q_stride=row_bytes, groups=sums, group=w.group, scale=scale, start=start,
+        asymmetric=int(w.asymmetric), zero=zero, limit=split, status=LAUNCHER.commands.status_at,
+        **{"low": 0, "low_scale": 0, "low_start": 0} | low,
     )  # fmt: skip
-    return held, at, row_bytes, row_scale, row_start
+    found = Rows(held, at, row_bytes, scale, start, zero)
+    return found._replace(low=bytes_, low_scale=scales, low_start=starts) if split else found
 
 
 def _pieces(rows: int, panels: int, cost: int) -> tuple[int, int, int, int]:

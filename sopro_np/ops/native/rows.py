@@ -202,7 +202,8 @@ def _embed(ids: np.ndarray, table: QTensor, weights: np.ndarray | None, residual
     LAUNCHER.call(
         "embed", pieces, row_block=block, rows=rows, ids=address(ids), ids_stride=ids.strides[0] if rows else 0,
         terms=terms, table=address(data), table_rows=len(data), row_bytes=data.strides[0],
-        scheme=TABLES.index(table.scheme), scale=address(table.scale), groups=groups, weights=address(weights),
+        scheme=TABLES.index(table.scheme), scale=address(table.scale), groups=groups, group=table.group,
+        weights=address(weights),
         width=width, residual=address(residual), status=LAUNCHER.commands.status_at, y=at,
     )  # fmt: skip
     LAUNCHER.flush()
