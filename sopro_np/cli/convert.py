@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from sopro_np.errors import ConvertError, UsageError
 if TYPE_CHECKING:
     from sopro_np.convert.convert import Report
 
-RECIPES = "fp32, fp16, bf16, int8, int4"
+RECIPES = "fp32, fp16, bf16, int8, int4, board"
+
+VOCABULARIES = ("latin",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bos", type=int, metavar="ID", help="id before the text (default: tokenizer_config)")
     parser.add_argument("--eos", type=int, metavar="ID", help="id after the text (default: tokenizer_config)")
     parser.add_argument("--recipe", default="int8", metavar="NAME|FILE", help=f"{RECIPES} or JSON (default: int8)")
+    parser.add_argument("--speak-only", action="store_true", help="leave out what makes a voice of a recording")
+    parser.add_argument("--vocabulary", choices=VOCABULARIES, help="leave out the tokens of other scripts")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the model file to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
     parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
@@ -42,10 +47,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--json and --output name the same file")
     for target in filter(None, (args.output, args.json)):
         check_target(str(target), (args.sopro, args.mimi, args.tokenizer))
+    recipe = load_recipe(args.recipe)
+    if args.speak_only:
+        recipe = replace(recipe, speak_only=True)
+    if args.vocabulary:
+        recipe = replace(recipe, vocabulary=args.vocabulary)
     passed_over: list[str] = []
     report = convert(
         args.output,
-        load_recipe(args.recipe),
+        recipe,
         args.sopro,
         args.mimi,
         args.tokenizer,

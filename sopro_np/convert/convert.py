@@ -19,11 +19,15 @@ from sopro_np.convert.sopro import plan_sopro
 from sopro_np.convert.source import sha256_of, weight_files
 from sopro_np.convert.special_tokens import TOKENIZER_FILES
 from sopro_np.convert.tokenizer import read_tokenizer
+from sopro_np.convert.vocabulary import limit_vocabulary
 from sopro_np.convert.writer import TensorReport, write_file
 from sopro_np.errors import ConvertError
 from sopro_np.ops.quant import FORMATS
 from sopro_np.version import __version__
 
+# What is needed only to make codes of a recording (`speak_only` leaves it out); the tables that a recipe decides about.
+HEARS = ("mimi.encoder.*", "mimi.encoder_transformer.*", "mimi.downsample.*", "mimi.quantizer.*.input.*")
+TABLES = ("sopro.text.positions", "sopro.condition.positions")
 INTEGERS = {"int8": (8, "channel", "int-quantized"), "int4": (4, "group", "pack-quantized")}  # bits, strategy, layout
 # Of the published parts; another one's stands in `origin`.
 LICENSES = {"sopro": "Apache-2.0", "mimi": "CC-BY-4.0", "tokenizer": "its own, see the source"}
@@ -92,6 +96,7 @@ def convert(
         if not any(fnmatch.fnmatchcase(name, pattern) for name in dropped):
             raise ConvertError(f"--drop {pattern}: matches no tensor that could be left out")
     _check_together(parts)
+    _slim(parts, recipe)
     tell_or_refuse(parts, strict, allow_unknown_config, tell)
     sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
     for name, known in (origin or {}).items():
@@ -104,6 +109,22 @@ def convert(
     tensors = write_file(output, parts, recipe, metadata)
     after = output.stat().st_size
     return Report(output, recipe.name, before, after, tensors, dropped, sources=sources, **recorded(parts))
+
+
+def _slim(parts: list[Part], recipe: Recipe) -> None:
+    """Leave out what the recipe does without. The sources were checked as a whole before."""
+    if recipe.vocabulary:
+        limit_vocabulary(parts, recipe.vocabulary)
+    for part in parts:
+        if recipe.speak_only:
+            part.matrices = [m for m in part.matrices if not _hears(m.name)]
+            part.arrays = {name: array for name, array in part.arrays.items() if not _hears(name)}
+        if recipe.tables == "fp16":
+            part.arrays |= {name: part.arrays[name].astype(np.float16) for name in TABLES if name in part.arrays}
+
+
+def _hears(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in HEARS)
 
 
 def _plan_tokenizer(path: Path, bos: int | None, eos: int | None) -> Part:
@@ -157,6 +178,10 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
         metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
     if speech := next((p.speech for p in parts if p.speech), None):
         metadata["speech"] = json.dumps(speech)
+    if recipe.speak_only and any(p.prefix == "mimi" for p in parts):
+        metadata["speak_only"] = "true"
+    if recipe.vocabulary:
+        metadata["vocabulary"] = recipe.vocabulary
     if "sopro" in original:
         metadata["cfg"] = str(original["sopro"])
     if "mimi" in original:
