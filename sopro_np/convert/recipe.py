@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sopro_np.convert.source import read_json
-from sopro_np.errors import ConvertError
+from sopro_np.errors import RecipeError
 from sopro_np.ops.quant import FORMATS
 
 
@@ -35,7 +35,7 @@ class Recipe:
         for pattern, scheme in self.rules:
             if fnmatch.fnmatchcase(short, pattern):
                 return scheme
-        raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
+        raise RecipeError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
 
 
 # Chosen from the table of single layers in docs/QUANT.md. The codec's road from samples to codes stays at 16 bit, but
@@ -52,10 +52,6 @@ _INT8 = (
     ("mimi.encoder_transformer.*", "int8"),
     ("mimi.decoder_transformer.*", "int8"),
     ("mimi.decoder.*", "int8"),
-    ("*.embed", "int8"),
-    ("sopro.codes", "int8"),
-    ("sopro.ar.head", "int8"),
-    ("sopro.nar.*.heads", "int8"),
 )
 BUILT_IN = {
     "fp32": Recipe("fp32", (("*", "fp32"),)),
@@ -72,17 +68,17 @@ def load_recipe(name: str) -> Recipe:
         return BUILT_IN[name]
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises for names that are too long
-        raise ConvertError(f"recipe {name!r} is neither {', '.join(BUILT_IN)} nor a file")
+        raise RecipeError(f"recipe {name!r} is neither {', '.join(BUILT_IN)} nor a file")
     content = read_json(path)
     rules = content.get("rules") if isinstance(content, dict) else None
     if not isinstance(rules, list) or not all(
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
-        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
+        raise RecipeError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
     if unknown := sorted(set(content) - {"name", "rules"}):
-        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
+        raise RecipeError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
     if not isinstance(content.get("name", ""), str):
-        raise ConvertError(f"{path}: the name of a recipe is a text")
+        raise RecipeError(f"{path}: the name of a recipe is a text")
     if bad := sorted({name for _, name in rules} - set(FORMATS)):
-        raise ConvertError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
+        raise RecipeError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
     return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))
