@@ -71,7 +71,7 @@ class Fitted(Rounding):
 
     def _fit(self, w: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         full = np.take_along_axis(w, np.abs(w).argmax(axis=1)[:, None], axis=1)[:, 0] / np.float32(-8)
-        best, least = full, np.full(len(w), np.inf, np.float32)
+        best, least = full, np.full(len(w), np.inf)
 
         def keep(scale: np.ndarray, always: bool = False) -> None:
             nonlocal best, least
@@ -106,12 +106,17 @@ def rounded(w: np.ndarray, scale: np.ndarray, scheme: str = "int4") -> np.ndarra
 def _least_squares(w: np.ndarray, q: np.ndarray, scale: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """The scale that brings integers q nearest to w; where all of them are 0, it stays."""
     heavy = q if weight is None else q * weight
-    power = np.einsum("ij,ij->i", heavy, q)
-    return np.divide(np.einsum("ij,ij->i", heavy, w), power, out=scale.copy(), where=power > 0)
+    power = (heavy * q).sum(axis=1, dtype=np.float64)
+    found = np.divide((heavy * w).sum(axis=1, dtype=np.float64), power, out=scale.astype(np.float64), where=power > 0)
+    return found.astype(np.float32)
 
 
 def _squares(error: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    return np.einsum("ij,ij->i", error, error if weight is None else error * weight)
+    """Of rows (n, g), added up so finely that no machine finds another one smaller."""
+    np.square(error, out=error)
+    if weight is not None:
+        error *= weight
+    return np.asarray(error.sum(axis=1, dtype=np.float64))
 
 
 def _singled_out(error: np.ndarray, norm: float) -> np.ndarray:

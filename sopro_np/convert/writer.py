@@ -26,7 +26,7 @@ from sopro_np.ops import quant
 from sopro_np.ops.quant import FORMATS, Format
 
 MAX_HEADER = 100_000_000  # of the safetensors library
-BLOCK_BYTES = 8 << 20  # of float32 source rows
+BLOCK_BYTES = 4 << 20  # of float32 source rows
 CODES = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32", "int64": "I64",
          "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"}  # fmt: skip
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "I32": 4, "I64": 8, "U8": 1, "U16": 2, "U32": 4, "U64": 8}

@@ -55,7 +55,7 @@ class Kept(Rounding):
             return self.other(name, w, form, taps, first)
         rows = slice(first, first + len(w))
         scale = None if t.scale is None else t.scale[rows]
-        return QTensor(t.scheme, w.shape, t.data[rows], scale, t.taps, t.group, wanted.asymmetric)  # type: ignore[arg-type]
+        return QTensor(t.scheme, (len(w), w.shape[1]), t.data[rows], scale, t.taps, t.group, wanted.asymmetric)
 
     def judges(self, name: str) -> np.ndarray | None:
         return self.other.judges(name)

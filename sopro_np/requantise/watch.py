@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,8 +121,8 @@ def watched(path: Path, recipe: Recipe | None, watch: Watch, rounding: Rounding 
         def made(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
             return watch.read(name, weight, original)
 
-    table = {**operations.TABLES["numpy"], "pack": watch.pack, "linear": watch.linear, "conv": watch.conv}
-    operations.TABLES[NAME] = table
+    own: dict[str, Callable[..., Any]] = {"pack": watch.pack, "linear": watch.linear, "conv": watch.conv}
+    operations.TABLES[NAME] = operations.TABLES["numpy"] | own
     try:
         with operations.using(NAME):
             yield Sopro(path, 1, lambda file: Named(file, recipe, rounding))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sopro_np.ops as operations
 from sopro_np.convert.recipe import Recipe
-from sopro_np.convert.rounding import Rounding
+from sopro_np.convert.rounding import Fitted, Rounding
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.ops.quant import QTensor
@@ -23,7 +23,7 @@ class Requantised(Weights):
 
     def __init__(self, file: TensorFile, recipe: Recipe | None, rounding: Rounding | None = None) -> None:
         super().__init__(file)
-        self.recipe, self.rounding = recipe, rounding or Rounding()
+        self.recipe, self.rounding = recipe, rounding or Fitted()
         self.names: dict[str, tuple[int, int]] = {}
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
