@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import normal
@@ -144,7 +146,7 @@ def test_spans_cover_every_column_once(taps: int, inputs: int, form: str) -> Non
     like = QTensor(form, (1, taps * inputs), np.zeros((1, 1)), None, taps)
     found = [step for a, b in spans for step in steps(a, b, like)]
     assert found[0][0] == 0 and found[-1][1] == taps * inputs
-    assert all(before[1] == after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(found))
     if form == "int4":
         assert all(a % inputs % 32 == 0 and a // inputs == (b - 1) // inputs for a, b in found)
 
