@@ -109,18 +109,22 @@ class Batch:
                     together.append((job, session, session.next_condition()))
                 else:
                     session.advance()
-        if len(together) == 1:
-            [(job, session, _)] = together
-            with failing(job):
-                session.advance()
-        elif together:  # in an order that the same rooms always have: so their step is captured once
-            self._advance_together(sorted(together, key=lambda its: its[1].utterance.text_room))
+        together.sort(key=lambda its: its[1].utterance.text_room)  # the same rooms, the same captured step
+        for runtime in dict.fromkeys(session.runtime for _, session, _ in together):
+            alike = [its for its in together if its[1].runtime is runtime]
+            if len(alike) > 1:
+                self._advance_together(alike)
+            else:
+                [(job, session, _)] = alike
+                with failing(job):
+                    session.advance()
 
     def _advance_together(self, rows: Sequence[tuple[SentenceJob, Session, np.ndarray]]) -> None:
         sessions = [session for _, session, _ in rows]
         conditions = np.stack([row for _, _, row in rows])
+        runtime = sessions[0].runtime  # of all
         try:
-            with self.runtime(one_row=True):
+            with runtime(one_row=True):
                 states, utterances = [s.state for s in sessions], [s.utterance for s in sessions]
                 logits = sessions[0].model.ar.step_together(conditions, states, utterances)
         except Exception:  # whose fault it was shows when each takes the step alone
@@ -129,7 +133,7 @@ class Batch:
                     session.rebuild()
                     session.advance()
             return
-        with self.runtime(one_row=True):
+        with runtime(one_row=True):
             for (job, session, row), own in zip(rows, logits, strict=True):
                 with failing(job):
                     session.accept(row, own)
@@ -158,22 +162,23 @@ class Batch:
 
     def _refine(self, jobs: Sequence[SentenceJob]) -> None:
         """The next block of each; equal ones together."""
-        groups: dict[tuple[int, int], list[tuple[SentenceJob, Session, Block]]] = {}
+        groups: dict[tuple[int, int, Runtime], list[tuple[SentenceJob, Session, Block]]] = {}
         for job in jobs:
             with failing(job):
                 if (session := job.session) is None or not session.due:
                     continue
                 block = session.block()
                 if block is not None and len(jobs) > 1:
-                    groups.setdefault((len(block.first), block.keep), []).append((job, session, block))
+                    kind = len(block.first), block.keep, session.runtime
+                    groups.setdefault(kind, []).append((job, session, block))
                 else:
                     job.add_rows(session.ready())
-        for (_, keep), group in groups.items():
+        for (_, keep, runtime), group in groups.items():
             blocks = [block for _, _, block in group]
             condition, first = (np.concatenate([block[i] for block in blocks]) for i in (0, 1))
             nar = group[0][1].model.nar
             try:
-                with self.runtime():
+                with runtime():
                     rows = nar.refine_together(condition, first, [block.state for block in blocks], keep)
             except Exception:  # whose fault it was shows when each is refined alone
                 for job, session, _ in group:
@@ -189,28 +194,31 @@ class Batch:
 
         A long chunk is decoded alone, in the codec's own pieces.
         """
-        groups: dict[tuple[int, int], list[tuple[SentenceJob, AudioStream, np.ndarray, DecoderState]]] = {}
+        groups: dict[tuple[int, int, Runtime], list[tuple[SentenceJob, AudioStream, np.ndarray, DecoderState]]] = {}
         for job in jobs:
             with failing(job):
                 if (audio := job.audio) is not None:
                     codes, state = audio.next_chunk()
-                    groups.setdefault((len(codes), codes.shape[1]), []).append((job, audio, codes, state))
-        tasks: list[Callable[[], tuple[SentenceJob, np.ndarray] | None]] = []
-        for (frames, _), group in groups.items():
+                    kind = len(codes), codes.shape[1], self.runtime.at(audio.precision)
+                    groups.setdefault(kind, []).append((job, audio, codes, state))
+        tasks: dict[Runtime, list[Callable[[], tuple[SentenceJob, np.ndarray] | None]]] = {}
+        for (frames, _, runtime), group in groups.items():
+            mine = tasks.setdefault(runtime, [])
             if frames > TRANSFORMER_FRAMES:
-                tasks += [functools.partial(self._heard, job, audio.pull) for job, audio, _, _ in group]
+                mine += [functools.partial(self._heard, job, audio.pull) for job, audio, _, _ in group]
                 continue
             states = [state for _, _, _, state in group]
             mimi = group[0][1].mimi
             try:
-                with self.runtime():
+                with runtime():
                     together = mimi.features(np.concatenate([codes for _, _, codes, _ in group]), states)
             except Exception:  # whose fault it was shows when each is decoded alone
-                tasks += [functools.partial(self._heard, job, audio.pull_again) for job, audio, _, _ in group]
+                mine += [functools.partial(self._heard, job, audio.pull_again) for job, audio, _, _ in group]
                 continue
             for (job, audio, _, _), own in zip(group, np.split(together, len(group)), strict=True):
-                tasks.append(functools.partial(self._heard, job, functools.partial(audio.pull_features, own)))
-        return [found for found in self.runtime.side_by_side(tasks) if found is not None]
+                mine.append(functools.partial(self._heard, job, functools.partial(audio.pull_features, own)))
+        heard = [found for runtime, mine in tasks.items() for found in runtime.side_by_side(mine)]
+        return [found for found in heard if found is not None]
 
     @staticmethod
     def _heard(job: SentenceJob, pull: Callable[[], np.ndarray]) -> tuple[SentenceJob, np.ndarray] | None:

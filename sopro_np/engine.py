@@ -33,7 +33,7 @@ from sopro_np.tensorfile import TensorFile
 from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import Voice, WhoSpeaks, load_voice, make_voice
 from sopro_np.voices import LoadedVoices, fitting_voices, reference_codes
-from sopro_np.weights import Weights
+from sopro_np.weights import Activations, Weights
 
 TOGETHER = 16  # utterances of `synthesize_many` in one batch
 WARM_UP = "Warm up: the quick brown fox jumps over the lazy dog."
@@ -49,8 +49,8 @@ class Sopro:
     def __init__(
         self, path: str | Path, threads: int | None = None, read: Callable[[TensorFile], Weights] = Weights
     ) -> None:
-        self.runtime = Runtime(current(), capped(threads))  # whose operations pack the weights computes with them
-        self.file = TensorFile(path)
+        self.file = TensorFile(path)  # whose operations pack the weights computes with them
+        self.runtime = Runtime(current(), capped(threads), Activations.of(self.file).precision)
         self.path, self._read, self._named = Path(path), read, LoadedVoices()
         self._parts: Parts | None = read_parts(self.file, read(self.file))  # None: closed
         self.fingerprints = self._parts.fingerprints
@@ -153,9 +153,9 @@ class Sopro:
         if (mimi := self._open.mimi) is not None:
             mimi.check_length(options.max_frames)
         model, ids = self.model, self.tokenizer.encode(text)
-        with self.runtime():
+        with (runtime := self.runtime.at(options.precision))():
             utterance = model.start(ids, who, options.style_strength)
-        return Session(model, utterance, options.seeded(), self.runtime, sampler, guard)
+        return Session(model, utterance, options.seeded(), runtime, sampler, guard)
 
     def codes(self, text: str, voice: WhoSpeaks, **options: Unpack[OptionArgs]) -> np.ndarray:
         """Text, as it is (not normalised, not split, not judged) -> codes (frames, codebooks) int64."""

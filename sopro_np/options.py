@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, TypedDict
 
 from sopro_np.errors import UsageError
+from sopro_np.precision import MODES
 
 LARGEST = 2**31 - 1
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -52,6 +53,8 @@ class Options:
         the third of April. lexicon: word -> how it is to be read. lenient: what cannot be said is left out.
     pause, paragraph_pause: seconds of silence between sentences, and between paragraphs.
     guard: a sentence without an end, in a loop or too short is said again, at most `retries` times, with other seeds.
+    precision: rows that int8 and int4 weights multiply have 8 bits ("fast"), 16 ("fine"), or 16 where 8 say them badly
+        ("adaptive"). Other values of it are other speech, as another seed's is.
     """
 
     temperature: float = _option(1.05, "sampling temperature", "F")
@@ -73,6 +76,9 @@ class Options:
     paragraph_pause: float = _option(0.64, "seconds between paragraphs", "F")
     guard: bool = _option(True, "do not say a sentence again that went wrong, nor cut it", "no")
     retries: int = _option(2, "how often a sentence that went wrong is said again", "N")
+    precision: str | None = _option(
+        None, "of what int8 and int4 weights multiply (the model's own)", "fast|adaptive|fine"
+    )
 
     def __post_init__(self) -> None:
         for name in ("temperature", "top_k", "max_frames", "chunk_frames", "pause", "paragraph_pause", "retries"):
@@ -87,6 +93,8 @@ class Options:
             raise UsageError("lexicon must be a mapping: word -> how it is to be read")
         for name, value in checked.items():  # Python's own numbers: those of numpy may overflow later on
             object.__setattr__(self, name, value)
+        if self.precision is not None and self.precision not in MODES:
+            raise UsageError(f"precision = {self.precision!r:.80} must be one of {', '.join(MODES)}")
         if 0 < self.temperature < 1e-3:
             raise UsageError(f"temperature = {self.temperature!r} is too close to 0; top_k = 1 is greedy")
 
@@ -131,6 +139,7 @@ class OptionArgs(TypedDict, total=False):
     paragraph_pause: float
     guard: bool
     retries: int
+    precision: str | None
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float | None:

@@ -224,7 +224,7 @@ class AudioStream:
     """
 
     def __init__(self, mimi: Mimi, options: Options) -> None:
-        self.mimi, self._chunk = mimi, options.chunk_frames
+        self.mimi, self._chunk, self.precision = mimi, options.chunk_frames, options.precision
         self._frames = options.max_frames + 1  # the end code may come one step later
         self._state: DecoderState | None = None
         self.rows = np.zeros((0, mimi.config.codebooks), np.int64)  # all so far

@@ -6,6 +6,7 @@ A tensor that is missing, misshapen, of the wrong type or never used is an error
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,16 +14,26 @@ from sopro_np import ops
 from sopro_np.errors import FormatError
 from sopro_np.ops import quant
 from sopro_np.ops.quant import QTensor
+from sopro_np.precision import MODES
 from sopro_np.tensorfile import TensorFile
 
 
-def asymmetric_inputs(file: TensorFile) -> frozenset[str]:
-    """Names of the matrices whose inputs are quantised with a zero point. FormatError if the metadata is damaged."""
-    noted = file.json("activations") if "activations" in file.metadata else {}
-    names = noted.get("asymmetric", []) if isinstance(noted, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise FormatError(f"{file.path}: the activations in the metadata are not understood")
-    return frozenset(names)
+class Activations(NamedTuple):
+    """What a file says of the rows that integers multiply. asymmetric: names of the matrices whose rows have a zero
+    point; precision: one of precision.MODES, where nobody asks for another."""
+
+    asymmetric: frozenset[str] = frozenset()
+    precision: str = "fast"
+
+    @classmethod
+    def of(cls, file: TensorFile) -> Activations:
+        """FormatError if the metadata is damaged."""
+        noted = file.json("activations") if "activations" in file.metadata else {}
+        noted = noted if isinstance(noted, dict) else {"precision": None}
+        names, mode = noted.get("asymmetric", []), noted.get("precision", "fast")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or mode not in MODES:
+            raise FormatError(f"{file.path}: the activations in the metadata are not understood")
+        return cls(frozenset(names), mode)
 
 
 class Weights:
@@ -35,7 +46,7 @@ class Weights:
     def __init__(self, file: TensorFile, prefix: str = "", used: set[str] | None = None, packs: bool = True) -> None:
         self.file, self.prefix, self._packs = file, prefix, packs
         self.used: set[str] = set() if used is None else used
-        self._asymmetric = asymmetric_inputs(file)
+        self._asymmetric = Activations.of(file).asymmetric
 
     def scope(self, name: str | int, packs: bool = True) -> Weights:
         """The tensors below `prefix.name`. `packs` False: leave them as they lie in the file (rarely used ones)."""

@@ -27,8 +27,8 @@ from sopro_np.engine import Sopro, open_model
 from sopro_np.ops import native
 from sopro_np.ops.native import arguments
 from sopro_np.ops.native.threads import on_threads
-from sopro_np.ops.precision import MODES, precise
 from sopro_np.ops.quant import FORMATS, GROUP, quantize
+from sopro_np.precision import MODES, precise
 
 TEXT, FRAMES = "Hello there.", 12
 FEW = ("v1-int8", "v1.5-int4")

@@ -480,7 +480,7 @@ def test_texts_of_all_lengths_in_any_order_share_their_captured_step() -> None:
         for text in order:
             batch.add(text, voice, max_frames=6, seed=1, **FOREVER)
         finish(batch)
-        seen |= {key for key in tts.runtime._graphs.mine.known if key[1] == "step" and len(key[-2]) == len(texts)}
+        seen |= {key for key in tts.runtime._graphs.mine.known if key[1] == "step" and len(key[4]) == len(texts)}
     [step] = seen
     assert len(set(step[-2])) == 2  # rooms
 

@@ -149,6 +149,7 @@ def test_synthesize_keeps_the_last_model(monkeypatch: pytest.MonkeyPatch) -> Non
 VALUES: dict[str, Any] = {
     "temperature": 0.7, "top_p": 0.5, "top_k": 3, "style_strength": 2.0, "stop_threshold": 0.2,
     "stop_patience": 1, "min_gen_frames": 3, "max_frames": 6, "lookahead": 1, "chunk_frames": 2, "seed": 9,
+    "precision": "fine",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports lower floors, its own folder, and of its own floor what stands before it.
 FLOORS = (
-    ("errors", "version", "cores", "files"),
+    ("errors", "version", "cores", "files", "precision"),
     ("ops", "kernels", "text", "pace", "guard", "joints"),
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "encode", "effects",
      "tokenizer", "locate",     "containers", "mp4", "ffmpeg", "hearing", "audio"),
@@ -27,7 +27,7 @@ FLOORS = (
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}
 # Inside the lowest floors, likewise from the ground up.
 INSIDE = """
-ops.abi ops.arrays ops.precision ops.quant ops.blas ops.matmul ops.activations ops.reference ops.sampling
+ops.abi ops.arrays ops.quant ops.blas ops.matmul ops.activations ops.reference ops.sampling
 ops.native.cpu ops.native.packs kernels.build ops.native.jit ops.native.loader
 ops.native.threads ops.native.desk ops.native.commands ops.native.arena ops.native.launcher ops.native.capture
 ops.native.arguments ops.native.matmul ops.native.rows ops.native.sampling ops.native ops ops.runtime
@@ -133,7 +133,7 @@ def test_imports_go_down(path: Path) -> None:
             jit = (here, target, lazy) == ("ops", "kernels", True)
             assert jit or allowed(here, target), f"{here} imports {target}"
         if here == "ops":
-            assert target in ("ops", "errors", "cores", "files", "kernels"), f"ops imports {target}"
+            assert target in ("ops", "errors", "cores", "files", "precision", "kernels"), f"ops imports {target}"
         if target == "kernels" and here != "kernels":
             assert here == "ops" and lazy, "kernels are imported by their builder and the JIT, on demand"
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from sopro_np import ops
 from sopro_np.errors import FormatError, OpsError
 from sopro_np.ops.native.capture import MOST_GRAPHS, Graphs, capturing
-from sopro_np.ops.precision import MODES, precise
 from sopro_np.ops.quant import FORMATS, GROUP, QTensor, quantize
+from sopro_np.precision import MODES, precise
 
 pytestmark = on_kernels
 NUMPY, NATIVE = ops.TABLES["numpy"], ops.TABLES["native"]

@@ -43,6 +43,8 @@ def chosen_options(options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """All options with their values, without the seed, and what else the bytes depend on (ops, format)."""
     full = Options.of(dict(options))
     chosen = {name: getattr(full, name) for name in Options.names() if name != "seed"}
+    if full.precision is None:  # keys of the time before there was one stay what they were
+        del chosen["precision"]
     lexicon = None if full.lexicon is None else dict(full.lexicon)
     return {**chosen, "lexicon": lexicon, **more}
 

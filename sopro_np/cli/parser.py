@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from sopro_np.cli import wyoming
 from sopro_np.cli.convert import RECIPES, add_arguments
+from sopro_np.cli.values import counts, frames, lexicon
 from sopro_np.options import Options
+from sopro_np.precision import MODES
 from sopro_np.version import __version__
 
 DEFAULT_MODEL = "a file, a downloaded model, or demo (default: SOPRO_NP_MODEL, else demo, the embedded one)"
@@ -172,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--runs", type=int, default=3, metavar="N", help="the median of so many (default: 3)")
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
     bench.add_argument("--compare", metavar="OLD.json", help="also beside what --json printed earlier, as ratios")
-    bench.add_argument("--batch", type=_counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")
+    bench.add_argument("--batch", type=counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")
     bench.add_argument("--perf", action="store_true", help="also count cache misses with `perf`, where it can")
     bench.add_argument("--share", action="store_true", help="a table row for docs/SPEED.md, to stdout")
 
@@ -190,7 +191,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--alias", action="append", default=[], metavar="NAME=VOICE", help="another name of a voice")
     serve.add_argument("--seed", type=int, metavar="N", help="for requests without one (default: drawn for each)")
     serve.add_argument("--lenient", action="store_true", help="leave out what cannot be said, instead of an error")
-    serve.add_argument("--lexicon", type=_lexicon, metavar="FILE", help="how words are read: a line each, with a tab")
+    serve.add_argument("--lexicon", type=lexicon, metavar="FILE", help="how words are read: a line each, with a tab")
+    serve.add_argument("--precision", choices=MODES, help="for requests without one (default: the model's own)")
     serve.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait (default: 64)")
     serve.add_argument("--memory", type=int, metavar="MB", help="for all requests, by estimate (default: no bound)")
     serve.add_argument("--width", type=int, default=16, metavar="N", help="requests spoken at once (default: 16)")
@@ -276,7 +278,7 @@ def _add_computing(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """The fields of sopro_np.options.Options; what is not given keeps its default there."""
     group = parser.add_argument_group("generation")
-    kinds: dict[str, Callable[[str], Any]] = {"F": float, "N": int, "N|all": _frames, "FILE": _lexicon}
+    kinds: dict[str, Callable[[str], Any]] = {"F": float, "N": int, "N|all": frames, "FILE": lexicon}
     for option in fields(Options):
         letter, text = option.metadata["letter"], option.metadata["help"]
         name = option.name.replace("_", "-")
@@ -284,29 +286,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             flag = f"--no-{name}" if letter == "no" else f"--{name}"
             more: dict[str, Any] = {"action": "store_const", "const": letter == "yes", "dest": option.name}
         else:
-            flag, more = f"--{name}", {"type": kinds[letter], "metavar": letter}
+            flag, more = f"--{name}", {"type": kinds.get(letter, str), "metavar": letter}
             text += f" (default: {option.default})" if option.default is not None else ""
         group.add_argument(flag, default=argparse.SUPPRESS, help=text, **more)
-
-
-def _lexicon(path: str) -> dict[str, str]:
-    from sopro_np.text.normalise import read_lexicon
-
-    return read_lexicon(path)
-
-
-def _counts(text: str) -> list[int]:
-    words = text.split(",")
-    if not all(re.fullmatch("[0-9]{1,4}", word) and int(word) for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers from 1 to 9999 are needed, with commas between them")
-    return [int(word) for word in words]
-
-
-def _frames(text: str) -> int | None:
-    try:
-        return None if text == "all" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, or all") from None
 
 
 def normalise(argv: Sequence[str]) -> list[str]:

@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         memory = None if args.memory is None else args.memory << 20
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)
-        options = {"lenient": args.lenient} | ({} if args.lexicon is None else {"lexicon": args.lexicon})
+        given = {"lexicon": args.lexicon, "precision": args.precision}
+        options = {"lenient": args.lenient} | {name: value for name, value in given.items() if value is not None}
         service = Service(tts, scheduler, shelf, limits, args.seed, keys, cors, options)
         speaks = f"speaks as {', '.join(shelf.names()) or 'nobody yet'}"
         both = (("wyoming", talking), ("http", listening))

@@ -125,6 +125,7 @@ def check_speaks(parts: list[Part], where: object) -> None:
 def _learnt(output: Path, parts: list[Part], metadata: dict[str, str], learn: Learn) -> Rounding:
     check_speaks(parts, ", ".join(str(part.path) for part in parts))
     fp32 = BUILT_IN["fp32"]
+    metadata = {key: value for key, value in metadata.items() if key != "activations"}
     try:
         with TemporaryDirectory(prefix=".calibrating-", dir=output.parent) as folder:
             whole = Path(folder) / "fp32.safetensors"
@@ -189,13 +190,15 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
 def recipe_metadata(parts: list[Part], recipe: Recipe) -> dict[str, str]:
     """What the metadata say of the formats, whatever the source."""
     asymmetric = [m.name for p in parts for m in p.matrices if FORMATS[recipe.scheme(m.name)].asymmetric]
-    return {
+    metadata = {
         "format_version": recipe.format_version,
         "sopro_np_version": __version__,
-        "recipe": json.dumps({"name": recipe.name, "rules": recipe.rules}),
+        "recipe": recipe.noted,
         "quantization_config": json.dumps(quantization_config(recipe)),
-        **({"activations": json.dumps({"asymmetric": asymmetric})} if asymmetric else {}),
     }
+    if asymmetric or recipe.precision != "fast":
+        metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
+    return metadata
 
 
 def quantization_config(recipe: Recipe) -> dict[str, Any]:

@@ -7,6 +7,7 @@ position tables are not matrices: they stay fp32 under every recipe.
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from sopro_np.convert.source import read_json
 from sopro_np.errors import RecipeError
 from sopro_np.ops.quant import FORMATS
+from sopro_np.precision import MODES
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,20 @@ class Recipe:
 
     name: str
     rules: tuple[tuple[str, str], ...]
+    precision: str = "fast"  # at which the file is spoken with, if nobody asks for another
 
     @property
     def format_version(self) -> str:
         """Of the files it makes: programs before version 2 know symmetric inputs and float32 scales only."""
         formats = [FORMATS[name] for _, name in self.rules]
-        return "2" if any(form.scheme == "int4" or form.asymmetric for form in formats) else "1"
+        new = self.precision != "fast" or any(form.scheme == "int4" or form.asymmetric for form in formats)
+        return "2" if new else "1"
+
+    @property
+    def noted(self) -> str:
+        """The recipe as a file keeps it, JSON."""
+        said = {"name": self.name, "rules": self.rules}
+        return json.dumps(said if self.precision == "fast" else said | {"precision": self.precision})
 
     def scheme(self, tensor: str) -> str:
         """Format of a matrix (its name in FORMATS), by its name."""
@@ -75,10 +85,12 @@ def load_recipe(name: str) -> Recipe:
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
         raise RecipeError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
-    if unknown := sorted(set(content) - {"name", "rules"}):
-        raise RecipeError(f"{path}: unknown keys {unknown}; a recipe has a name and rules")
+    if unknown := sorted(set(content) - {"name", "rules", "precision"}):
+        raise RecipeError(f"{path}: unknown keys {unknown}; a recipe has a name, rules and a precision")
+    if (precision := content.get("precision", "fast")) not in MODES:
+        raise RecipeError(f"{path}: unknown precision {precision!r}; there are {', '.join(MODES)}")
     if not isinstance(content.get("name", ""), str):
         raise RecipeError(f"{path}: the name of a recipe is a text")
     if bad := sorted({name for _, name in rules} - set(FORMATS)):
         raise RecipeError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
-    return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules))
+    return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules), precision)

@@ -54,7 +54,7 @@ def download(
     output = folder / f"sopro-{generation}-{rules.name}.safetensors"
     metadata, made = _made_from(output)
     known = made or next((s for p in converted_models(generation, folder) if (s := _made_from(p)[1])), {})
-    fresh = (rules.format_version, json.dumps({"name": rules.name, "rules": rules.rules}))
+    fresh = (rules.format_version, rules.noted)
     plain = not conversion and metadata.get("options") == "{}"
     reuse = made and plain and fresh == (metadata.get("format_version"), metadata.get("recipe"))
 

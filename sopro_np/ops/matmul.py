@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sopro_np.ops.precision import limit
 from sopro_np.ops.quant import QTensor, quantize_rows, quantize_rows_asymmetric, split_rows, unpack_int4
+from sopro_np.precision import limit
 
 Tap = Callable[[slice, int], np.ndarray]  # (rows of x, tap) -> product of these rows with the weights of one tap
 WIDENED_ROWS = 2048

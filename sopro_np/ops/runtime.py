@@ -14,6 +14,7 @@ from sopro_np.ops import using
 from sopro_np.ops.blas import blas_threads
 from sopro_np.ops.native.capture import Graphs, capturing
 from sopro_np.ops.native.threads import on_threads
+from sopro_np.precision import precise
 
 Result = TypeVar("Result")
 CLOSED = "this model was closed; load it again"
@@ -22,23 +23,35 @@ CLOSED = "this model was closed; load it again"
 class Runtime:
     """`with runtime():` everything inside is computed by the operations that packed the model's weights.
 
-    ops: their name; threads: at most so many compute (None: as many as there are). Any number of Python threads may be
-    inside at once. Not to be left open over a `yield`.
+    ops: their name; threads: at most so many compute (None: as many as there are); precision: of what integers multiply
+    (precision.py). Any number of Python threads may be inside at once. Not to be left open over a `yield`.
     """
 
-    def __init__(self, ops: str, threads: int | None) -> None:
-        self.ops, self.threads = ops, threads
+    def __init__(self, ops: str, threads: int | None, precision: str = "fast") -> None:
+        self.ops, self.threads, self.precision = ops, threads, precision
         self._graphs = Graphs()
         self._closed = False
         self._helpers: tuple[int, ThreadPoolExecutor] | None = None  # of which process
+        self._whole = self  # whose steps, helpers and end all precisions share
+        self._others = {precision: self}
+
+    def at(self, precision: str | None) -> Runtime:
+        """The same model at another precision; None: at its own."""
+        known = self._whole._others
+        wanted = precision or self._whole.precision
+        if wanted not in known:
+            other = Runtime(self.ops, self.threads, wanted)
+            other._whole, other._graphs = self._whole, self._whole._graphs
+            known.setdefault(wanted, other)
+        return known[wanted]
 
     @contextmanager
     def __call__(self, one_row: bool = False, threads: int | None = None) -> Iterator[None]:
         """`one_row`: products of single rows, for which BLAS is better off with one thread. `threads`: only here."""
-        if self._closed:
+        if self._whole._closed:
             raise ModelError(CLOSED)
         threads = threads or self.threads
-        with using(self.ops):
+        with using(self.ops), precise(self.precision):
             if self.ops == "native":
                 with on_threads(threads), capturing(self._graphs):
                     yield
@@ -68,7 +81,7 @@ class Runtime:
                     results[i] = tasks[i]()
 
         if count:
-            helpers = self._executor()
+            helpers = self._whole._executor()
             others = [helpers.submit(work) for _ in range(self.width - 1)]
             work()
             for other in others:

@@ -19,7 +19,7 @@ MEDIA = {
     "wav": ("wav", "audio/wav"),
     "pcm": ("raw", "audio/pcm"),
 }
-OURS = ("seed", "temperature", "top_p", "style_strength", "lenient")
+OURS = ("seed", "temperature", "top_p", "style_strength", "lenient", "precision")
 MOST = 1e6  # seconds
 MOST_SEED = 2**63 - 1
 

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from sopro_np import precision
 from sopro_np.errors import OpsError
-from sopro_np.ops import precision
 from sopro_np.ops.arrays import NONE, Arrays
 from sopro_np.ops.native.arena import Arena
 from sopro_np.ops.native.commands import CommandList

@@ -16,8 +16,8 @@ from sopro_np.ops.native.arena import Block
 from sopro_np.ops.native.arguments import address, expect, plain, row_pieces
 from sopro_np.ops.native.launcher import LAUNCHER
 from sopro_np.ops.native.threads import threads
-from sopro_np.ops.precision import limit
 from sopro_np.ops.quant import GROUP, QTensor, groups
+from sopro_np.precision import limit
 
 PACKING = {"int8": "pack_int8", "int4": "pack_int4", "fp32": "pack_int32", "fp16": "pack_int16", "bf16": "pack_int16"}
 SUMS = 64  # bytes before every tap of a panel: the sums of its 16 outputs' weights, where rows have a zero point
