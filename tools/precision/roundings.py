@@ -84,7 +84,7 @@ def weights(path: Path) -> Iterator[list[str]]:
         row = [f"{name}, dB"]
         for f, form in sizes.items():
             found = [way(w, f, form) for w in chosen if w.shape[1] % form.group == 0]
-            row.append(f"{np.mean(found):.2f}")
+            row.append(f"{np.mean(found):.2f}" if found else "-")
         yield row
     yield ["bits a weight", *(f"{4 + 16 / form.group:g}" for form in sizes.values())]
     yield ["bits with zero points", *(f"{4 + 20 / form.group:g}" for form in sizes.values())]
