@@ -49,6 +49,12 @@ class ConvertError(SoproError):
     """A source checkpoint cannot be converted as it is."""
 
 
+class RecipeError(ConvertError):
+    """A recipe does not exist, cannot be read, or asks for what a tensor cannot be."""
+
+    exit_code = 2
+
+
 class DownloadError(SoproError):
     """A published file could not be fetched, or is not the one that was expected."""
 

@@ -292,7 +292,7 @@ def test_the_tool_and_its_report(tmp_path: Path) -> None:
     assert (facts["passed_over"], facts["filled"], facts["dropped"]) == ({}, [], [])
     assert "warning" not in done.stderr
     failed = subprocess.run([*command, "--recipe", "int9"], capture_output=True, text=True)
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "int9" in failed.stderr
     assert "Traceback" not in failed.stderr
 

@@ -25,11 +25,12 @@ from sopro_np.evaluate.quality import Speaker
 from sopro_np.evaluate.texts import Text, built_in, read_texts, spoken_form
 from sopro_np.ops.quant import QTensor, quantize, quantize_rows
 from sopro_np.options import Options
+from sopro_np.requantise.watch import watched
+from sopro_np.requantise.weights import load_as, matrices
 from sopro_np.wav import write_wav
 from tools.precision import choose, observe, pages
 from tools.precision.growth import depth
 from tools.precision.layers import by_layer, layer_of
-from tools.precision.requantise import load_as, matrices
 
 SHORT = Options(max_frames=9, min_gen_frames=9, seed=3)
 RATE = 24000
@@ -145,7 +146,7 @@ def test_watching_changes_nothing(arch: str, tiny: Callable[..., Tiny]) -> None:
     plain = load_as(path, BUILT_IN["int8"], ops="numpy")
     script = fidelity.prepare(plain, "Hello there.", a_recording(), None, SHORT)
     expected, watch = fidelity.run_forced(plain, script), observe.Watch(keeps=True)
-    with observe.watched(path, BUILT_IN["int8"], watch) as tts:
+    with watched(path, BUILT_IN["int8"], watch) as tts:
         found = fidelity.run_forced(tts, script)
         for name in ("heard", "ar", "nar", "wav", "free_running_wav"):
             assert np.array_equal(getattr(found, name), getattr(expected, name)), name

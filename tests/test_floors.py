@@ -21,7 +21,7 @@ FLOORS = (
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "script", "job", "batch", "longform", "speechbatch"),
-    ("engine", "bench", "hub", "api"),
+    ("engine", "requantise", "bench", "hub", "api"),
     ("evaluate", "bulk", "serve", "cli", "__main__"),
 )  # fmt: skip
 APART = {("mimi", "model"), ("convert", "layers"), ("hub", "engine"), ("hub", "bench"), ("api", "bench")}

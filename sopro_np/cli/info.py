@@ -24,6 +24,11 @@ PARTS = {
     "mimi": ("encoder", "encoder_transformer", "downsample", "quantizer", "upsample", "decoder_transformer", "decoder",
              "rope"),
 }  # fmt: skip
+ROUNDED = {
+    "plain": "the largest weight of an output or group is the largest integer",
+    "fitted": "scales of int4 are searched, by the weights alone",
+    "calibrated": "by what the model computes when it speaks",
+}
 
 
 def info(args: argparse.Namespace) -> int:
@@ -83,6 +88,8 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
         "speak_only": file.metadata.get("speak_only") == "true",
         "vocabulary": file.metadata.get("vocabulary"),
         "parts": {part: _part_bytes(file, part) for part in ("sopro", "mimi", "tokenizer") if _has(file, part)},
+        "bits": {part: _part_bits(file, part) for part in ("sopro", "mimi") if _has(file, part)},
+        "rounding": file.metadata.get("rounding", "plain"),
         "stored_as": dict(_by_dtype(file)),
         "architecture": architecture,
         "sources": _records(file, "sources"),
@@ -148,6 +155,24 @@ def _part_bytes(file: TensorFile, part: str) -> dict[str, int]:
     return {"total": sum(sizes.values()), **dict(sizes.most_common())}
 
 
+def _part_bits(file: TensorFile, part: str) -> dict[str, float]:
+    """Bits per number of a part, by its modules: scales and shapes are counted as bits, not as numbers."""
+    bits: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    for name, entry in file.header.items():
+        if name.startswith(f"{part}."):
+            bytes_ = entry["data_offsets"][1] - entry["data_offsets"][0]
+            count = math.prod(entry["shape"])
+            if name.endswith("_shape"):
+                count = math.prod(map(int, file[name]))
+            elif name.endswith(("_packed", "_scale")):
+                count = 0
+            for key in ("all", name.split(".")[1]):
+                bits[key] += 8 * bytes_
+                numbers[key] += count
+    return {key: round(bits[key] / numbers[key], 2) for key in bits if numbers[key]}
+
+
 def _by_dtype(file: TensorFile) -> Counter[str]:
     """Numbers stored, by type."""
     counts: Counter[str] = Counter()
@@ -179,8 +204,12 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"{mimi['codebooks']} codebooks x {mimi['code_values']}"
         )
     for part, sizes in facts["parts"].items():
-        modules = ", ".join(f"{k} {v / mb:.2f}" for k, v in sizes.items() if k != "total")
-        lines.append(f"{part}: {sizes['total'] / mb:.2f} MB ({modules})")
+        bits = facts["bits"].get(part, {})
+        each = {k: f" at {bits[k]:g} bits" if k in bits else "" for k in sizes}
+        modules = ", ".join(f"{k} {v / mb:.2f}{each[k]}" for k, v in sizes.items() if k != "total")
+        all_bits = f", {bits['all']:g} bits a number" if bits else ""
+        lines.append(f"{part}: {sizes['total'] / mb:.2f} MB{all_bits} ({modules})")
+    lines.append(f"rounded to integers: {ROUNDED.get(facts['rounding'], facts['rounding'])}")
     lines.append("numbers: " + ", ".join(f"{n:,} {dtype}" for dtype, n in facts["stored_as"].items()))
     if (arena := facts.get("arena")) is not None:
         lines.append(f"arena: {arena if isinstance(arena, str) else f'{arena / mb:.1f} MB a stream'}")

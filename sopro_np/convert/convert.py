@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,15 @@ import numpy as np
 from sopro_np.convert.mimi import plan_mimi
 from sopro_np.convert.passed_over import Tell, recorded, tell_or_refuse
 from sopro_np.convert.plan import Part
-from sopro_np.convert.recipe import Recipe
+from sopro_np.convert.recipe import BUILT_IN, Recipe
+from sopro_np.convert.rounding import Fitted, Rounding
 from sopro_np.convert.sopro import plan_sopro
 from sopro_np.convert.source import sha256_of, weight_files
 from sopro_np.convert.special_tokens import TOKENIZER_FILES
 from sopro_np.convert.tokenizer import read_tokenizer
 from sopro_np.convert.vocabulary import limit_vocabulary
 from sopro_np.convert.writer import TensorReport, write_file
-from sopro_np.errors import ConvertError
+from sopro_np.errors import ConvertError, UsageError
 from sopro_np.ops.quant import FORMATS
 from sopro_np.version import __version__
 
@@ -30,6 +33,7 @@ HEARS = ("mimi.encoder.*", "mimi.encoder_transformer.*", "mimi.downsample.*", "m
 TABLES = ("sopro.text.positions", "sopro.condition.positions")
 INTEGERS = {"int8": (8, "channel", "int-quantized"), "int4": (4, "group", "pack-quantized")}  # bits, strategy, layout
 # Of the published parts; another one's stands in `origin`.
+Learn = Callable[[Path], Rounding]  # what a file of the model in fp32 says when it speaks -> how to round
 LICENSES = {"sopro": "Apache-2.0", "mimi": "CC-BY-4.0", "tokenizer": "its own, see the source"}
 
 
@@ -70,6 +74,7 @@ def convert(
     strict: bool = False,
     origin: dict[str, dict[str, Any]] | None = None,
     tell: Tell | None = None,
+    learn: Learn | None = None,
 ) -> Report:
     """Convert any subset of the three parts into one file.
 
@@ -77,6 +82,7 @@ def convert(
     value is a constant) is told in one line each by `tell` (default: `warnings`), and recorded in the file and the
     report; `strict` makes it an error, but for config keys with `allow_unknown_config`. `origin` adds what a
     downloader or a trainer knows (repository, revision, license) to the sources recorded in the file, part by part.
+    `learn` is given a file of the same in fp32, beside the output for that long, and answers with the rounding.
     """
     if any(p is not None and _same(p, output) for p in (sopro, mimi, tokenizer)):
         raise ConvertError(f"{output}: is a source of this conversion; name another output")
@@ -96,22 +102,23 @@ def convert(
         if not any(fnmatch.fnmatchcase(name, pattern) for name in dropped):
             raise ConvertError(f"--drop {pattern}: matches no tensor that could be left out")
     _check_together(parts)
-    _slim(parts, recipe)
     tell_or_refuse(parts, strict, allow_unknown_config, tell)
     sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
     for name, known in (origin or {}).items():
         sources.setdefault(name, {}).update(known)
     before = sum(os.path.getsize(file) for part in parts for file in part.files)
+    rounding = Fitted() if learn is None else _learnt(output, parts, sources, learn)
+    slim(parts, recipe)
     asked = {"bos": bos, "eos": eos, "drop": list(drop), "allow_unknown_config": allow_unknown_config}
     metadata = _metadata(parts, recipe, sources) | {
         "options": json.dumps({k: v for k, v in asked.items() if v not in (None, []) and v is not False})
     }
-    tensors = write_file(output, parts, recipe, metadata)
+    tensors = write_file(output, parts, recipe, metadata | {"rounding": rounding.said}, rounding)
     after = output.stat().st_size
     return Report(output, recipe.name, before, after, tensors, dropped, sources=sources, **recorded(parts))
 
 
-def _slim(parts: list[Part], recipe: Recipe) -> None:
+def slim(parts: list[Part], recipe: Recipe) -> None:
     """Leave out what the recipe does without. The sources were checked as a whole before."""
     if recipe.vocabulary:
         limit_vocabulary(parts, recipe.vocabulary)
@@ -125,6 +132,27 @@ def _slim(parts: list[Part], recipe: Recipe) -> None:
 
 def _hears(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in HEARS)
+
+
+def check_speaks(parts: list[Part], where: object) -> None:
+    """Calibration lets a model speak. UsageError names what it lacks."""
+    there, options = {part.prefix for part in parts}, {"sopro": "acoustic model", "tokenizer": "tokenizer"}
+    if missing := [what for prefix, what in options.items() if prefix not in there]:
+        raise UsageError(
+            f"{where}: no {' and no '.join(missing)}, so it cannot speak: add it, or leave --calibrate out"
+        )
+
+
+def _learnt(output: Path, parts: list[Part], sources: dict[str, dict[str, Any]], learn: Learn) -> Rounding:
+    check_speaks(parts, ", ".join(str(part.path) for part in parts))
+    fp32 = BUILT_IN["fp32"]
+    try:
+        with TemporaryDirectory(prefix=".calibrating-", dir=output.parent) as folder:
+            whole = Path(folder) / "fp32.safetensors"
+            write_file(whole, parts, fp32, _metadata(parts, fp32, sources))
+            return learn(whole)
+    except OSError as error:
+        raise ConvertError(f"{output.parent}: {error.strerror or error}: it needs room for the model in fp32") from None
 
 
 def _plan_tokenizer(path: Path, bos: int | None, eos: int | None) -> Part:
@@ -163,29 +191,37 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
     original = {p.prefix: p.original_config for p in parts if p.original_config}
     metadata = {
         "format": "sopro_np",
-        "format_version": recipe.format_version,
-        "sopro_np_version": __version__,
         "architecture": json.dumps(architecture),
-        "recipe": recipe.noted,
-        "quantization_config": json.dumps(quantization_config(recipe)),
         "sources": json.dumps(sources),
         "licenses": json.dumps({p.prefix: sources[p.prefix].get("license", LICENSES[p.prefix]) for p in parts}),
         "dropped": json.dumps([n for p in parts for n in p.dropped]),
         **{key: json.dumps(value) for key, value in recorded(parts).items()},
+        **recipe_metadata(parts, recipe),
     }
-    asymmetric = [m.name for p in parts for m in p.matrices if FORMATS[recipe.scheme(m.name)].asymmetric]
-    if asymmetric or recipe.precision != "fast":
-        metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
     if speech := next((p.speech for p in parts if p.speech), None):
         metadata["speech"] = json.dumps(speech)
-    if recipe.speak_only and any(p.prefix == "mimi" for p in parts):
-        metadata["speak_only"] = "true"
-    if recipe.vocabulary:
-        metadata["vocabulary"] = recipe.vocabulary
     if "sopro" in original:
         metadata["cfg"] = str(original["sopro"])
     if "mimi" in original:
         metadata["mimi_config"] = str(original["mimi"])
+    return metadata
+
+
+def recipe_metadata(parts: list[Part], recipe: Recipe) -> dict[str, str]:
+    """What the metadata say of the formats, whatever the source."""
+    asymmetric = [m.name for p in parts for m in p.matrices if FORMATS[recipe.scheme(m.name)].asymmetric]
+    metadata = {
+        "format_version": recipe.format_version,
+        "sopro_np_version": __version__,
+        "recipe": recipe.noted,
+        "quantization_config": json.dumps(quantization_config(recipe)),
+    }
+    if asymmetric or recipe.precision != "fast":
+        metadata["activations"] = json.dumps({"asymmetric": asymmetric, "precision": recipe.precision})
+    if recipe.speak_only and any(p.prefix == "mimi" for p in parts):
+        metadata["speak_only"] = "true"
+    if recipe.vocabulary:
+        metadata["vocabulary"] = recipe.vocabulary
     return metadata
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sopro_np.convert.source import read_json
 from sopro_np.convert.vocabulary import ALPHABETS
-from sopro_np.errors import ConvertError
+from sopro_np.errors import RecipeError
 from sopro_np.ops.quant import FORMATS
 from sopro_np.precision import MODES
 
@@ -53,7 +53,7 @@ class Recipe:
         for pattern, scheme in self.rules:
             if fnmatch.fnmatchcase(short, pattern):
                 return scheme
-        raise ConvertError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
+        raise RecipeError(f"recipe {self.name}: no rule matches {short}; end the list with ['*', 'fp32']")
 
 
 OPTIONAL: dict[str, tuple[Any, ...]] = {  # what else a recipe may say, and what it may be
@@ -78,10 +78,6 @@ _INT8 = (
     ("mimi.encoder_transformer.*", "int8"),
     ("mimi.decoder_transformer.*", "int8"),
     ("mimi.decoder.*", "int8"),
-    ("*.embed", "int8"),
-    ("sopro.codes", "int8"),
-    ("sopro.ar.head", "int8"),
-    ("sopro.nar.*.heads", "int8"),
 )
 # For small machines, from the same table. Codebooks that only decode may be int8: their rounding lies 36 dB below the
 # waveform. Speaker encoder and reference blocks at int4 change nothing measurable; code table and heads would.
@@ -112,22 +108,22 @@ def load_recipe(name: str) -> Recipe:
         return BUILT_IN[name]
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises for names that are too long
-        raise ConvertError(f"recipe {name!r} is neither {', '.join(BUILT_IN)} nor a file")
+        raise RecipeError(f"recipe {name!r} is neither {', '.join(BUILT_IN)} nor a file")
     content = read_json(path)
     rules = content.get("rules") if isinstance(content, dict) else None
     if not isinstance(rules, list) or not all(
         isinstance(r, list) and len(r) == 2 and all(isinstance(s, str) for s in r) for r in rules
     ):
-        raise ConvertError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
+        raise RecipeError(f"{path}: a recipe is {{'name': ..., 'rules': [[pattern, format], ...]}}")
     if unknown := sorted(set(content) - {"name", "rules", *OPTIONAL}):
-        raise ConvertError(f"{path}: unknown keys {unknown}; a recipe has name, rules, {', '.join(OPTIONAL)}")
+        raise RecipeError(f"{path}: unknown keys {unknown}; a recipe has name, rules, {', '.join(OPTIONAL)}")
     for key, possible in OPTIONAL.items():
         value = content.get(key, getattr(Recipe, key))
         if not any(value is one or (isinstance(value, str) and value == one) for one in possible):
-            raise ConvertError(f"{path}: unknown {key} {value!r:.80}; there are {', '.join(map(str, possible))}")
+            raise RecipeError(f"{path}: unknown {key} {value!r:.80}; there are {', '.join(map(str, possible))}")
     if not isinstance(content.get("name", ""), str):
-        raise ConvertError(f"{path}: the name of a recipe is a text")
+        raise RecipeError(f"{path}: the name of a recipe is a text")
     if bad := sorted({name for _, name in rules} - set(FORMATS)):
-        raise ConvertError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
+        raise RecipeError(f"{path}: unknown formats {bad}; there are {', '.join(FORMATS)}")
     others = {key: content[key] for key in OPTIONAL if key in content}
     return Recipe(str(content.get("name", path.stem)), tuple((p, s) for p, s in rules), **others)

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from sopro_np.convert.recipe import BUILT_IN, Recipe
-from tools.precision.requantise import stored_bytes
+from tools.precision.layers import stored_bytes
 
 LADDER = ("int4", "int8", "fp16")
 MEASURES = ("voice", "ar_logits_db", "nar_logits_db", "decoder_db")

@@ -13,8 +13,9 @@ from sopro_np.convert.recipe import Recipe
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.fidelity import ForcedInputs, logit_snr, percent_equal
 from sopro_np.evaluate.signals import snr
-from tools.precision.observe import Watch, watched
-from tools.precision.requantise import load_as
+from sopro_np.requantise.watch import watched
+from sopro_np.requantise.weights import load_as
+from tools.precision.observe import Watch
 
 BIN = 20  # frames per point of a drift curve
 

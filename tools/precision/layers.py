@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from sopro_np.ops.quant import FORMATS
+
 # A layer is a matrix's name without its last word, if that word only says which of its matrices it is.
 _INNER = re.compile(
     r"\.(?:weight|gate|ff_in|ff_out|query|key|value|out|hidden|score|input|output|(?:conv|codebook)\.\d+|shortcut)$"
@@ -30,3 +32,11 @@ def by_layer(matrices: Iterable[str]) -> dict[str, list[str]]:
     for matrix in matrices:
         layers.setdefault(layer_of(matrix), []).append(matrix)
     return layers
+
+
+def stored_bytes(shape: tuple[int, int], form: str) -> float:
+    """Bytes of a matrix in a file, scales included (int4 groups counted as if full)."""
+    rows, columns = shape
+    scheme = FORMATS[form].scheme
+    per_weight = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.5 + 2 / FORMATS[form].group}[scheme]
+    return rows * columns * per_weight + (4 * rows if scheme == "int8" else 0)

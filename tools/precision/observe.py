@@ -1,5 +1,5 @@
-"""A model whose products are watched: NumPy's operations, which also note what goes into and comes out of every
-matrix, and can quantise activations in other ways than the engine does.
+"""A model watched while it computes (sopro_np/requantise/watch.py): what goes into and comes out of every matrix, and
+activations quantised in other ways than the engine does.
 
 The ways (FORMATS) apply to matrices at int8 or int4. Integers times scales are computed in float32: the same numbers
 as integer products up to float rounding, which is 100 dB below what is looked at.
@@ -7,21 +7,15 @@ as integer products up to float rounding, which is 100 dB below what is looked a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-import sopro_np.ops as operations
-from sopro_np.convert.recipe import Recipe
-from sopro_np.engine import Sopro
-from sopro_np.ops import activations, reference
 from sopro_np.ops.quant import QTensor
-from tools.precision.requantise import Requantised
+from sopro_np.requantise import watch
+from sopro_np.requantise.watch import Seen
 
-NAME = "study"
 TINY = np.float32(1e-12)
 
 
@@ -64,7 +58,7 @@ class Range:
 
 
 @dataclass
-class Watch:
+class Watch(watch.Watch):
     """What is noted (`ranges` always, `outputs` if `keeps`), and how activations are quantised.
 
     `activations`: a name of FORMATS, or None for the engine's own arithmetic. `given`: ranges measured before, for the
@@ -78,93 +72,35 @@ class Watch:
     given: dict[str, Range] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
     outputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)  # address of a matrix's numbers -> its name
-    held: list[np.ndarray] = field(default_factory=list)  # so that no address is given away twice
     wide: dict[str, QTensor] = field(default_factory=dict)
     shifts: dict[str, np.ndarray] = field(default_factory=dict)  # what is added to a bias
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     def read(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
-        """A matrix on its way into the model."""
         if self.corrects and weight is not original and name in self.given:
             lost = original.dequantize() - weight.dequantize()
             self.shifts[name] = (lost @ np.tile(self.given[name].mean(), weight.taps)).astype(np.float32)
-        return self.register(name, weight)
+        return super().read(name, weight, original)
 
-    def register(self, name: str, weight: QTensor) -> QTensor:
-        self.held.append(weight.data)
-        self.names[weight.data.ctypes.data] = name
-        return weight
-
-    def pack(self, w: QTensor, act: str | None = None) -> QTensor:
-        return self.register(self.names[w.data.ctypes.data], reference.pack(w, act))
-
-    def conv(
-        self,
-        x: np.ndarray,
-        w: QTensor,
-        bias: np.ndarray | None = None,
-        stride: int = 1,
-        dilation: int = 1,
-        past: np.ndarray | None = None,
-        pre: str | None = None,
-        residual: np.ndarray | None = None,
-    ) -> np.ndarray:
-        if past is not None:
-            x = np.concatenate([past, x])
-        if pre == "elu":
-            x = activations.elu(x)
-        new = x if past is None else x[len(past) :]
-        x, w, name = self._enter(x, w, new)
-        bias = self._shifted(name, bias)
-        return self._leave(name, reference.conv(x, w, bias, stride, dilation, residual=residual))
-
-    def linear(
-        self,
-        x: np.ndarray,
-        w: QTensor,
-        bias: np.ndarray | None = None,
-        act: str | None = None,
-        scale: np.ndarray | np.float32 | None = None,
-        residual: np.ndarray | None = None,
-    ) -> np.ndarray:
-        x, w, name = self._enter(x, w, x)
-        return self._leave(name, reference.linear(x, w, self._shifted(name, bias), act, scale, residual))
-
-    def _shifted(self, name: str, bias: np.ndarray | None) -> np.ndarray | None:
+    def bias(self, name: str, bias: np.ndarray | None) -> np.ndarray | None:
         shift = self.shifts.get(name)
         return bias if shift is None else shift if bias is None else bias + shift
 
-    def _enter(self, x: np.ndarray, w: QTensor, new: np.ndarray) -> tuple[np.ndarray, QTensor, str]:
-        name = self.names[w.data.ctypes.data]
-        if new.size:
-            self.ranges.setdefault(name, Range()).add(new)
-        if self.activations is None or w.scheme not in ("int8", "int4") or not x.size:
-            return x, w, name
+    def entering(self, name: str, seen: Seen, w: QTensor) -> tuple[np.ndarray, QTensor]:
+        if seen.new.size:
+            self.ranges.setdefault(name, Range()).add(seen.new)
+        if self.activations is None or w.scheme not in ("int8", "int4") or not seen.rows.size:
+            return seen.rows, w
         if name not in self.wide:
             self.wide[name] = QTensor("fp32", w.shape, w.dequantize(), None, w.taps)
-        return FORMATS[self.activations](x, self.given.get(name)), self.wide[name], name
+        return FORMATS[self.activations](seen.rows, self.given.get(name)), self.wide[name]
 
-    def _leave(self, name: str, y: np.ndarray) -> np.ndarray:
+    def leaving(self, name: str, y: np.ndarray) -> np.ndarray:
         if self.keeps:
             self.outputs.setdefault(name, []).append(y.copy())
         return y
-
-
-@contextmanager
-def watched(path: Path, recipe: Recipe, watch: Watch) -> Iterator[Sopro]:
-    """The model of an fp32 file under a recipe, computing with watched operations inside the block."""
-
-    class Named(Requantised):
-        def made(self, name: str, weight: QTensor, original: QTensor) -> QTensor:
-            return watch.read(name, weight, original)
-
-    table = {**operations.TABLES["numpy"], "pack": watch.pack, "linear": watch.linear, "conv": watch.conv}
-    operations.TABLES[NAME] = table
-    try:
-        with operations.using(NAME):
-            yield Sopro(path, 1, lambda file: Named(file, recipe))
-    finally:
-        del operations.TABLES[NAME]
 
 
 # ---------------------------------------------------------------- activation formats: (T, C) -> (T, C), on a grid

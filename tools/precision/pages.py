@@ -12,9 +12,8 @@ from sopro_np.convert.recipe import Recipe
 from sopro_np.errors import SoproError
 from tools.precision import plots
 from tools.precision.choose import BUDGETS, LADDER, MEASURES, decibels, noise, predicted, scheme_of
-from tools.precision.layers import layer_of, part_of
+from tools.precision.layers import layer_of, part_of, stored_bytes
 from tools.precision.observe import EXPLAINED
-from tools.precision.requantise import stored_bytes
 
 MARK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->\n)", re.S)
 Data = dict[str, Any]

@@ -24,12 +24,13 @@ from sopro_np.errors import SoproError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.texts import built_in, read_texts
 from sopro_np.files import replacing
+from sopro_np.requantise.watch import watched
+from sopro_np.requantise.weights import load_as, matrices
 from tools.precision import growth, pages
 from tools.precision.choose import choose
-from tools.precision.layers import by_layer
+from tools.precision.layers import by_layer, stored_bytes
 from tools.precision.measure import Bench, prepare, write_scripts
-from tools.precision.observe import CORRECTED, EXPLAINED, Watch, watched
-from tools.precision.requantise import load_as, matrices, stored_bytes
+from tools.precision.observe import CORRECTED, EXPLAINED, Watch
 
 FP32 = BUILT_IN["fp32"]
 ALONE = ("int4", "int8", "fp16")

@@ -1,0 +1,124 @@
+"""A model file -> another one in other formats: the same model, so saved voices still fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sopro_np.ops as operations
+from sopro_np.convert.convert import Learn, Report, check_speaks, recipe_metadata, slim
+from sopro_np.convert.plan import Matrix, Part
+from sopro_np.convert.recipe import Recipe
+from sopro_np.convert.rounding import Fitted, Rounding
+from sopro_np.convert.writer import write_file
+from sopro_np.errors import ConvertError
+from sopro_np.modelfile import VERSIONS, read_parts
+from sopro_np.ops.quant import FORMATS, QTensor
+from sopro_np.tensorfile import TensorFile
+from sopro_np.weights import Weights
+
+PARTS = ("sopro", "mimi", "tokenizer")
+OF_RECIPE = ("activations", "rounding")  # metadata that a recipe may leave out
+
+
+class Noting(Weights):
+    """Weights that note every matrix, and leave all of them in the file."""
+
+    def __init__(self, file: TensorFile) -> None:
+        super().__init__(file, packs=False)
+        self.matrices: dict[str, QTensor] = {}
+
+    def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
+        weight = super().table(name, rows, inputs, taps)
+        self.matrices[self.prefix + name] = weight
+        return weight
+
+
+@dataclass(frozen=True)
+class Kept(Rounding):
+    """What is in the format already stays as it is, bit by bit; everything else is rounded by `other`."""
+
+    matrices: Mapping[str, QTensor]
+    other: Rounding
+
+    @property
+    def said(self) -> str:  # type: ignore[override]
+        return self.other.said
+
+    def __call__(self, name: str, w: np.ndarray, form: str, taps: int = 1, first: int = 0) -> QTensor:
+        t, wanted = self.matrices[name], FORMATS[form]
+        if not same(t, form):
+            return self.other(name, w, form, taps, first)
+        rows = slice(first, first + len(w))
+        scale = None if t.scale is None else t.scale[rows]
+        return QTensor(t.scheme, (len(w), w.shape[1]), t.data[rows], scale, t.taps, t.group, wanted.asymmetric)
+
+    def judges(self, name: str) -> np.ndarray | None:
+        return self.other.judges(name)
+
+
+def requantise(source: Path, output: Path, recipe: Recipe, learn: Learn | None = None, tell: Any = None) -> Report:
+    """Write the model of `source` under another recipe. `learn` is given `source` and answers with the rounding.
+
+    Sources, fingerprints, tokenizer and pace are carried over. What was rounded to integers before is told by `tell`:
+    its loss stays. Errors: FormatError if it is no model file, ConvertError, RecipeError.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ConvertError(f"{output}: is the source of this conversion; name another output")
+    file = TensorFile(source)
+    noting = Noting(file)
+    with operations.using("numpy"):
+        read_parts(file, noting)
+    parts = planned(file, noting.matrices)
+    if learn is not None:
+        check_speaks(parts, source)
+    rough = [n for n, t in noting.matrices.items() if t.scheme in ("int8", "int4") and not same(t, recipe.scheme(n))]
+    if rough and tell is not None:
+        tell(
+            f"{source}: {len(rough)} matrices are integers already (recipe {file.json('recipe').get('name')}): what "
+            "that lost stays lost; convert from the checkpoint, or from a file in fp32 or fp16, if you can"
+        )
+    if recipe.vocabulary not in (None, file.metadata.get("vocabulary")):
+        raise ConvertError(
+            f"recipe {recipe.name}: tokens of other scripts are left out of checkpoints only: give --sopro, --mimi and "
+            "--tokenizer instead of --from"
+        )
+    rounding = Kept(noting.matrices, Fitted() if learn is None else learn(source))
+    old = {key: value for key, value in file.metadata.items() if key not in OF_RECIPE}
+    slim(parts, dataclasses.replace(recipe, vocabulary=None))
+    metadata = old | recipe_metadata(parts, recipe) | {"rounding": rounding.said}
+    if {"speak_only", "vocabulary"} & set(old) or any(a.dtype == np.float16 for p in parts for a in p.arrays.values()):
+        metadata["format_version"] = VERSIONS[-1]
+    tensors = write_file(output, parts, recipe, metadata, rounding)
+    passed_over = file.json("passed_over") if "passed_over" in old else {}
+    return Report(
+        output, recipe.name, source.stat().st_size, output.stat().st_size, tensors, file.json("dropped"), passed_over,
+        file.json("filled") if "filled" in old else [], file.json("sources"),
+    )  # fmt: skip
+
+
+def same(t: QTensor, form: str) -> bool:
+    """Is a matrix in this format already?"""
+    wanted = FORMATS[form]
+    return t.scheme == wanted.scheme and (t.scheme != "int4" or t.group == wanted.group)
+
+
+def planned(file: TensorFile, matrices: Mapping[str, QTensor]) -> list[Part]:
+    """The parts of a model file as a converter plans them; numbers stay in the file until they are written."""
+    stored = {f"{name}{end}" for name in matrices for end in ("", "_packed", "_scale", "_shape")}
+    parts = []
+    for prefix in PARTS:
+        arrays = {n: file[n] for n in file.header if n.startswith(f"{prefix}.") and n not in stored}
+        own = [matrix(name, t) for name, t in matrices.items() if name.startswith(f"{prefix}.")]
+        if arrays or own:
+            parts.append(Part(prefix, Path(file.path), [Path(file.path)], matrices=own, arrays=arrays))
+    return parts
+
+
+def matrix(name: str, t: QTensor) -> Matrix:
+    return Matrix(name, t.shape[0], t.inputs, t.taps, lambda a, b: t.rows(slice(a, b)), name)
