@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ def file_of(checkpoint: Path) -> Path:
     return checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
 
 
-def made_once(folder: Path, source: Path, settings: SimpleNamespace | object, make: Callable[[], None]) -> None:
+def made_once(folder: Path, source: Path, settings: object, make: Callable[[], None]) -> None:
     """`make` writes something into a folder, once for a source and its settings."""
     mark = {"source": hashlib.sha256(file_of(source).read_bytes()).hexdigest(), "settings": repr(settings)}
     path = folder / "made-of.json"
