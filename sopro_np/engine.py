@@ -111,7 +111,7 @@ class Sopro:
 
         At most `seconds` are used (default: what the model was trained with), from the middle if somebody speaks there.
         Samples are neither trimmed nor resampled, and checked as a file is. AudioError says why a recording cannot be
-        used; what is doubtful is a SoproWarning.
+        used, UsageError that this file only speaks; what is doubtful is a SoproWarning.
         """
         return self.voice_from_codes(reference_codes(self.model, self.mimi, self.runtime, ref, seconds))
 
@@ -183,9 +183,9 @@ class Sopro:
 
     def _write(self, text: str | Part, voice: WhoSpeaks, options: Options) -> Script:
         """What will be said for a text, and how each sentence of it is begun."""
-        who, tokens, encode = self._voice(voice), len(self.model.text.positions), self.tokenizer.encode
+        who, tokens, tokenizer = self._voice(voice), len(self.model.text.positions), self.tokenizer
         self.mimi.check_length(options.max_frames)
-        return write_script(text, options, self.pace, encode, tokens, partial(self.session, voice=who), self.mimi)
+        return write_script(text, options, self.pace, tokenizer, tokens, partial(self.session, voice=who), self.mimi)
 
     def speak(self, text: str, voice: WhoSpeaks = None, **options: Unpack[OptionArgs]) -> Speech:
         """Text -> Speech: .wav, .codes, .finish_reason, .seed (given or drawn), .frames, .check, .sentences."""

@@ -15,7 +15,7 @@ from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import FORMAT as VOICE
 from sopro_np.weights import Weights
 
-VERSIONS = ("1", "2")  # of the format; 2: int4 scales are fp16, inputs may have a zero point
+VERSIONS = ("1", "2")  # of the format; 2: see Recipe.format_version
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def _read(file: TensorFile, weights: Weights) -> Parts:
     check_kind(file)
     if (version := file.metadata.get("format_version")) not in VERSIONS:
         raise FormatError(f"{file.path}: format version {version!s:.20}, this program reads {' and '.join(VERSIONS)}")
+    if (speaks_only := file.metadata.get("speak_only", "false")) not in ("true", "false"):
+        raise FormatError(f"{file.path}: metadata 'speak_only' is {speaks_only!r:.20}, not true or false")
     architecture = file.json("architecture")
     if not isinstance(architecture, dict) or set(architecture) - {"sopro", "mimi"}:
         raise FormatError(f"{file.path}: the architecture in the metadata is not understood")
@@ -59,7 +61,7 @@ def _read(file: TensorFile, weights: Weights) -> Parts:
     if "sopro" in architecture:
         model = build_model(weights.scope("sopro"), SoproConfig.from_dict(architecture["sopro"]))
     if "mimi" in architecture:
-        mimi = build_mimi(weights.scope("mimi"), MimiConfig.from_dict(architecture["mimi"]))
+        mimi = build_mimi(weights.scope("mimi"), MimiConfig.from_dict(architecture["mimi"]), speaks_only == "false")
     if names := [n for n in file.header if n.startswith("tokenizer.")]:
         tokenizer = Tokenizer({n: file[n] for n in names})
         weights.used.update(names)

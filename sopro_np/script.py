@@ -18,6 +18,7 @@ from sopro_np.speech import check_text
 from sopro_np.text.blocks import PARAGRAPH
 from sopro_np.text.normalise import TOLD, Normaliser, as_given
 from sopro_np.text.split import Piece, Splitter
+from sopro_np.tokenizer import Tokenizer
 
 FIRST = 100  # characters: a first sentence longer than this starts with its first clause, to be heard early
 
@@ -59,14 +60,15 @@ def write_script(
     text: str | Part,
     options: Options,
     pace: Pace,
-    encode: Callable[[str], np.ndarray],
+    tokenizer: Tokenizer,
     tokens: int,
     session: Callable[..., Session],
     mimi: Mimi,
 ) -> Script:
     """Script of a text for a model that speaks at this pace and takes so many tokens at once.
 
-    session: (sentence, options=, guard=) -> the utterance. UsageError if there is nothing that could be said.
+    session: (sentence, options=, guard=) -> the utterance. UsageError if there is nothing that could be said, or
+    something that the tokenizer does not know (what is normalised it knows).
     """
     assert options.seed is not None
     seed, retries = options.seed, options.retries if options.top_k != 1 else 0  # greedy: every try would be the same
@@ -80,7 +82,10 @@ def write_script(
     rate, hop = mimi.config.sample_rate, mimi.config.hop
     if isinstance(text, Part):
         return Script(iter(text.pieces), begin, options, rate, hop, text.position, text.level)
-    return Script(sentences(text, options, fitting(pace, encode, tokens)), begin, options, rate, hop)
+    pieces = sentences(text, options, fitting(pace, tokenizer.encode, tokens))
+    if not options.normalise:
+        tokenizer.check(text)
+    return Script(pieces, begin, options, rate, hop)
 
 
 def fitting(pace: Pace, encode: Callable[[str], np.ndarray], tokens: int) -> Callable[[str], bool]:

@@ -3,7 +3,7 @@
 The converter (`sopro_np/convert/tokenizer.py`) compiles a tokenizer.json to the arrays below. They are only
 probed: a load reads a few pages and builds no dictionary of the vocabulary. V ids, M merges, A added tokens:
 
-    tokenizer.settings       U8  [n]     UTF-8 JSON: the scalars and patterns (see `Settings`)
+    tokenizer.settings       U8  [n]     UTF-8 JSON: the scalars and patterns (see `tokenizer_settings.Settings`)
     tokenizer.byte_ids       I32 [256]   id of each single byte, -1: not in the vocabulary
     tokenizer.vocab_bytes    U8  [sum]   the bytes of every id, one after the other ...
     tokenizer.vocab_offsets  I32 [V+1]   ... id i is vocab_bytes[offsets[i]:offsets[i+1]]
@@ -24,18 +24,19 @@ from __future__ import annotations
 import heapq
 import json
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 import regex
 from numpy.typing import NDArray
 
 from sopro_np.errors import FormatError, UsageError
+from sopro_np.text.sayable import named
+from sopro_np.tokenizer_settings import Settings, code_points, normalize, others
 
 PREFIX = "tokenizer."
 DTYPES = {
@@ -50,33 +51,6 @@ _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map
 _WORD = regex.compile(r"\w")
 
 
-class Settings(NamedTuple):
-    """The scalars of a tokenizer, as stored in `tokenizer.settings`.
-
-    The Unicode data of the reference implementation is part of the tokenizer, so that ids do not depend on
-    the version that this Python or `regex` happens to know.
-    """
-
-    bos: int | None  # before and after the ids of a text; None: neither
-    eos: int | None
-    unk: int | None  # stands for a byte that is not in the vocabulary; None: such bytes vanish
-    fuse_unk: bool  # a run of unknown bytes is one unk
-    ignore_merges: bool  # a word that is in the vocabulary is taken whole
-    normalizer: list[str]  # of Lowercase, NFC, NFD, NFKC, NFKD, in order
-    split: list[str]  # regular expressions; matches and the text between them become pieces
-    add_prefix_space: bool  # every piece of `split` starts with a space
-    split_bytes: list[str]  # as `split`, after the prefix space
-    unassigned: str  # code points younger than the reference's patterns: "41-5A 61"
-    inert: str  # code points that its NFC & co. leave alone and newer versions do not
-    lower: dict[str, str]  # lower case of capitals that this Python may not know yet
-
-
-def code_points(table: str) -> re.Pattern[str]:
-    """'41-5A 61' -> an expression that matches, and captures, one of these characters."""
-    ends = ([re.escape(chr(int(x, 16))) for x in item.split("-")] for item in table.split())
-    return re.compile("([" + "".join("-".join(pair) for pair in ends) + "])" if table else "((?!))")
-
-
 def bytes_slot(word: bytes, bits: int) -> int:
     """First slot of `word` in a hash table of 2^bits slots."""
     return zlib.crc32(word) >> (32 - bits)
@@ -85,20 +59,6 @@ def bytes_slot(word: bytes, bits: int) -> int:
 def pair_slot(left: int, right: int, bits: int) -> int:
     """First slot of the merge (left, right) in a hash table of 2^bits slots."""
     return ((left * 0x9E3779B1 + right * 0x85EBCA6B) & 0xFFFFFFFF) >> (32 - bits)
-
-
-def normalize(text: str, steps: Sequence[str], inert: re.Pattern[str], lower: Mapping[str, str]) -> str:
-    """Apply the named steps in order; see `Settings`."""
-    for step in steps:
-        if step == "Lowercase":  # character by character: a capital sigma (U+03A3) has no final form
-            small = {ord(capital): letter for capital, letter in lower.items()}
-            text = text.translate({0x3A3: "\u03c3", **small}).lower()
-        else:
-            form = cast(Literal["NFC", "NFD", "NFKC", "NFKD"], step)
-            parts = inert.split(text)  # the odd ones are inert characters
-            parts[::2] = [unicodedata.normalize(form, part) for part in parts[::2]]
-            text = "".join(parts)
-    return text
 
 
 class _AddedTokens:
@@ -175,6 +135,7 @@ class Tokenizer:
             self._split = [regex.compile(pattern, regex.V0) for pattern in s.split]
             self._split_bytes = [regex.compile(pattern, regex.V0) for pattern in s.split_bytes]
             self._unassigned, self._inert = code_points(s.unassigned), code_points(s.inert)
+            self._unknown = others(s.alphabet) if s.alphabet else None
             normalize("A", s.normalizer, self._inert, s.lower)
         except (ValueError, TypeError, AttributeError, OverflowError, regex.error, re.error) as error:
             raise FormatError(f"damaged tokenizer: settings or added tokens: {error}") from error
@@ -192,12 +153,21 @@ class Tokenizer:
         )
         self._cached_word = lru_cache(CACHED_WORDS)(self._word)
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """-> [bos] + ids + [eos], int32 (S,), S > 0. UsageError: a lone surrogate (not text), or no id at all."""
+    def check(self, text: str) -> None:
+        """UsageError: a lone surrogate (not text), or characters that a limited vocabulary does not know."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"character {error.start} of the text is a lone surrogate, not text") from None
+        if self._unknown is not None and (odd := self._unknown.findall(text)):
+            raise UsageError(
+                f"the text has characters that the vocabulary of this model file ({self.settings.vocabulary}) does not "
+                f"know: {named(''.join(odd))}; leave them out, or use a file that was converted without --vocabulary"
+            )
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """-> [bos] + ids + [eos], int32 (S,), S > 0. UsageError: as `check`, or no id at all."""
+        self.check(text)
         ids = list(self._first)
         try:
             for part, token in self._tokens_and_pieces(text):

@@ -6,12 +6,14 @@ A tensor that is missing, misshapen, of the wrong type or never used is an error
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from sopro_np import ops
 from sopro_np.errors import FormatError
+from sopro_np.files import drop_pages
 from sopro_np.ops import quant
 from sopro_np.ops.quant import QTensor
 from sopro_np.precision import MODES
@@ -65,12 +67,24 @@ class Weights:
         self._expect_type(name, "F32")
         if not np.isfinite(array).all():
             raise FormatError(f"{self.file.path}: tensor {self.prefix}{name} holds NaN or infinity")
-        return np.array(array, np.float32)
+        copy = np.array(array, np.float32)
+        drop_pages(array)
+        return copy
 
-    def mapped(self, name: str, *shape: int | None) -> np.ndarray:
-        """A large float32 tensor of which few rows are used: left in the file."""
+    def _scales(self, name: str, shape: tuple[int | None, ...], *dtypes: str) -> np.ndarray:
+        """Scales of a matrix as float32: left in the file if they are that there, and its pages given back."""
+        array = self._take(f"{name}_scale", shape)
+        self._expect_type(f"{name}_scale", *dtypes)
+        if not np.isfinite(array).all():
+            raise FormatError(f"{self.file.path}: tensor {self.prefix}{name}_scale holds NaN or infinity")
+        scale = np.require(array, np.float32, "A")
+        drop_pages(array)
+        return scale
+
+    def mapped(self, name: str, *shape: int | None, types: tuple[str, ...] = ("F32",)) -> np.ndarray:
+        """A large tensor, of one of these types, of which few rows are used: left in the file."""
         array = self._take(name, shape)
-        self._expect_type(name, "F32")
+        self._expect_type(name, *types)
         return array
 
     def matrix(
@@ -78,6 +92,10 @@ class Weights:
     ) -> QTensor:
         """A weight in the form the current ops want: (rows, taps*inputs). `act`: the activation behind it."""
         weight = self.table(name, rows, inputs, taps)
+        if weight.scale is not None:
+            scale = np.array(weight.scale)
+            drop_pages(weight.scale)
+            weight = replace(weight, scale=scale)
         return ops.pack(weight, act) if self._packs else weight
 
     def table(self, name: str, rows: int | None, inputs: int | None, taps: int | None = 1) -> QTensor:
@@ -94,7 +112,7 @@ class Weights:
         dtype = self.file.header[full]["dtype"]
         shape = (data.shape[0], columns)
         if dtype == "I8":
-            scale = self.vector(f"{name}_scale", shape[0], 1)
+            scale = self._scales(name, (shape[0], 1), "F32")
             return QTensor("int8", shape, data, scale, taps, asymmetric=full in self._asymmetric)
         scheme = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}.get(dtype)
         if scheme is None:
@@ -112,15 +130,12 @@ class Weights:
             raise FormatError(f"{full}: shape {shape} where {(rows, taps, inputs)} was expected")
         self._expect_type(f"{name}_packed", "I32")
         data = self._take(f"{name}_packed", (n, k * quant.packed_words(c)))
-        scale = self._take(f"{name}_scale", (n, None))
-        self._expect_type(f"{name}_scale", "F16", "F32")
+        scale = self._scales(name, (n, None), "F16", "F32")
         sizes = (form.group for form in quant.FORMATS.values() if form.scheme == "int4")
         group = next((g for g in sizes if scale.shape[1] == k * quant.groups(c, g)), 0)
         if not group:
             raise FormatError(f"{full}_scale: {scale.shape[1]} scales for {k} x {c} inputs: no size of groups fits")
-        if not np.isfinite(scale).all():
-            raise FormatError(f"{self.file.path}: tensor {full}_scale holds NaN or infinity")
-        return QTensor("int4", (n, k * c), data, np.array(scale, np.float32), k, group)
+        return QTensor("int4", (n, k * c), data, scale, k, group)
 
     def _take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
         full = self.prefix + name
@@ -140,8 +155,8 @@ class Weights:
         full = self.prefix + name
         if full not in self.file:
             raise FormatError(f"{self.file.path}: tensor {full} is missing")
-        if self.file.header[full]["dtype"] not in dtypes:
-            raise FormatError(f"{full}: dtype {self.file.header[full]['dtype']}, expected {' or '.join(dtypes)}")
+        if (dtype := self.file.header[full]["dtype"]) not in dtypes:
+            raise FormatError(f"{full}: dtype {dtype}, expected {' or '.join(dtypes)}")
 
     def assert_all_used(self) -> None:
         """Every tensor below this prefix was asked for, or the file is not what its header says."""

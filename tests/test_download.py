@@ -143,6 +143,14 @@ def test_shares_the_cache_of_the_library(hub: Hub, worker: Worker) -> None:
     assert not [line for line in hub.log if "/resolve/" in line[1] or "/cdn/" in line[1]]
 
 
+def test_recipe_for_boards(hub: Hub, worker: Worker) -> None:
+    """Converted once: what it leaves out is part of the recipe, and asked for again nothing is fetched or made."""
+    path = worker.good(recipe="board")
+    assert path.name == "sopro-v1.5-board.safetensors" and TensorFile(path).metadata["speak_only"] == "true"
+    made = path.stat().st_mtime_ns
+    assert worker.good(recipe="board") == path and path.stat().st_mtime_ns == made
+
+
 def test_offline(hub: Hub, start: Start) -> None:
     """What was downloaded once works without the Hub, in another recipe too; the rest is refused."""
     path = start().good("v1")

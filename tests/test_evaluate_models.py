@@ -19,8 +19,9 @@ from tiny import SCHEMES
 from sopro_np.cli.main import main
 from sopro_np.convert.recipe import BUILT_IN
 from sopro_np.errors import UsageError
-from sopro_np.evaluate import fidelity, libraries, quality
-from sopro_np.evaluate.quality import Speaker, Tools
+from sopro_np.evaluate import fidelity, judges, libraries, opinions, quality, recogniser, speaker, whisper, words, world
+from sopro_np.evaluate.judges import Judges
+from sopro_np.evaluate.quality import Speaker
 from sopro_np.evaluate.texts import Text, built_in, read_texts, spoken_form
 from sopro_np.ops.quant import QTensor, quantize, quantize_rows
 from sopro_np.options import Options
@@ -263,7 +264,7 @@ def no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str, what: str) -> None:
         raise libraries.MissingLibrary(f"{what} needs {name}: pip install 'sopro_np[eval]'")
 
-    for module in (quality, quality.recogniser, quality.speaker, quality.world, quality.words):
+    for module in (judges, recogniser, opinions, speaker, whisper, world, words):
         monkeypatch.setattr(module, "library", missing)
 
 
@@ -285,7 +286,13 @@ def test_command_without_the_extra(
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
-    assert set(result["missing"]) == {"wer, cer", "similarity", "mcd, f0, vuv_error"}
+    assert set(result["missing"]) == {
+        "wer_pocketsphinx, cer_pocketsphinx",
+        "mos_distillmos",
+        "mos_dnsmos",
+        "similarity",
+        "mcd, f0, vuv_error",
+    }
     assert "not measured: similarity: speaker similarity needs resemblyzer: pip install" in err
     assert result["fidelity"]["texts"] == 2
     assert 0 < result["fidelity"]["measures"]["nar"]["mean"] <= 100
@@ -441,8 +448,8 @@ def test_errors_are_counted_against_the_spoken_form(tiny: Callable[..., Tiny]) -
     text, heard = "Dr. Smith paid $5 on 3/4/2026.", "doctor smith paid five dollars on march fourth twenty twenty six"
     tts, who = tiny("v1.5").tts, Speaker("me", tiny("v1.5").voice, np.zeros(9, np.float32))
     spoken = quality.speak(tts, [Text(text)], [who], [1], {"max_frames": 4, "day_first": False})
-    quality.measure(spoken, RATE, {}, lambda u: None, Tools(recognise=lambda wav, rate: heard), RATE)  # type: ignore[arg-type]
-    assert spoken[0].measures["word_errors"] == 0 and spoken[0].measures["words"] == len(heard.split())
+    quality.measure(spoken, RATE, {}, lambda u: None, Judges({"ear": lambda wav, rate: heard}), RATE)  # type: ignore[arg-type]
+    assert spoken[0].measures["word_errors_ear"] == 0 and spoken[0].measures["words"] == len(heard.split())
 
 
 def test_study_runs_from_one_command(

@@ -104,12 +104,23 @@ def self_contained(html: str) -> Page:
 
 
 def utterance(text: str, wav: np.ndarray) -> Utterance:
-    return Utterance(text, 0, "me", 1, wav, len(wav) / RATE, "stop", "heard " + text, ["repeats"], {"similarity": 0.9})
+    return Utterance(
+        text,
+        0,
+        "me",
+        1,
+        wav,
+        len(wav) / RATE,
+        "stop",
+        {"ear": "heard " + text, "other": text},
+        ["repeats"],
+        {"similarity": 0.9},
+    )
 
 
 def a_result(text: str) -> dict:
     interval = {"mean": 12.0, "low": 10.0, "high": None, "count": 3, "unit": "%"}
-    system = {"summary": {"wer": interval}, "utterances": [utterance(text, tone(200)).as_dict()]}
+    system = {"summary": {"wer_ear": interval}, "utterances": [utterance(text, tone(200)).as_dict()]}
     facts = {"file": text, "recipe": "int8", "bytes": 10**6, "generation": "v1.5", "ops": "numpy"}
     return {
         "model": facts,
@@ -119,7 +130,8 @@ def a_result(text: str) -> dict:
         "fidelity": {"texts": 2, "frames": 50, "measures": {"ar": {"mean": 99.0, "worst": 98.0},
                                                                "decoder_db": {"mean": None, "worst": None}}},
         "quality": {"texts": 1, "seeds": 1, "voices": [text], "mcd_and_f0_against": "nothing", "options": {},
-                    "systems": {"model": system, "against": system}, "difference": {"wer": interval}},
+                    "measures": {"wer_ear": {"unit": "%", "meaning": text}},
+                    "systems": {"model": system, "against": system}, "difference": {"wer_ear": interval}},
     }  # fmt: skip
 
 

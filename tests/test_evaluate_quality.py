@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopro_np.evaluate import cepstra, quality, signals, world
-from sopro_np.evaluate.quality import Heard, Speaker, Tools, Utterance
+from sopro_np.evaluate.judges import Judges
+from sopro_np.evaluate.quality import Heard, Speaker, Utterance
 
 RATE = 24000
 NONE = np.zeros(0, np.float32)
@@ -46,7 +47,7 @@ def test_speakers_are_heard_once_and_utterances_held_against_them(monkeypatch: p
     monkeypatch.setattr(
         world, "analyse", lambda wav, rate: world.Analysis(track(wav, rate), np.zeros((3, d.order + 1)), d)
     )
-    tools = Tools(embed=embed, world=True)  # type: ignore[arg-type]
+    tools = Judges(embed=embed, world=True)  # type: ignore[arg-type]
     speaker = Speaker("me", None, np.ones(1000, np.float32))  # type: ignore[arg-type]
     own = quality.listen([speaker], RATE, tools)
     assert own == {"me": Heard(own["me"].embedding, 100.0)}
@@ -81,6 +82,6 @@ def test_what_a_recording_cannot_have_is_not_compared(monkeypatch: pytest.Monkey
     monkeypatch.setattr(world, "analyse", analyse)
     spoken = [utterance("me", 0, np.ones(4000, np.float32))]
     recording = np.ones(2000, np.float32)
-    quality.measure(spoken, RATE, {"me": Heard(None, 100.0)}, lambda u: recording, Tools(world=True), RATE // 2)
+    quality.measure(spoken, RATE, {"me": Heard(None, 100.0)}, lambda u: recording, Judges(world=True), RATE // 2)
     assert seen == [(2000, RATE // 2), (1000, RATE // 2)]
     assert spoken[0].measures["mcd"] == 0

@@ -17,7 +17,7 @@ FLOORS = (
     ("errors", "version", "cores", "files", "precision"),
     ("ops", "kernels", "text", "pace", "guard", "joints"),
     ("state", "tensorfile", "weights", "config", "options", "sampler", "wav", "encode", "effects",
-     "tokenizer", "locate",     "containers", "mp4", "ffmpeg", "hearing", "audio"),
+     "tokenizer_settings", "tokenizer", "locate", "containers", "mp4", "ffmpeg", "hearing", "audio"),
     ("layers", "convert"),
     ("model", "mimi"),
     ("voice", "voices", "modelfile", "session", "speech", "script", "job", "batch", "longform", "speechbatch"),

@@ -11,11 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from sopro_np.evaluate.spelling import comparable  # noqa: E402
+from tools.train import asr  # noqa: E402
 from tools.train.codebooks import Codebooks, build  # noqa: E402
 from tools.train.codec import assemble  # noqa: E402
 from tools.train.config import load_config  # noqa: E402
 from tools.train.growing import read_index  # noqa: E402
-from tools.train.sentences import SLOT, forbidden, grammar, held_out, normalise  # noqa: E402
+from tools.train.sentences import SLOT, forbidden, grammar, held_out  # noqa: E402
 from tools.train.sopro import SoproTrainer  # noqa: E402
 from tools.train.taught import (  # noqa: E402
     analysis,
@@ -71,7 +73,7 @@ def test_texts_follow_from_their_number_and_are_never_held_out(three: tuple[str,
         "Cold rain fell.",
         "Dogs bark at night.",
     ]
-    plain = [f" {normalise(text)} " for _, text in found]
+    plain = [f" {comparable(text)} " for _, text in found]
     assert not any(f" {sentence} " in text for text in plain for sentence in forbidden())
     assert all(text[0].isupper() and text[-1] in ".?!" and not any(c.isdigit() for c in text) for _, text in found)
     lengths = {len(text.split()) for text in plain}
@@ -327,7 +329,7 @@ def test_what_was_learnt_becomes_a_model_with_its_voices(
         f"judge.model={json.dumps(str(taught / 'embed' / 'demo.safetensors'))}", "judge.sentences=1",
         'judge.conditions=["decoder", "decoder@0.6,0.9", "speech@clara"]', 'judge.recognisers=["stub"]',
     )  # fmt: skip
-    monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: str(len(wave)))
+    monkeypatch.setitem(asr.RECOGNISERS, "stub", lambda: lambda wave, rate: str(len(wave)))
     for _ in range(2):  # a decoder may have learnt more since: it is heard again
         judge.judge(config(*TINY, *settings), taught)
     printed = capsys.readouterr().out
@@ -382,7 +384,7 @@ def test_codebooks_and_judges_of_a_toy_teacher(
     assert "lost of the variance" in capsys.readouterr().out
     guess.make(config(*small), taught)
     assert capsys.readouterr().out.count("unseen") == 4
-    monkeypatch.setitem(judge.RECOGNISERS, "stub", lambda: lambda wave, rate: "the quick brown fox")
+    monkeypatch.setitem(asr.RECOGNISERS, "stub", lambda: lambda wave, rate: "the quick brown fox")
     monkeypatch.setitem(judge.OPINIONS, "rms", lambda: lambda wave, rate: float(np.sqrt(np.mean(wave**2))))
     settings = (
         "judge.sentences=1", 'judge.recognisers=["stub"]', 'judge.opinions=["rms"]', "judge.keep=true",

@@ -29,7 +29,9 @@ from sopro_np.ops.native import packs  # noqa: E402
 ACCEPTED = ROOT / "tests" / "data" / "instructions.json"
 TARGET, MOST = "avx2", 1.03
 UTTERANCE = """
+import os
 import warnings
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # or a worker, waiting for work, is counted as long as it waits
 warnings.simplefilter("ignore")
 import sopro_np
 with sopro_np.load(threads=1) as tts:

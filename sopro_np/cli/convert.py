@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from sopro_np.convert.passed_over import Tell
     from sopro_np.convert.recipe import Recipe
 
-RECIPES = "fp32, fp16, bf16, int8, int4"
+RECIPES = "fp32, fp16, bf16, int8, int4, board"
+VOCABULARIES = ("latin",)
 MOST_SENTENCES = 1000
 
 
@@ -31,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate", type=int, metavar="N", help="round by what it computes while it says N sentences"
     )
+    parser.add_argument("--speak-only", action="store_true", help="leave out what makes a voice of a recording")
+    parser.add_argument("--vocabulary", choices=VOCABULARIES, help="leave out the tokens of other scripts")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the model file to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as JSON")
     parser.add_argument("--drop", action="append", default=[], metavar="PATTERN", help="tensors to leave out")
@@ -50,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     for target in filter(None, (args.output, args.json)):
         check_target(str(target), (args.sopro, args.mimi, args.tokenizer, args.model))
     recipe = load_recipe(args.recipe)
+    if args.speak_only:
+        recipe = replace(recipe, speak_only=True)
+    if args.vocabulary:
+        recipe = replace(recipe, vocabulary=args.vocabulary)
     learn = None if args.calibrate is None else _learning(recipe, args.calibrate)
     passed_over: list[str] = []
     if args.model is not None:

@@ -14,7 +14,6 @@ from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import listening, report
 from sopro_np.evaluate.failures import GuardCount
-from sopro_np.evaluate.quality import MEASURES
 from sopro_np.evaluate.ratings import read_ratings, summarise
 from sopro_np.evaluate.run import Task, evaluate
 from sopro_np.evaluate.texts import built_in, read_texts
@@ -43,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         check_target(target, (model, against, args.texts, *args.ref, *voices))
     if args.only == "fidelity" and (args.listen or args.webmushra):
         raise UsageError("a listening test is made of sampled speech: leave --only fidelity out")
+    if args.only == "fidelity" and args.whisper:
+        raise UsageError("a recogniser judges sampled speech: leave --whisper or --only fidelity out")
     texts = (read_texts(args.texts) if args.texts else built_in())[: args.count]
     options = {name: getattr(args, name) for name in Options.names() if hasattr(args, name)}
     first = options.pop("seed", 1)
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         done = evaluate(
             open_model(model, args.threads, args.ops),
             open_model(against, args.threads, args.ops) if against else None,
-            task, args.only, **told,
+            task, args.only, args.whisper, **told,
         )  # fmt: skip
     finally:
         shown.clear()
@@ -98,12 +99,12 @@ def lines(result: dict[str, Any]) -> list[str]:
                 f" MCD and F0 against {found['mcd_and_f0_against']}:"]  # fmt: skip
         for system, inside in found["systems"].items():
             out.append(f"  {system}")
-            out += [_summary(name, m) for name, m in inside["summary"].items()]
+            out += _summary(inside["summary"])
             if found_by_guard := inside.get("guard"):
                 out.append(f"    guard: {GuardCount(**found_by_guard)}")
         if difference := found.get("difference"):
             out.append("  model minus against")
-            out += [_summary(name, m) for name, m in difference.items()]
+            out += _summary(difference)
     return out + [f"- {text}" for text in result["definitions"]]
 
 
@@ -111,6 +112,9 @@ def _figure(value: float | None) -> str:
     return "       -" if value is None else f"{value:8.2f}"
 
 
-def _summary(name: str, m: dict[str, Any]) -> str:
-    bounds = f"[{_figure(m['low']).strip()}, {_figure(m['high']).strip()}]"
-    return f"    {name:16} {_figure(m['mean'])} {MEASURES[name][0]:5} {bounds}"
+def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
+    width, rows = max(map(len, found), default=0), []
+    for name, m in found.items():
+        low, high = (_figure(m[bound]).strip() for bound in ("low", "high"))
+        rows.append(f"    {name:{width}} {_figure(m['mean'])} {m['unit']:5} [{low}, {high}]")
+    return rows

@@ -85,6 +85,8 @@ def model_facts(file: TensorFile) -> dict[str, Any]:
         "bytes": Path(file.path).stat().st_size,
         "made_by": f"sopro_np {file.metadata.get('sopro_np_version')}",
         "recipe": _json(file, "recipe", dict),
+        "speak_only": file.metadata.get("speak_only") == "true",
+        "vocabulary": file.metadata.get("vocabulary"),
         "parts": {part: _part_bytes(file, part) for part in ("sopro", "mimi", "tokenizer") if _has(file, part)},
         "bits": {part: _part_bits(file, part) for part in ("sopro", "mimi") if _has(file, part)},
         "rounding": file.metadata.get("rounding", "plain"),
@@ -186,6 +188,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{facts['file']}: {facts['bytes'] / mb:.1f} MB, recipe {facts['recipe'].get('name')}, {facts['made_by']}",
     ]
+    if facts["speak_only"]:
+        lines.append("only speaks: voices are made of recordings with the full file of the same model")
+    if facts["vocabulary"]:
+        lines.append(f"vocabulary: what {facts['vocabulary'].capitalize()} text can reach, nothing else")
     if sopro := facts["architecture"].get("sopro"):
         lines.append(
             f"sopro: width {sopro['width']}, {sopro['codebooks']} codebooks x {sopro['code_values']}, "

@@ -219,14 +219,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--count", type=int, metavar="N", help="only the first N texts (default: 60)")
     evaluate.add_argument("--seeds", type=int, default=3, metavar="N", help="utterances of every text (default: 3)")
     evaluate.add_argument("--only", choices=("fidelity", "quality"), help="leave the other question out")
+    evaluate.add_argument("--whisper", action="append", default=[], metavar="DIR",
+                          help="folders of Whisper (CTranslate2): recognisers beside PocketSphinx")  # fmt: skip
     evaluate.add_argument("--json", metavar="FILE|-", help="all figures")
     evaluate.add_argument("--html", metavar="FILE", help="a page with tables, spectrograms and players")
     evaluate.add_argument("--listen", metavar="FILE", help="a page for a blind AB, ABX and MOS test")
     evaluate.add_argument("--webmushra", metavar="DIR", help="the same stimuli for webMUSHRA")
     evaluate.add_argument("--ratings", nargs="+", metavar="FILE", help="only sum up what listeners saved as JSON")
-    evaluate.add_argument(
-        "--examples", type=int, default=8, metavar="N", help="texts that can be heard on pages (default: 8)"
-    )
+    evaluate.add_argument("--examples", type=int, default=8, metavar="N", help="texts heard on pages (default: 8)")
     evaluate.add_argument("--quiet", "-q", action="store_true", help="no progress")
     _add_computing(evaluate)
     _add_options(evaluate)

@@ -29,6 +29,7 @@ from sopro_np.options import Options
 from sopro_np.script import sentences
 from sopro_np.speech import Speech
 from sopro_np.tensorfile import TensorFile
+from sopro_np.tokenizer import Tokenizer
 from sopro_np.voice import Voice
 from sopro_np.wav import WavWriter, check_target
 
@@ -188,7 +189,7 @@ def _spoken(
                 raise given.problem
             job = batch.add(text, voice, keep=False, **said.given)
         except UsageError as error:
-            if not skip or not (given.problem or _at_fault(text, options)):
+            if not skip or not (given.problem or _at_fault(text, options, tts.tokenizer)):
                 raise
             if isinstance(error, NothingToSay) and (asked := only_pauses(text)) is not None:
                 gap = 0.0
@@ -229,10 +230,12 @@ def _spoken(
         raise NothingToSay(f"there was nothing to say in all of it{f' ({first})' if first else ''}")
 
 
-def _at_fault(text: str, options: Options) -> bool:
+def _at_fault(text: str, options: Options, tokenizer: Tokenizer) -> bool:
     """Is it the text that was refused, and not the options, which hold for others, too?"""
     try:
         sentences(text, options, lambda sentence: True)
+        if not options.normalise:
+            tokenizer.check(text)
     except UsageError:
         return True
     return False

@@ -15,6 +15,7 @@ from sopro_np.engine import open_model
 from sopro_np.errors import UsageError
 from sopro_np.files import file_name, voices_dir
 from sopro_np.locate import find_model
+from sopro_np.mimi.codec import SPEAKS_ONLY
 
 LEVELS = {"quiet": logging.WARNING, "requests": logging.INFO, "text": logging.DEBUG}
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from sopro_np.serve.run import bind, run
     from sopro_np.serve.scheduler import Scheduler
     from sopro_np.serve.service import Service
-    from sopro_np.serve.voices import UnknownVoice, VoiceShelf
+    from sopro_np.serve.voices import SHOWN, UnknownVoice, VoiceShelf
 
     _check_numbers(args)
     keys = () if args.api_key_file is None else read_keys(args.api_key_file)
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
                 shelf.resolve(name)
             except UnknownVoice as error:  # which may come to be
                 _say(f"--alias {name}={aliases[name]}: {error}")
+        if unheard := shelf.unheard():
+            _say(f"no voices are {', '.join(unheard[:SHOWN])}, recordings in {shelf.folder}: {SPEAKS_ONLY}")
         memory = None if args.memory is None else args.memory << 20
         scheduler = Scheduler(tts, queue=args.queue, memory=memory, width=args.width)
         limits = Limits(characters=args.characters, connections=args.connections)

@@ -6,7 +6,7 @@ import fnmatch
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,11 +22,15 @@ from sopro_np.convert.sopro import plan_sopro
 from sopro_np.convert.source import sha256_of, weight_files
 from sopro_np.convert.special_tokens import TOKENIZER_FILES
 from sopro_np.convert.tokenizer import read_tokenizer
+from sopro_np.convert.vocabulary import limit_vocabulary
 from sopro_np.convert.writer import TensorReport, write_file
 from sopro_np.errors import ConvertError, UsageError
 from sopro_np.ops.quant import FORMATS
 from sopro_np.version import __version__
 
+# What is needed only to make codes of a recording (`speak_only` leaves it out); the tables that a recipe decides about.
+HEARS = ("mimi.encoder.*", "mimi.encoder_transformer.*", "mimi.downsample.*", "mimi.quantizer.*.input.*")
+TABLES = ("sopro.text.positions", "sopro.condition.positions")
 INTEGERS = {"int8": (8, "channel", "int-quantized"), "int4": (4, "group", "pack-quantized")}  # bits, strategy, layout
 # Of the published parts; another one's stands in `origin`.
 Learn = Callable[[Path], Rounding]  # what a file of the model in fp32 says when it speaks -> how to round
@@ -98,6 +102,7 @@ def convert(
         if not any(fnmatch.fnmatchcase(name, pattern) for name in dropped):
             raise ConvertError(f"--drop {pattern}: matches no tensor that could be left out")
     _check_together(parts)
+    _slim(parts, recipe)
     tell_or_refuse(parts, strict, allow_unknown_config, tell)
     sources = {name: dict(s) for part in parts for name, s in part.sources.items()}
     for name, known in (origin or {}).items():
@@ -107,7 +112,9 @@ def convert(
     metadata = _metadata(parts, recipe, sources) | {
         "options": json.dumps({k: v for k, v in asked.items() if v not in (None, []) and v is not False})
     }
-    rounding = Fitted() if learn is None else _learnt(output, parts, metadata, learn)
+    rounding = Fitted() if learn is None else _learnt(output, parts, recipe, metadata, learn)
+    for part in parts:
+        store_tables(part, recipe)
     tensors = write_file(output, parts, recipe, metadata | {"rounding": rounding.said}, rounding)
     after = output.stat().st_size
     return Report(output, recipe.name, before, after, tensors, dropped, sources=sources, **recorded(parts))
@@ -122,9 +129,9 @@ def check_speaks(parts: list[Part], where: object) -> None:
         )
 
 
-def _learnt(output: Path, parts: list[Part], metadata: dict[str, str], learn: Learn) -> Rounding:
+def _learnt(output: Path, parts: list[Part], recipe: Recipe, metadata: dict[str, str], learn: Learn) -> Rounding:
     check_speaks(parts, ", ".join(str(part.path) for part in parts))
-    fp32 = BUILT_IN["fp32"]
+    fp32 = replace(recipe, rules=BUILT_IN["fp32"].rules, tables="fp32")
     metadata = {key: value for key, value in metadata.items() if key != "activations"}
     try:
         with TemporaryDirectory(prefix=".calibrating-", dir=output.parent) as folder:
@@ -133,6 +140,26 @@ def _learnt(output: Path, parts: list[Part], metadata: dict[str, str], learn: Le
             return learn(whole)
     except OSError as error:
         raise ConvertError(f"{output.parent}: {error.strerror or error}: it needs room for the model in fp32") from None
+
+
+def _slim(parts: list[Part], recipe: Recipe) -> None:
+    """Leave out what the recipe does without. The sources were checked as a whole before."""
+    if recipe.vocabulary:
+        limit_vocabulary(parts, recipe.vocabulary)
+    for part in parts:
+        if recipe.speak_only:
+            part.matrices = [m for m in part.matrices if not _hears(m.name)]
+            part.arrays = {name: array for name, array in part.arrays.items() if not _hears(name)}
+
+
+def store_tables(part: Part, recipe: Recipe) -> None:
+    """The position tables in the recipe's format."""
+    kind = np.float16 if recipe.tables == "fp16" else np.float32
+    part.arrays |= {name: part.arrays[name].astype(kind) for name in TABLES if name in part.arrays}
+
+
+def _hears(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in HEARS)
 
 
 def _plan_tokenizer(path: Path, bos: int | None, eos: int | None) -> Part:
@@ -180,6 +207,10 @@ def _metadata(parts: list[Part], recipe: Recipe, sources: dict[str, dict[str, An
     }
     if speech := next((p.speech for p in parts if p.speech), None):
         metadata["speech"] = json.dumps(speech)
+    if recipe.speak_only and any(p.prefix == "mimi" for p in parts):
+        metadata["speak_only"] = "true"
+    if recipe.vocabulary:
+        metadata["vocabulary"] = recipe.vocabulary
     if "sopro" in original:
         metadata["cfg"] = str(original["sopro"])
     if "mimi" in original:

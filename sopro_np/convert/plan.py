@@ -98,13 +98,14 @@ class Planner:
         return n
 
     def conv_block(self, name: str, source_name: str, width: int, taps: int = 7) -> None:
-        """Upstream's SSMLiteBlock; `taps` of its convolution."""
+        """Upstream's SSMLiteBlock; `taps` of its convolution. The feed-forward may be narrower than upstream's 4 width
+        (pruned), which its own loader refuses."""
         self.copy(f"{name}.norm.weight", f"{source_name}.norm.weight", width)
         self.linear(f"{name}.gate", f"{source_name}.glu.pro", 2 * width, width)
         self.depthwise(f"{name}.conv", f"{source_name}.dw.dw", width, taps)
         self.copy(f"{name}.ff_norm.weight", f"{source_name}.ff.0.weight", width)
-        self.linear(f"{name}.ff_in", f"{source_name}.ff.1", 4 * width, width)
-        self.linear(f"{name}.ff_out", f"{source_name}.ff.3", width, 4 * width)
+        hidden = self.linear(f"{name}.ff_in", f"{source_name}.ff.1", None, width)
+        self.linear(f"{name}.ff_out", f"{source_name}.ff.3", width, hidden)
 
     def depthwise(self, name: str, source_name: str, channels: int, taps: int = 7) -> None:
         """Depthwise convolution, (C, 1, K) -> (C, K)."""

@@ -7,7 +7,6 @@ the run time adds bos and eos), `truncation` and `padding` (`transformers` switc
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,15 +19,8 @@ from numpy.typing import NDArray
 from sopro_np.convert.special_tokens import FLAGS, added_tokens, ends, read_config, read_object, unknown_and_off
 from sopro_np.convert.unicode_gaps import INERT, LOWER, UNASSIGNED
 from sopro_np.errors import TokenizerError
-from sopro_np.tokenizer import (
-    DTYPES,
-    PREFIX,
-    Settings,
-    bytes_slot,
-    code_points,
-    normalize,
-    pair_slot,
-)  # fmt: skip
+from sopro_np.tokenizer import DTYPES, PREFIX, bytes_slot, pair_slot
+from sopro_np.tokenizer_settings import Settings, code_points, normalize
 
 MAX_IDS = 1 << 24
 # ByteLevel with use_regex
@@ -111,7 +103,6 @@ def _compile(
         if alphabet.keys() >= set(text):  # others cannot come out of the byte-level step, only out of unk
             words[index] = bytes(alphabet[char] for char in text)
     ids = {word: index for index, word in enumerate(words) if word}
-    ranks = {(left, right): rank for rank, (left, right, _) in enumerate(merges)}  # the last of equals
     inert = code_points(INERT)
     texts = [normalize(t["content"], steps if t["normalized"] else [], inert, LOWER) for t in added]
     if any(token["rstrip"] for token in added) and any(text[0].isspace() for text in texts):
@@ -119,15 +110,15 @@ def _compile(
         raise TokenizerError("added tokens with rstrip and ones that start with a space cannot be combined")
     contents = [text.encode() for text in texts]
     arrays: dict[str, Any] = {
-        "settings": list(json.dumps(settings._asdict()).encode()),
+        "settings": settings.stored(),
         "byte_ids": [ids.get(bytes([byte]), -1) for byte in range(256)],
         "vocab_bytes": np.frombuffer(b"".join(words), np.uint8),
-        "vocab_offsets": _offsets(words),
-        "vocab_slots": _hash_table(ids, bytes_slot),
+        "vocab_offsets": offsets(words),
+        "vocab_slots": word_table(words),
         "merges": np.array(merges, np.int32).reshape(-1, 3),
-        "merge_slots": _hash_table(ranks, lambda pair, bits: pair_slot(pair[0], pair[1], bits)),
+        "merge_slots": merge_table(merges),
         "added_bytes": list(b"".join(contents)),
-        "added_offsets": _offsets(contents),
+        "added_offsets": offsets(contents),
         "added_ids": [token["id"] for token in added],
         "added_flags": [sum(flag for name, flag in FLAGS.items() if token[name]) for token in added],
     }
@@ -224,11 +215,23 @@ def _flat(pre: Any) -> list[dict[str, Any]]:
     return [step for child in pre["pretokenizers"] for step in _flat(child)]
 
 
-def _offsets(words: Sequence[bytes]) -> NDArray[np.int64]:
-    return np.cumsum([0, *map(len, words)])
+def offsets(words: Sequence[bytes]) -> NDArray[np.int32]:
+    """Where each begins in all of them laid end to end, and where the last ends."""
+    return np.cumsum([0, *map(len, words)]).astype(np.int32)
 
 
-def _hash_table(items: Mapping[Any, int], first_slot: Callable[[Any, int], int]) -> list[int]:
+def word_table(words: Sequence[bytes]) -> NDArray[np.int32]:
+    """`vocab_slots` of the words that are not empty; the last of equals."""
+    return _hash_table({word: index for index, word in enumerate(words) if word}, bytes_slot)
+
+
+def merge_table(merges: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    """`merge_slots` of (left, right, joined); the last of equals."""
+    ranks = {(left, right): rank for rank, (left, right, _) in enumerate(merges)}
+    return _hash_table(ranks, lambda pair, bits: pair_slot(pair[0], pair[1], bits))
+
+
+def _hash_table(items: Mapping[Any, int], first_slot: Callable[[Any, int], int]) -> NDArray[np.int32]:
     """Open addressing with linear probing, at most two thirds full."""
     bits = max(1, (len(items) * 3 // 2).bit_length())
     slots = [-1] * (1 << bits)
@@ -237,4 +240,4 @@ def _hash_table(items: Mapping[Any, int], first_slot: Callable[[Any, int], int])
         while slots[slot] >= 0:
             slot = slot + 1 & len(slots) - 1
         slots[slot] = value
-    return slots
+    return np.array(slots, np.int32)

@@ -12,7 +12,10 @@ PACKAGES = {  # module -> what pip is told; pyworld and webrtcvad import pkg_res
     "pyworld": "'pyworld>=0.3.5' 'setuptools>=77,<81'",
     "jiwer": "'jiwer>=4.0'",
     "pocketsphinx": "'pocketsphinx>=5.0'",
-    "num2words": "'num2words>=0.5.14'",
+    "faster_whisper": "'faster-whisper>=1.2'",
+    "distillmos": "'distillmos>=0.9.1'",
+    "onnxruntime": "'onnxruntime>=1.17'",
+    "speechmos": "'speechmos>=0.0.1.1'",
     "resemblyzer": "'resemblyzer>=0.1.4' 'setuptools>=77,<81'",
 }
 
@@ -32,6 +35,6 @@ def library(name: str, what: str) -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pyworld and webrtcvad speak of their own use of pkg_resources
             return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the latter: a library of C that lacks another one
         reason = "is not installed" if getattr(error, "name", None) == name else f"cannot be loaded ({error})"
         raise MissingLibrary(f"{what} needs {name}, which {reason}: {remedy(name)}") from None

@@ -3,24 +3,22 @@ confidence intervals. Nothing here is teacher-forced: how far one model is from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from sopro_np.engine import Sopro
-from sopro_np.evaluate import failures, pitch, recogniser, speaker, words, world
+from sopro_np.evaluate import failures, pitch, speaker, words, world
 from sopro_np.evaluate.bootstrap import interval
 from sopro_np.evaluate.cepstra import definition
-from sopro_np.evaluate.libraries import MissingLibrary, library
+from sopro_np.evaluate.judges import Judges, Measure
 from sopro_np.evaluate.texts import Text, spoken_form
 from sopro_np.hearing import resample
 from sopro_np.voice import Voice
 
-MEASURES = {  # name -> (unit, what it says); in the order of tables
-    "wer": ("%", "word error rate"),
-    "cer": ("%", "character error rate"),
+MEASURES: dict[str, Measure] = {  # besides those that recognisers and opinions are named in; in the order of tables
     "failures": ("%", "utterances that failed in any way"),
     **{name: ("%", text) for name, text in failures.DEFINITIONS.items()},
     "similarity": ("", "speaker similarity with the reference recording"),
@@ -33,11 +31,21 @@ MEASURES = {  # name -> (unit, what it says); in the order of tables
     "seconds": ("s", "duration of an utterance"),
     "pace": ("s", "seconds of speech for 10 characters of text"),
 }
+RATES = {"wer": ("word error rate", "words"), "cer": ("character error rate", "characters")}
 Step = Callable[[], None]  # called as soon as something is done
 
 
 def no_step() -> None:
     """For whoever does not watch."""
+
+
+def catalogue(judges: Judges) -> dict[str, Measure]:
+    """Every measure that may be taken: name -> unit, meaning; in the order of tables."""
+    rates = {
+        f"{r}_{name}": ("%", f"{what}, by {name}") for name in judges.recognisers for r, (what, _) in RATES.items()
+    }
+    scores = {f"mos_{name}": ("", f"mean opinion score, 1 to 5, as {name} estimates it") for name in judges.opinions}
+    return rates | scores | MEASURES
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Utterance:
     wav: np.ndarray
     seconds: float
     finish_reason: str | None
-    heard: str | None = None
+    heard: dict[str, str] = field(default_factory=dict)  # by recogniser
     failed: list[str] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
     spoken: str = ""  # the text as it is to be heard; "": as it stands
@@ -82,36 +90,6 @@ class Utterance:
         kept = ("text", "spoken", "voice", "seed", "seconds", "finish_reason", "heard", "failed")
         row = {name: getattr(self, name) for name in kept} | {"guard": asdict(self.guard)}
         return row | {k: clean(v) for k, v in self.measures.items()}
-
-
-@dataclass
-class Tools:
-    """The libraries that are there; `missing`: measure -> why it cannot be taken."""
-
-    recognise: recogniser.Recogniser | None = None
-    embed: speaker.VoiceSimilarity | None = None
-    world: bool = False
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-def open_tools() -> Tools:
-    """What this installation can measure."""
-    tools = Tools()
-    try:
-        library("jiwer", "WER and CER")
-        tools.recognise = recogniser.Recogniser()
-    except MissingLibrary as error:
-        tools.missing["wer, cer"] = str(error)
-    try:
-        tools.embed = speaker.VoiceSimilarity()
-    except MissingLibrary as error:
-        tools.missing["similarity"] = str(error)
-    try:
-        library("pyworld", "MCD and F0")
-        tools.world = True
-    except MissingLibrary as error:
-        tools.missing["mcd, f0, vuv_error"] = str(error)
-    return tools
 
 
 def speak(
@@ -138,12 +116,12 @@ def speak(
     return spoken
 
 
-def listen(speakers: Sequence[Speaker], rate: int, tools: Tools) -> dict[str, Heard]:
+def listen(speakers: Sequence[Speaker], rate: int, judges: Judges) -> dict[str, Heard]:
     """Every speaker's own recording, once for all systems."""
     return {
         s.name: Heard(
-            tools.embed(s.wav, rate) if tools.embed else None,
-            pitch.median(world.pitch_track(s.wav, rate)) if tools.world else float("nan"),
+            judges.embed(s.wav, rate) if judges.embed else None,
+            pitch.median(world.pitch_track(s.wav, rate)) if judges.world else float("nan"),
         )
         for s in speakers
     }
@@ -154,7 +132,7 @@ def measure(
     rate: int,
     speakers: dict[str, Heard],
     recording: Callable[[Utterance], np.ndarray | None],
-    tools: Tools,
+    judges: Judges,
     compared_at: int,
     step: Step = no_step,
 ) -> None:
@@ -163,19 +141,21 @@ def measure(
     MCD and F0 are compared at the rate `compared_at` in Hz: above half of a recording's own there is nothing of it, and
     the logarithm of nothing would be most of the distance.
     """
-    pace = failures.median_pace([u.spoken for u in spoken], [u.seconds for u in spoken])
+    pace = failures.Pace.of([u.spoken for u in spoken], [u.seconds for u in spoken])
     recorded: dict[int, world.Analysis] = {}
     for u in spoken:
         m = u.measures
-        if tools.recognise:
-            u.heard = tools.recognise(u.wav, rate)
-            e = words.errors(u.spoken, u.heard)
-            m |= {"words": e.words, "word_errors": e.word_errors}
-            m |= {"characters": e.characters, "character_errors": e.character_errors}
-        u.failed = failures.classify(u.spoken, u.wav, u.seconds, pace, u.finish_reason, u.heard)
-        if tools.embed:
-            m["similarity"] = speaker.similarity(speakers[u.voice].embedding, tools.embed(u.wav, rate))
-        if tools.world and len(u.wav):
+        u.heard = {name: recognise(u.wav, rate) for name, recognise in judges.recognisers.items()}
+        for name, heard in u.heard.items():
+            e = words.errors(u.spoken, heard)
+            m |= {"words": e.words, f"word_errors_{name}": e.word_errors}
+            m |= {"characters": e.characters, f"character_errors_{name}": e.character_errors}
+        m |= {f"mos_{name}": opinion(u.wav, rate) for name, opinion in judges.opinions.items()}
+        first = next(iter(u.heard.values()), None)
+        u.failed = failures.classify(u.spoken, u.wav, u.seconds, pace(u.spoken), u.finish_reason, first)
+        if judges.embed:
+            m["similarity"] = speaker.similarity(speakers[u.voice].embedding, judges.embed(u.wav, rate))
+        if judges.world and len(u.wav):
             own, reference = world.analyse(resample(u.wav, rate, compared_at), compared_at), recording(u)
             m["f0_offset_cents"] = 1200 * float(np.log2(pitch.median(own.f0) / speakers[u.voice].pitch))
             if reference is not None:
@@ -186,50 +166,58 @@ def measure(
         step()
 
 
-def summarise(spoken: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
+def summarise(spoken: Sequence[Utterance], measures: Mapping[str, Measure]) -> dict[str, dict[str, Any]]:
     """Measure -> mean, low, high (95 %), count, unit. Only measures that were taken."""
-    groups = np.array([u.group for u in spoken])
+    return _intervals([u.group for u in spoken], measures, lambda name: _column(spoken, name))
 
-    def values(name: str) -> np.ndarray:
-        return np.array([u.measures.get(name, np.nan) for u in spoken], np.float64)
 
-    columns: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
-        "wer": (100 * values("word_errors"), values("words")),
-        "cer": (100 * values("character_errors"), values("characters")),
-        "failures": (np.array([100.0 * bool(u.failed) for u in spoken]), None),
-        **{n: (np.array([100.0 * (n in u.failed) for u in spoken]), None) for n in failures.NAMES},
-        "seconds": (np.array([u.seconds for u in spoken]), None),
-        "pace": (np.array([10 * u.seconds for u in spoken]), np.array([float(len(u.spoken)) for u in spoken])),
-    }
+def differences(
+    spoken: Sequence[Utterance], other: Sequence[Utterance], measures: Mapping[str, Measure]
+) -> dict[str, dict[str, Any]]:
+    """`other` minus `spoken`, utterance by utterance of the same text and seed, with the interval of the mean."""
+    compared = ("failures", "similarity", "mcd", "seconds")
+    kept = {k: m for k, m in measures.items() if k in compared or k.split("_")[0] in ("wer", "cer", "mos")}
+
+    def delta(name: str) -> tuple[np.ndarray, None]:
+        ours, theirs = (values if weights is None else values / np.where(weights > 0, weights, np.nan)
+                        for values, weights in (_column(spoken, name), _column(other, name)))  # fmt: skip
+        return theirs - ours, None
+
+    return _intervals([u.group for u in spoken], kept, delta)
+
+
+def _intervals(
+    groups: Sequence[int],
+    measures: Mapping[str, Measure],
+    column: Callable[[str], tuple[np.ndarray, np.ndarray | None]],
+) -> dict[str, dict[str, Any]]:
     result = {}
-    for name, (unit, _) in MEASURES.items():
-        column, weights = columns[name] if name in columns else (values(name), None)
-        found = interval(column, groups, weights)
+    for name, (unit, _) in measures.items():
+        found = interval(column(name)[0], np.array(groups), column(name)[1])
         if found.count:
             result[name] = {k: clean(v) for k, v in found.as_dict().items()} | {"unit": unit}
     return result
 
 
-def differences(spoken: Sequence[Utterance], other: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
-    """`other` minus `spoken`, utterance by utterance of the same text and seed, with the interval of the mean."""
-    groups = np.array([u.group for u in spoken])
-    result = {}
-    for name in ("wer", "cer", "failures", "similarity", "mcd", "seconds"):
-        delta = np.array([_single(b, name) - _single(a, name) for a, b in zip(spoken, other, strict=True)])
-        found = interval(delta, groups)
-        if found.count:
-            result[name] = {k: clean(v) for k, v in found.as_dict().items()} | {"unit": MEASURES[name][0]}
-    return result
+def _column(spoken: Sequence[Utterance], name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values of a measure (n,), nan where it was not taken, and their weights, if it is a ratio of sums."""
 
+    def values(key: str) -> np.ndarray:
+        return np.array([u.measures.get(key, np.nan) for u in spoken], np.float64)
 
-def _single(u: Utterance, name: str) -> float:
-    m = u.measures
-    if name in ("wer", "cer"):
-        top, bottom = ("word_errors", "words") if name == "wer" else ("character_errors", "characters")
-        return 100 * m[top] / m[bottom] if m.get(bottom) else float("nan")
+    rate, _, judge = name.partition("_")
+    if rate in RATES:
+        of = RATES[rate][1]
+        return 100 * values(f"{of[:-1]}_errors_{judge}"), values(of)
     if name == "failures":
-        return 100.0 * bool(u.failed)
-    return u.seconds if name == "seconds" else m.get(name, float("nan"))
+        return np.array([100.0 * bool(u.failed) for u in spoken]), None
+    if name in failures.NAMES:
+        return np.array([100.0 * (name in u.failed) for u in spoken]), None
+    if name == "seconds":
+        return np.array([u.seconds for u in spoken]), None
+    if name == "pace":
+        return np.array([10 * u.seconds for u in spoken]), np.array([float(len(u.spoken)) for u in spoken])
+    return values(name), None
 
 
 def pitch_across(spoken: Sequence[Utterance], speakers: dict[str, Heard]) -> float:
@@ -243,16 +231,17 @@ def pitch_across(spoken: Sequence[Utterance], speakers: dict[str, Heard]) -> flo
     return pitch.correlation(heard[known], said[known])
 
 
-def definitions(rate: int) -> list[str]:
+def definitions(rate: int, judges: Judges) -> list[str]:
     """What every number means, for the output."""
     return [
         words.DEFINITION,
-        f"ASR: {recogniser.NAME}",
+        *judges.definitions(),
         f"speaker similarity: {speaker.NAME}",
         f"{definition(rate)}; {world.ALIGNMENT}",
         world.PITCH_DEFINITION,
         failures.GUARD,
         "failures: " + "; ".join(f"{name}: {text}" for name, text in failures.DEFINITIONS.items()),
+        f"failures: {failures.RULE}",
         "intervals: 95 %, percentile bootstrap over texts (all seeds of a text together), 2000 draws",
     ]
 

@@ -12,7 +12,7 @@ import numpy as np
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.failures import GuardCount
 from sopro_np.evaluate.picture import audio_uri, picture_uri
-from sopro_np.evaluate.quality import MEASURES, Utterance
+from sopro_np.evaluate.quality import Utterance
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; }
@@ -73,7 +73,8 @@ def _fidelity(result: dict[str, Any]) -> str:
 def _quality(result: dict[str, Any]) -> str:
     systems = list(result["systems"])
     rows = []
-    for name, (unit, meaning) in MEASURES.items():
+    for name, measure in result["measures"].items():
+        unit, meaning = measure["unit"], measure["meaning"]
         cells = [_interval(result["systems"][s]["summary"].get(name), unit) for s in systems]
         delta = _interval(result.get("difference", {}).get(name), unit)
         if any(cells):
@@ -99,7 +100,7 @@ def _example(title: str, systems: list[tuple[str, Utterance]], rate: int) -> str
     for name, u in systems:
         wav = u.wav if len(u.wav) else np.zeros(rate // 10, np.float32)
         facts = [f"seed {u.seed}", f"{u.seconds:.2f} s", *(f"{k} {v:.2f}" for k, v in u.measures.items() if k == "mcd")]
-        heard = f"<br>heard: {_text(u.heard)}" if u.heard is not None else ""
+        heard = "".join(f"<br>{_text(judge)} heard: {_text(text)}" for judge, text in u.heard.items())
         failed = f" <span class='bad'>{_text(', '.join(u.failed))}</span>" if u.failed else ""
         figures.append(
             f"<figure><img alt='spectrogram' src='{picture_uri(wav, rate)}'>"
@@ -116,10 +117,17 @@ def _utterances(result: dict[str, Any]) -> str:
         for u in system["utterances"]:
             similarity = u.get("similarity")
             rows.append(
-                (name, u["text"], u["voice"], u["seed"], f"{u['seconds']:.2f}", u.get("heard") or "",
+                (name, u["text"], u["voice"], u["seed"], f"{u['seconds']:.2f}", _heard(u["heard"]),
                  "" if similarity is None else f"{similarity:.3f}", ", ".join(u["failed"]))
             )  # fmt: skip
     return table(("system", "text", "voice", "seed", "s", "heard", "similarity", "failed"), rows, (3, 4, 6))
+
+
+def _heard(heard: dict[str, str]) -> str:
+    """In one cell; recognisers are named where there are several."""
+    if len(heard) < 2:
+        return "".join(heard.values())
+    return " | ".join(f"{judge}: {text}" for judge, text in heard.items())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[int] = ()) -> str:

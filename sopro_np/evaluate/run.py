@@ -15,8 +15,9 @@ from sopro_np.errors import SoproError, UsageError
 from sopro_np.evaluate import fidelity, quality
 from sopro_np.evaluate.failures import GuardCount
 from sopro_np.evaluate.fidelity import ForcedInputs
+from sopro_np.evaluate.judges import Judges, open_judges, world_alone
 from sopro_np.evaluate.listening import Stimulus
-from sopro_np.evaluate.quality import Speaker, Tools, Utterance, clean
+from sopro_np.evaluate.quality import Speaker, Utterance, clean
 from sopro_np.evaluate.signals import mean_db
 from sopro_np.evaluate.texts import Text, spoken_form
 from sopro_np.evaluate.world import analyse
@@ -87,10 +88,11 @@ def evaluate(
     against: Sopro | None,
     task: Task,
     only: str | None = None,
+    whisper: Sequence[str | Path] = (),
     progress: Progress = lambda line: None,
     advance: Advance = lambda done, total: None,
 ) -> Evaluation:
-    """All that can be found out about `tts`, and about `against` beside it."""
+    """All that can be found out about `tts`, and about `against` beside it; `whisper`: folders of recognisers."""
     same = against is not None and against.fingerprints == tts.fingerprints
     if only == "fidelity" and not same:
         raise UsageError(
@@ -103,19 +105,19 @@ def evaluate(
     done = Evaluation(result, rate)
     if against is not None:
         result["against"] = facts(against)
-    tools = quality.open_tools()
+    judges = world_alone() if only == "fidelity" else open_judges(whisper)
     watched = Watched(progress, advance, steps_of(task, against is not None, same, only))
     if against is not None and only != "quality":
         if same:
             watched.stage("fidelity")
-            result["fidelity"] = compare_models(against, tts, task, tools, watched)
+            result["fidelity"] = compare_models(against, tts, task, judges, watched)
             result["definitions"] += [f"{k}: {v}" for k, v in fidelity.DEFINITIONS.items()]
         else:
             result["missing"]["fidelity"] = "the two models come from different checkpoints: nothing can be forced"
     if only != "fidelity":
-        result["quality"] = judge(done, tts, against, task, tools, watched)
-        result["definitions"] += quality.definitions(result["quality"]["mcd_at"])
-    result["missing"] |= tools.missing
+        result["quality"] = judge(done, tts, against, task, judges, watched)
+        result["definitions"] += quality.definitions(result["quality"]["mcd_at"], judges)
+    result["missing"] |= judges.missing
     return done
 
 
@@ -155,7 +157,7 @@ def speakers_of(tts: Sopro, task: Task) -> list[Speaker]:
     return found
 
 
-def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools, watched: Watched) -> dict[str, Any]:
+def compare_models(reference: Sopro, actual: Sopro, task: Task, judges: Judges, watched: Watched) -> dict[str, Any]:
     """Fidelity of `actual`: mean and worst of every measure over inputs that `reference` made, unguarded."""
     o = Options(**{**task.options, "seed": task.seeds[0]})
     people, rows, frames = speakers_of(reference, task), [], 0
@@ -170,7 +172,7 @@ def compare_models(reference: Sopro, actual: Sopro, task: Task, tools: Tools, wa
         )
         r, a = (fidelity.run_forced(tts, given) for tts in (reference, actual))
         row = fidelity.compare(r, a)
-        if tools.world:
+        if judges.world:
             analysed = (analyse(r.wav, reference.sample_rate), analyse(r.free_running_wav, reference.sample_rate))
             row |= fidelity.mcds(analysed, a, reference.sample_rate)
         rows.append(row)
@@ -191,7 +193,7 @@ def _over(rows: Sequence[dict[str, float]], name: str) -> dict[str, float | None
 
 
 def judge(
-    done: Evaluation, tts: Sopro, against: Sopro | None, task: Task, tools: Tools, watched: Watched
+    done: Evaluation, tts: Sopro, against: Sopro | None, task: Task, judges: Judges, watched: Watched
 ) -> dict[str, Any]:
     """Quality of one or two systems. Without recordings of the texts, MCD and F0 compare with what `against` says."""
     rate, systems = tts.sample_rate, {"model": tts} | ({"against": against} if against is not None else {})
@@ -223,7 +225,7 @@ def judge(
         ]
     other = {(u.group, u.seed): u.wav for u in done.spoken.get("against", ()) if len(u.wav)}
     by_model = not done.recordings and bool(other)
-    own = quality.listen(people, rate, tools)
+    own, measures = quality.listen(people, rate, judges), quality.catalogue(judges)
     summary: dict[str, Any] = {}
     for name in done.spoken:
         watched.stage(f"{name}: measuring")
@@ -233,22 +235,23 @@ def judge(
                 return other.get((u.group, u.seed)) if name == "model" else None
             return None if name == RECORDING else done.recordings.get(u.text)
 
-        quality.measure(done.spoken[name], rate, own, recording, tools, compared_at, watched.step)
+        quality.measure(done.spoken[name], rate, own, recording, judges, compared_at, watched.step)
         summary[name] = {
-            "summary": quality.summarise(done.spoken[name]),
+            "summary": quality.summarise(done.spoken[name], measures),
             "utterances": [u.as_dict() for u in done.spoken[name]],
         }
         if name != RECORDING:
             summary[name]["guard"] = asdict(GuardCount.total(u.guard for u in done.spoken[name]))
-        if tools.world and len(people) > 2:
+        if judges.world and len(people) > 2:
             summary[name]["f0_across_voices"] = clean(quality.pitch_across(done.spoken[name], own))
     compared = "the recording of the text" if done.recordings else "what `against` said" if by_model else "nothing"
     result = {
         "texts": len(texts), "seeds": len(task.seeds), "voices": [p.name for p in people], "systems": summary,
+        "judges": judges.facts(), "measures": {k: {"unit": u, "meaning": m} for k, (u, m) in measures.items()},
         "mcd_and_f0_against": compared, "mcd_at": compared_at, "options": task.options,
     }  # fmt: skip
     if against is not None:
-        result["difference"] = quality.differences(done.spoken["against"], done.spoken["model"])
+        result["difference"] = quality.differences(done.spoken["against"], done.spoken["model"], measures)
     return result
 
 

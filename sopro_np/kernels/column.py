@@ -31,29 +31,31 @@ def make_column(scheme: str):
         return acc
 
     @inline
-    def has_low(args, scales):
-        """Has one of 64 rows low bytes?"""
+    def planes(args, scales):
+        """2 if one of the 64 rows, or of those that further taps look at, has low bytes, else 1."""
+        if args.low == 0:
+            return 1
         found = real(ZERO)
-        if args.low != 0:
+        for k in range(args.taps):
             for i in range(columns.VECTORS):
-                found = add(found, load(scales + 64 * i))  # none is negative
-        return not all_zero(found)
+                found = add(found, load(scales + args.low_scale + k * args.scale_tap + 64 * i))  # none is negative
+        return 1 if all_zero(found) else 2
 
     def integers(args, t, turned):
-        sums, w = none(), args.w
+        sums = none()
         x, row_scale, row_start = args.x + t * args.x_stride, args.row_scale + 4 * t, args.row_start + 4 * t
-        for k in range(args.taps):
-            far, at = k * args.scale_tap, x + k * args.tap_stride
-            acc = start(row_start + far)
-            if args.row_zero != 0:
-                acc = start_short(acc, args.row_zero + 4 * t + far, w)
-                w += 64
-            sums = scaled(sums, tap(args, acc, at, w, turned), row_scale + far)
-            low_scale = row_scale + args.low_scale + far
-            if has_low(args, low_scale):
-                acc = tap(args, start(row_start + args.low_start + far), at + args.low, w, turned)
-                sums = scaled(sums, acc, low_scale)
-            w += line * args.steps * per_step
+        for plane in range(planes(args, row_scale)):
+            w = args.w
+            for k in range(args.taps):
+                far = k * args.scale_tap
+                acc = start(row_start + far)
+                if args.row_zero != 0:
+                    if plane == 0:
+                        acc = start_short(acc, args.row_zero + 4 * t + far, w)
+                    w += 64
+                sums = scaled(sums, tap(args, acc, x + k * args.tap_stride, w, turned), row_scale + far)
+                w += line * args.steps * per_step
+            x, row_scale, row_start = x + args.low, row_scale + args.low_scale, row_start + args.low_start
         return sums
 
     def reals(args, t, turned):

@@ -63,22 +63,15 @@ def make_tile(rows: int, vectors: int, scheme: str):
             spill(sums, buffer, buffer_stride)
 
     @inline
-    def has_low(args, scales):
-        """Has one of the tile's rows low bytes? Their scale is 0 where there are none."""
+    def planes(args, scales):
+        """2 if one of the rows that this tile looks at has low bytes, else 1: without them, their scale is 0."""
         if args.low == 0:
-            return False
+            return 1
         found = 0
-        for i in range(rows):
-            found |= load_i32(scales + i * args.scale_stride)
-        return found != 0
-
-    @inline
-    def tap_of_integers(acc, at, x_stride, w, panel, steps):
-        for _ in range(steps):
-            acc = step(acc, at, x_stride, w, panel)
-            at += four
-            w += width
-        return acc
+        for k in range(args.taps):
+            for i in range(rows):
+                found |= load_i32(scales + args.low_scale + k * args.scale_tap + i * args.scale_stride)
+        return 1 if found == 0 else 2
 
     def integers(args, t, v, direct, buffer, buffer_stride):
         taps, steps = args.taps, args.steps
@@ -89,59 +82,50 @@ def make_tile(rows: int, vectors: int, scheme: str):
         row_start = args.row_start + t * scale_stride
         row_zero = args.row_zero
         panel = args.panel_bytes
-        w = args.w + v * panel
         sums = zeros()
-        for k in range(taps):
-            far = k * scale_tap
-            acc = start(row_start + far, scale_stride)
-            if row_zero != 0:
-                acc = start_short(acc, row_zero + t * scale_stride + far, scale_stride, w, panel)
-                w += 64
-            acc = tap_of_integers(acc, x + k * tap_stride, x_stride, w, panel, steps)
-            sums = scaled(sums, acc, row_scale + far, scale_stride)
-            low_scale = row_scale + args.low_scale + far
-            if has_low(args, low_scale):
-                acc = start(row_start + args.low_start + far, scale_stride)
-                acc = tap_of_integers(acc, x + args.low + k * tap_stride, x_stride, w, panel, steps)
-                sums = scaled(sums, acc, low_scale, scale_stride)
-            w += width * steps
+        for plane in range(planes(args, row_scale)):
+            w = args.w + v * panel
+            for k in range(taps):
+                acc = start(row_start + k * scale_tap, scale_stride)
+                if row_zero != 0:
+                    if plane == 0:
+                        acc = start_short(acc, row_zero + t * scale_stride + k * scale_tap, scale_stride, w, panel)
+                    w += 64
+                at = x + k * tap_stride
+                for _ in range(steps):
+                    acc = step(acc, at, x_stride, w, panel)
+                    at += four
+                    w += width
+                sums = scaled(sums, acc, row_scale + k * scale_tap, scale_stride)
+            x, row_scale, row_start = x + args.low, row_scale + args.low_scale, row_start + args.low_start
         leave(args, sums, t, v, direct, buffer, buffer_stride)
 
-    @inline
-    def tap_of_groups(args, at, begin, w, panel):
-        """Sums over the groups, each times its scale."""
-        x_stride, groups, parts = args.x_stride, args.steps, args.group
-        sums, begin_stride = zeros(), args.scale_stride * groups
-        for g in range(groups):
-            acc = start(begin + 4 * g, begin_stride)
-            scales = w
-            w += 64
-            for _ in range(parts):
-                for i in range(4):
-                    acc = step(acc, at + 8 * i, x_stride, w + 64 * i, panel)
-                at += 32
-                w += 256
-            sums = grouped(sums, acc, scales, panel)
-        return sums
-
     def groups_of_inputs(args, t, v, direct, buffer, buffer_stride):
-        taps, groups = args.taps, args.steps
+        taps, groups, parts = args.taps, args.steps, args.group
         x_stride, tap_stride = args.x_stride, args.tap_stride
         scale_stride, scale_tap = args.scale_stride, args.scale_tap
         x = args.x + t * x_stride
         row_scale = args.row_scale + t * scale_stride
         row_start = args.row_start + t * scale_stride * groups
         panel = args.panel_bytes
-        w, tap_bytes = args.w + v * panel, groups * (64 + 256 * args.group)
         total = zeros()
-        for k in range(taps):
-            at, begin, far = x + k * tap_stride, row_start + k * scale_tap * groups, k * scale_tap
-            total = added(total, tap_of_groups(args, at, begin, w, panel), row_scale + far, scale_stride)
-            low_scale = row_scale + args.low_scale + far
-            if has_low(args, low_scale):
-                sums = tap_of_groups(args, at + args.low, begin + args.low_start, w, panel)
-                total = added(total, sums, low_scale, scale_stride)
-            w += tap_bytes
+        for _ in range(planes(args, row_scale)):
+            w = args.w + v * panel
+            for k in range(taps):
+                at, begin = x + k * tap_stride, row_start + k * scale_tap * groups
+                sums = zeros()
+                for g in range(groups):
+                    acc = start(begin + 4 * g, scale_stride * groups)
+                    scales = w
+                    w += 64
+                    for _ in range(parts):
+                        for i in range(4):
+                            acc = step(acc, at + 8 * i, x_stride, w + 64 * i, panel)
+                        at += 32
+                        w += 256
+                    sums = grouped(sums, acc, scales, panel)
+                total = added(total, sums, row_scale + k * scale_tap, scale_stride)
+            x, row_scale, row_start = x + args.low, row_scale + args.low_scale, row_start + args.low_start
         leave(args, total, t, v, direct, buffer, buffer_stride)
 
     def reals(args, t, v, direct, buffer, buffer_stride):

@@ -70,12 +70,12 @@ def extremes_of_row(x, n, odd):
     return top, bottom, odd
 
 
-def make_row(asymmetric: bool, measured: bool):
+def make_row(size: int, asymmetric: bool, measured: bool):
     """A function: one row -> `count` numbers of `size` bytes, zeros behind them, and for every group of inputs what its
     sums start with. `zero`, if asymmetric: what 0 becomes. -> the sum of squares, if measured, else 0."""
 
     @inline
-    def quantise_row(x, n, q, count, size, factor, zero, start, group, offset, pre):
+    def quantise_row(x, n, q, count, factor, zero, start, group, offset, pre):
         squares, total, ready = integer(0), integer(0), 0
         shift = integer(whole(zero) - 128)  # to bytes
         for c in range(0, count, 16):
@@ -138,8 +138,9 @@ def split_row(x, n, q, low, count, size, factor, start, low_start, group, offset
         store_i32(low_start, -offset * total_i(low_total))
 
 
-plain, plain_measured = make_row(False, False), make_row(False, True)
-shifted, shifted_measured = make_row(True, False), make_row(True, True)
+plain, plain_measured = make_row(SIZE, False, False), make_row(SIZE, False, True)
+shifted, shifted_measured = make_row(SIZE, True, False), make_row(SIZE, True, True)
+grouped, grouped_measured = make_row(1, False, False), make_row(1, False, True)
 stack = tile.scratch(6 * 64)
 
 
@@ -189,14 +190,18 @@ def quantise(args, piece):
                 zero = load_real(zeros + 4 * i)
                 store_i32(args.zero + 4 * t, 128 - whole(zero))
             squares = 0
-            if limit != 0 and asymmetric != 0:
-                squares = shifted_measured(x, n, q, count, size, factor, zero, start, group, offset, pre)
+            if groups > 0 and limit != 0:
+                squares = grouped_measured(x, n, q, count, factor, zero, start, group, INT4_OFFSET, pre)
+            elif groups > 0:
+                grouped(x, n, q, count, factor, zero, start, group, INT4_OFFSET, pre)
+            elif limit != 0 and asymmetric != 0:
+                squares = shifted_measured(x, n, q, count, factor, zero, start, count, OFFSET, pre)
             elif limit != 0:
-                squares = plain_measured(x, n, q, count, size, factor, zero, start, group, offset, pre)
+                squares = plain_measured(x, n, q, count, factor, zero, start, count, OFFSET, pre)
             elif asymmetric != 0:
-                shifted(x, n, q, count, size, factor, zero, start, group, offset, pre)
+                shifted(x, n, q, count, factor, zero, start, count, OFFSET, pre)
             else:
-                plain(x, n, q, count, size, factor, zero, start, group, offset, pre)
+                plain(x, n, q, count, factor, zero, start, count, OFFSET, pre)
             if limit != 0:
                 scale = F(0)
                 if 0 < squares < limit:

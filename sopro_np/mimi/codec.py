@@ -16,20 +16,24 @@ from sopro_np import ops
 from sopro_np.config import MimiConfig
 from sopro_np.errors import FormatError, UsageError
 from sopro_np.layers import apart
+from sopro_np.mimi.encoder import Encoder
 from sopro_np.mimi.quantizer import SplitQuantizer
-from sopro_np.mimi.seanet import Seanet, read_decoder, read_encoder
+from sopro_np.mimi.seanet import Seanet, read_decoder
 from sopro_np.mimi.transformer import Rope, Transformer
-from sopro_np.ops.quant import QTensor
 from sopro_np.state import KV, Tail
 from sopro_np.weights import Weights
 
 # Frames at a time, also offline. The SEANet's activations are large (8 frames of its last layer: 4 MB) and should
 # stay in the cache; the transformer's are small, but its weights (100 MB) are read once per block.
 SEANET_FRAMES = 16
-ENCODER_FRAMES = 4  # the encoder begins where the decoder ends: with its largest activations
 TRANSFORMER_FRAMES = 64
 KEY_ROOM = 512  # positions that a step of the transformer is captured for; twice as many when they are used up
-DROP_FRAMES = 16  # after so many the pages of the codebooks are given back
+DROP_FRAMES = 4  # after so many the pages of the codebooks are given back
+SPEAKS_ONLY = (
+    "this model file only speaks (it was made with --speak-only) and cannot hear a recording: make the voice with the "
+    "full file of the same model, elsewhere if need be (`sopro-np voice REC -m FULL -o NAME.voice.safetensors`), and "
+    "give that file as the voice (--voice, or in the folder of voices)"
+)
 
 
 @dataclass
@@ -57,20 +61,6 @@ class DecoderState:
 
 
 @dataclass(frozen=True)
-class Downsample:
-    """Strided convolution to the frame rate. Its padding repeats the edge, so it needs the whole sequence."""
-
-    weight: QTensor
-    stride: int
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x (T, H) -> (ceil(T/stride), H)."""
-        left = np.repeat(x[:1], self.weight.taps - self.stride, axis=0)
-        right = np.repeat(x[-1:], -len(x) % self.stride, axis=0)
-        return ops.conv(np.concatenate([x, right]), self.weight, stride=self.stride, past=left)
-
-
-@dataclass(frozen=True)
 class PhaseFilter:
     """Transposed convolution of every channel by itself: `stride` rows out for one in."""
 
@@ -92,9 +82,7 @@ class Mimi:
     """Both directions of the codec. Weights only; `new_state` makes a stream's state."""
 
     config: MimiConfig
-    encoder: Seanet
-    encoder_transformer: Transformer
-    downsample: Downsample
+    encoding: Encoder | None  # None: of a file that only speaks
     quantizer: SplitQuantizer
     upsample: PhaseFilter
     decoder_transformer: Transformer
@@ -103,31 +91,29 @@ class Mimi:
     # ------------------------------------------------------------ encoding
 
     @property
+    def hears(self) -> bool:
+        """Can it encode?"""
+        return self.encoding is not None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The half that hears. UsageError, with the remedy, if the file was made without it."""
+        if self.encoding is None:
+            raise UsageError(SPEAKS_ONLY)
+        return self.encoding
+
+    @property
     def most_frames(self) -> int:
         """Of a recording, in one piece: there are so many positions."""
-        return len(self.encoder_transformer.rope.cos) // self.config.frame_stride
+        return len(self.encoder.transformer.rope.cos) // self.config.frame_stride
 
     def encode(self, wav: np.ndarray) -> np.ndarray:
         """wav (n,) at `sample_rate` -> codes (ceil(n / hop), Q)."""
         if wav.ndim != 1 or len(wav) == 0:
             raise UsageError(f"a waveform of shape {wav.shape} cannot be encoded: one row of samples is needed")
-        with ops.temporary_packing():  # one half's weights at a time
-            x = self.encode_seanet(wav)
+        x = self.encoder(wav)
         with ops.temporary_packing():
-            x = self.encode_transformer(x)
-        with ops.temporary_packing():
-            return self.quantizer.encode(self.downsample(x))
-
-    def encode_seanet(self, wav: np.ndarray) -> np.ndarray:
-        """wav (n,) -> (T2, H), block by block, so that a long recording needs no more memory than a short one."""
-        tails = self.encoder.new_state()
-        x = np.ascontiguousarray(wav, np.float32)[:, None]
-        step = ENCODER_FRAMES * self.config.hop
-        return np.concatenate([self.encoder(x[a : a + step], tails) for a in range(0, len(x), step)])
-
-    def encode_transformer(self, x: np.ndarray) -> np.ndarray:
-        """(T2, H) -> (T2, H)."""
-        return self.encoder_transformer(x, [self.encoder_transformer.new_state(len(x))], [0])
+            return self.quantizer.encode(x)
 
     # ------------------------------------------------------------ decoding
 
@@ -210,22 +196,16 @@ class Mimi:
             raise UsageError(f"a code lies outside 0..{self.config.code_values - 1}")
 
 
-def build_mimi(w: Weights, config: MimiConfig) -> Mimi:
-    """Read every tensor below `w`; a missing, misshapen or left-over one is an error."""
+def build_mimi(w: Weights, config: MimiConfig, hears: bool = True) -> Mimi:
+    """Read every tensor below `w`; a missing, misshapen or left-over one is an error. `hears`: is the encoder there?"""
     _check_config(config)
-    h, s = config.width, config.frame_stride
-    once = w.scope("encoder", packs=False), w.scope("encoder_transformer", packs=False)  # used once per voice
     rope = Rope.read(w.scope("rope"))
-    downsample = Downsample(w.matrix("downsample.weight", h, h, taps=None), s)
-    if downsample.weight.taps < s:
-        raise FormatError(f"mimi.downsample.weight: {downsample.weight.taps} taps cannot cover a stride of {s}")
+    stride = config.frame_stride
     mimi = Mimi(
         config,
-        read_encoder(once[0], config),
-        Transformer.read(once[1], config, rope),
-        downsample,
-        SplitQuantizer.read(w.scope("quantizer"), config),
-        PhaseFilter(np.ascontiguousarray(w.vector("upsample.weight", s * h, None).T), s),
+        Encoder.read(w, config, rope) if hears else None,
+        SplitQuantizer.read(w.scope("quantizer"), config, hears),
+        PhaseFilter(np.ascontiguousarray(w.vector("upsample.weight", stride * config.width, None).T), stride),
         Transformer.read(w.scope("decoder_transformer"), config, rope),
         read_decoder(w.scope("decoder"), config),
     )

@@ -22,17 +22,17 @@ from sopro_np.weights import Weights
 class ResidualQuantizer:
     """input projection -> codebooks in a row -> output projection; no projections where the widths agree."""
 
-    input: Linear | None
+    input: Linear | None  # None, too, in a file that only speaks: it is for encoding
     output: Linear | None
     codebooks: tuple[QTensor, ...]  # (V, C) each
 
     @staticmethod
-    def read(w: Weights, config: MimiConfig, codebooks: int) -> ResidualQuantizer:
-        projected = w.scope("input").has("weight")
+    def read(w: Weights, config: MimiConfig, codebooks: int, hears: bool) -> ResidualQuantizer:
+        projected = w.scope("output").has("weight")
         if not projected and config.code_width != config.width:
-            raise FormatError(f"tensor {w.prefix}input.weight is missing: codes are {config.code_width} wide")
+            raise FormatError(f"tensor {w.prefix}output.weight is missing: codes are {config.code_width} wide")
         return ResidualQuantizer(
-            Linear.read(w.scope("input"), config.code_width, config.width, bias=False) if projected else None,
+            Linear.read(w.scope("input"), config.code_width, config.width, bias=False) if projected and hears else None,
             Linear.read(w.scope("output"), config.width, config.code_width, bias=False) if projected else None,
             tuple(w.table(f"codebook.{j}", config.code_values, config.code_width) for j in range(codebooks)),
         )
@@ -72,11 +72,11 @@ class SplitQuantizer:
     acoustic: ResidualQuantizer
 
     @staticmethod
-    def read(w: Weights, config: MimiConfig) -> SplitQuantizer:
+    def read(w: Weights, config: MimiConfig, hears: bool) -> SplitQuantizer:
         n = config.semantic_codebooks
         return SplitQuantizer(
-            ResidualQuantizer.read(w.scope("semantic"), config, n),
-            ResidualQuantizer.read(w.scope("acoustic"), config, config.codebooks - n),
+            ResidualQuantizer.read(w.scope("semantic"), config, n, hears),
+            ResidualQuantizer.read(w.scope("acoustic"), config, config.codebooks - n, hears),
         )
 
     def encode(self, x: np.ndarray) -> np.ndarray:

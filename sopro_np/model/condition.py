@@ -53,7 +53,7 @@ class Film:
 class Conditioner:
     """Pooled text + position -> FiLM -> reference attention -> norm."""
 
-    positions: np.ndarray  # (frames, D)
+    positions: np.ndarray  # (frames, D), float32 or float16
     film: Film
     attention: tuple[CrossAttention, ...]
     norm: RMSNorm
@@ -62,7 +62,7 @@ class Conditioner:
     def read(w: Weights, config: SoproConfig) -> Conditioner:
         layers = w.scope("attention")
         return Conditioner(
-            w.mapped("positions", None, config.width),
+            w.mapped("positions", None, config.width, types=("F32", "F16")),
             Film.read(w.scope("film"), config),
             tuple(
                 CrossAttention.read(

@@ -8,7 +8,7 @@ import numpy as np
 
 from sopro_np import ops
 from sopro_np.config import SoproConfig
-from sopro_np.errors import UsageError
+from sopro_np.errors import FormatError, UsageError
 from sopro_np.layers import ConvBlock, RMSNorm, read_blocks, run_whole
 from sopro_np.ops.quant import QTensor
 from sopro_np.weights import Weights
@@ -18,8 +18,9 @@ from sopro_np.weights import Weights
 class TextEncoder:
     """Embedding + position, non-causal blocks, norm."""
 
-    table: QTensor  # (vocabulary, D), rows read from the file one by one
-    positions: np.ndarray  # (S_max, D)
+    table: QTensor  # (rows, D), read from the file one by one
+    rows: np.ndarray | None  # (vocabulary,) row of every id, -1: it has none; None: id and row are the same
+    positions: np.ndarray  # (S_max, D), float32 or float16
     blocks: tuple[ConvBlock, ...]
     norm: RMSNorm
 
@@ -28,14 +29,15 @@ class TextEncoder:
         d = config.width
         return TextEncoder(
             w.table("embed.weight", None, d),
-            w.mapped("positions", None, d),
+            w.mapped("rows", None, types=("I32",)) if w.has("rows") else None,
+            w.mapped("positions", None, d, types=("F32", "F16")),
             read_blocks(w.scope("blocks"), d, [1] * config.text_layers, causal=False),
             RMSNorm.read(w.scope("norm"), d),
         )
 
     @property
     def vocabulary(self) -> int:
-        return self.table.shape[0]
+        return self.table.shape[0] if self.rows is None else len(self.rows)
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """ids (S,) -> (S, D), the sinusoid of the position added."""
@@ -45,7 +47,20 @@ class TextEncoder:
             raise UsageError(f"the text has {len(ids)} tokens, the model takes at most {len(self.positions)}: split it")
         if ids.min() < 0 or ids.max() >= self.vocabulary:
             raise UsageError(f"a text id lies outside 0..{self.vocabulary - 1}: tokenizer and model disagree")
-        return ops.embed(ids, self.table) + self.positions[: len(ids)]
+        x = ops.embed(self._rows(ids), self.table) + self.positions[: len(ids)]
+        self.table.drop()  # large, and few of its rows were read
+        return x
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        """Where the ids (S,) lie in the table."""
+        if self.rows is None:
+            return ids
+        rows = self.rows[ids]
+        if rows.min() < 0:
+            raise UsageError(f"text id {ids[rows.argmin()]} is not in this file's limited vocabulary")
+        if rows.max() >= self.table.shape[0]:
+            raise FormatError("sopro.text.rows: a row lies outside sopro.text.embed.weight")
+        return rows
 
     def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ids (S,) -> sequence (S, D), pooled (D,)."""

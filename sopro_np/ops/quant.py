@@ -93,8 +93,10 @@ class QTensor:
         return _DECODE[self.scheme](self, index)
 
     def drop(self) -> None:
-        """What was read of `data` is not needed any more: if it lies in a mapped file, its pages go back."""
-        drop_pages(self.data)
+        """What was read of it is not needed any more: if it lies in a mapped file, its pages go back."""
+        for array in (self.data, self.scale):
+            if array is not None:
+                drop_pages(array)
 
     def dequantize(self) -> np.ndarray:
         """All of W as float32 (N, K*C)."""

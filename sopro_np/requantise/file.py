@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import sopro_np.ops as operations
-from sopro_np.convert.convert import Learn, Report, check_speaks, recipe_metadata
+from sopro_np.convert.convert import Learn, Report, check_speaks, recipe_metadata, store_tables
 from sopro_np.convert.plan import Matrix, Part
 from sopro_np.convert.recipe import Recipe
 from sopro_np.convert.rounding import Fitted, Rounding
 from sopro_np.convert.writer import write_file
-from sopro_np.errors import ConvertError
+from sopro_np.errors import ConvertError, RecipeError
 from sopro_np.modelfile import read_parts
 from sopro_np.ops.quant import FORMATS, QTensor
 from sopro_np.tensorfile import TensorFile
@@ -73,7 +73,10 @@ def requantise(source: Path, output: Path, recipe: Recipe, learn: Learn | None =
     noting = Noting(file)
     with operations.using("numpy"):
         read_parts(file, noting)
+    recipe = as_file_is(file, recipe)
     parts = planned(file, noting.matrices)
+    for part in parts:
+        store_tables(part, recipe)
     if learn is not None:
         check_speaks(parts, source)
     rough = [n for n, t in noting.matrices.items() if t.scheme in ("int8", "int4") and not same(t, recipe.scheme(n))]
@@ -91,6 +94,14 @@ def requantise(source: Path, output: Path, recipe: Recipe, learn: Learn | None =
         output, recipe.name, source.stat().st_size, output.stat().st_size, tensors, file.json("dropped"), passed_over,
         file.json("filled") if "filled" in old else [], file.json("sources"),
     )  # fmt: skip
+
+
+def as_file_is(file: TensorFile, recipe: Recipe) -> Recipe:
+    """A recipe that leaves out what the file lacks already. RecipeError if it wants more left out."""
+    lacks, vocabulary = file.metadata.get("speak_only") == "true", file.metadata.get("vocabulary")
+    if (recipe.speak_only and not lacks) or (recipe.vocabulary and recipe.vocabulary != vocabulary):
+        raise RecipeError(f"{file.path}: speak_only and vocabulary need the checkpoints: convert those")
+    return replace(recipe, speak_only=lacks, vocabulary=vocabulary)
 
 
 def same(t: QTensor, form: str) -> bool:

@@ -107,7 +107,8 @@ class Endpoints:
     async def voices(self, request: Request) -> Response:
         """GET audio/voices: the default first."""
         voices = [_voice(name, written) for name, written in self.service.shelf.listing().items()]
-        return Json({"object": "list", "data": voices, "voices": voices})
+        hears = self.service.tts.mimi.hears  # may voices be added?
+        return Json({"object": "list", "data": voices, "voices": voices, "hears": hears})
 
     # ------------------------------------------------------------ voices
 

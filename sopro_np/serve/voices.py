@@ -14,6 +14,7 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import SoproError, UsageError, VoiceError
 from sopro_np.hearing import noted
 from sopro_np.locate import EMBEDDED, VOICE_SUFFIX, all_voices
+from sopro_np.mimi.codec import SPEAKS_ONLY
 from sopro_np.serve.samples import Sample, check_sample
 from sopro_np.voice import Voice, check_fingerprints, saved_fingerprints
 
@@ -81,7 +82,7 @@ class VoiceShelf:
 
     def _find(self, name: str | None) -> tuple[str, Path]:
         files = self._files()
-        if name in OPENAI and name not in self._aliases and self._named(name, files) is None:
+        if name in OPENAI and name not in (*self._aliases, *self.unheard()) and self._named(name, files) is None:
             name = None
         found = self._named(name, files) if name else self._default(files)
         if found is None:
@@ -102,9 +103,12 @@ class VoiceShelf:
         return own or min(files, default=None)
 
     def _missing(self, name: str | None, files: Mapping[str, Path]) -> str:
+        if name is not None and self._aliases.get(name, name).casefold() in map(str.casefold, self.unheard()):
+            return f"voice {name} is a recording: {SPEAKS_ONLY}"
         if name is not None and files:
             return _unknown(self._aliases.get(name, name), files)
-        where = f"put a recording into {self.folder}" if self.folder else "name a folder with --voices"
+        what = "recording" if self.tts.mimi.hears else f"voice file (*{VOICE_SUFFIX})"
+        where = f"put a {what} into {self.folder}" if self.folder else "name a folder with --voices"
         return f"there is no voice yet: {where}"
 
     def _files(self) -> dict[str, Path]:
@@ -119,6 +123,12 @@ class VoiceShelf:
         found |= saved
         return {name: path for name, path in found.items() if NAME.fullmatch(name) and self._is_fitting(path)}
 
+    def unheard(self) -> list[str]:
+        """Names of the recordings in the folder that would be voices if this model could hear."""
+        if self.tts.mimi.hears:
+            return []
+        return [path.stem for path in self._inside() if path.suffix.lower() in RECORDINGS]
+
     def _inside(self) -> list[Path]:
         """Files of the folder, in order of their names."""
         if self.folder is None:
@@ -130,9 +140,9 @@ class VoiceShelf:
             return []
 
     def _is_fitting(self, path: Path) -> bool:
-        """Does a voice file fit the model? (Of a recording that shows when it is heard.)"""
+        """Does a voice file fit the model? (Of a recording that shows when it is heard, if the model can hear.)"""
         if not path.name.endswith(VOICE_SUFFIX):
-            return True
+            return self.tts.mimi.hears
         try:
             stamp = _stamp(path)
             known = self._fits.get(path)
@@ -200,6 +210,7 @@ class VoiceShelf:
             raise UsageError(f"name {name!r:.80}: 1 to 64 letters, digits, _ or - are a voice's name")
         if self.folder is None:
             raise UsageError("this server has no folder for voices: start it with --voices DIR")
+        self.tts.mimi.encoder  # noqa: B018  # or an error, whatever was sent
         with self._preparing:
             self._check_free(name)
             check_sample(data, ffmpeg=self.ffmpeg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from .blocks import (
     PositionTable,
     RMSNorm,
     SpeakerFiLM,
+    SSMLiteBlock,
     TextEncoder,
     Token2SV,
     block_stack,
@@ -66,8 +67,15 @@ class Sopro(nn.Module, ABC):
         tensors, raw = read_checkpoint(path)
         vocabulary = len(tensors["text_enc.embed.emb.weight"])
         model = cls(cls.config_type.from_dict(raw), vocabulary)
-        model.load_state_dict(tensors, strict=True)
+        model.load(tensors)
         return model.eval()
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """All tensors of a checkpoint (strict), whose feed-forwards may be narrower than the config says (pruned)."""
+        for name, block in self.named_modules():
+            if isinstance(block, SSMLiteBlock):
+                block.narrow(len(tensors[f"{name}.ff.1.weight"]))
+        self.load_state_dict(tensors, strict=True)
 
     @torch.inference_mode()
     def encode_text(self, ids: Tensor) -> tuple[Tensor, Tensor]:

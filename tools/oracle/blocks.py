@@ -100,7 +100,10 @@ class DepthwiseConv1d(nn.Module):
 
 
 class SSMLiteBlock(nn.Module):
-    """Residual GLU + depthwise convolution, then a residual feed-forward of width 4D; (T, D) -> (T, D)."""
+    """Residual GLU + depthwise convolution, then a residual feed-forward of width 4D; (T, D) -> (T, D).
+
+    A pruned checkpoint's feed-forward is narrower (`narrow`).
+    """
 
     def __init__(self, width: int, kernel: int = 7, dilation: int = 1, causal: bool = False) -> None:
         super().__init__()
@@ -108,6 +111,11 @@ class SSMLiteBlock(nn.Module):
         self.glu = GLU(width)
         self.dw = DepthwiseConv1d(width, kernel, dilation, causal)
         self.ff = nn.Sequential(RMSNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def narrow(self, hidden: int) -> None:
+        """A new feed-forward with so many units."""
+        width = self.ff[1].in_features
+        self.ff[1], self.ff[3] = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dw(self.glu(self.norm(x)))

@@ -11,7 +11,7 @@ from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.fidelity import ForcedInputs, Outputs
-from sopro_np.evaluate.recogniser import Recogniser
+from sopro_np.evaluate.recogniser import PocketSphinx, Recogniser
 from sopro_np.evaluate.signals import mean_db
 from sopro_np.evaluate.words import errors
 from sopro_np.evaluate.world import Analysis, analyse
@@ -94,4 +94,4 @@ def prepare(tts: Sopro, scripts: list[ForcedInputs], asr: bool) -> Bench:
     """The reference's answers, their analyses, and the recogniser if one is wanted."""
     answers = [fidelity.run_forced(tts, script) for script in scripts]
     analyses = [(analyse(a.wav, tts.sample_rate), analyse(a.free_running_wav, tts.sample_rate)) for a in answers]
-    return Bench(scripts, answers, tts.sample_rate, analyses, Recogniser() if asr else None)
+    return Bench(scripts, answers, tts.sample_rate, analyses, PocketSphinx() if asr else None)

@@ -29,12 +29,12 @@ def trace_mimi(mimi: Mimi, vectors: Tensors) -> Tensors:
 
 def _encode(mimi: Mimi, wav: np.ndarray, name: str) -> Tensors:
     out: Tensors = {}
-    _layers(mimi.encoder, wav[:, None], f"{name}.seanet", out)
-    x = mimi.encode_seanet(wav)
+    _layers(mimi.encoder.seanet, wav[:, None], f"{name}.seanet", out)
+    x = mimi.encoder.convolved(wav)
     out[f"{name}.seanet"] = x.T
-    x = mimi.encode_transformer(x)
+    x = mimi.encoder.transformed(x)
     out[f"{name}.transformer"] = x.T
-    x = mimi.downsample(x)
+    x = mimi.encoder.downsample(x)
     out[f"{name}.downsample"] = x.T
     out[f"{name}.sem_proj"] = mimi.quantizer.semantic.project(x).T
     out[f"{name}.aco_proj"] = mimi.quantizer.acoustic.project(x).T

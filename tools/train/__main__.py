@@ -8,6 +8,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from sopro_np.errors import SoproError
 from tools.train.config import load_config
 
 STAGES = {  # name -> (module, function of the configuration and the work folder); a stage taught-... has cfg.taught
@@ -35,6 +36,11 @@ STAGES = {  # name -> (module, function of the configuration and the work folder
     "taught-sopro": ("taught.coded", "train"),
     "taught-predict": ("taught.predict", "make"),
     "taught-embed": ("taught.embed", "embed"),
+    "sample": ("sampled", "make"),
+    "quantise-sopro": ("distil_sopro", "quantise_stage"),
+    "quantise-codec": ("distil_codec", "quantise_stage"),
+    "prune-sopro": ("distil_sopro", "prune_stage"),
+    "prune-codec": ("distil_codec", "prune_stage"),
     "guess": ("taught.guess", "make"),
     "judge": ("taught.judge", "judge"),
 }
@@ -62,6 +68,8 @@ def main() -> None:
     cfg = cfg.taught if given.stage.startswith("taught-") else cfg
     try:
         getattr(importlib.import_module(f"tools.train.{module}"), function)(cfg, given.work)
+    except SoproError as error:
+        sys.exit(f"{given.stage}: {error}")
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] in ("tools", "sopro_np"):
             raise

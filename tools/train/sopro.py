@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,16 +84,6 @@ class SoproTrainer(Trainer):
             padded([self.coded.components(i) for i in numbers]), torch.tensor([len(c) for c in codes]),
             torch.stack([self.coded.reference(i, length, rng) for i in numbers]), padded(places, torch.nan),
         ).to(self.device)  # fmt: skip
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """What is made inside is made on cfg.device; with cfg.mixed, products are of bfloat16."""
-        with ExitStack() as stack:
-            if self.device.type != "cpu":  # a context that every operation passes through
-                stack.enter_context(self.device)
-            if self.cfg.mixed:
-                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-            yield
 
     @torch.no_grad()
     def followed(self, batch: Batch, cond: Tensor, known: Tensor, groups: dict[str, slice], follows: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ def mel_matrix(size: int, bands: int, high: float, low: float = 60.0) -> Tensor:
 def spectrum(wave: Tensor, size: int, top: float) -> Tensor:
     """(B, n) -> (B, frames, bins) complex, Hann windows a quarter apart, up to `top` Hz."""
     hops = wave[:, : wave.shape[1] // (size // 4) * (size // 4)].unflatten(1, (-1, size // 4))
-    frames = torch.cat([hops[:, i : hops.shape[1] - 3 + i] for i in range(4)], 2) * torch.hann_window(size)
+    frames = torch.cat([hops[:, i : hops.shape[1] - 3 + i] for i in range(4)], 2) * torch.hann_window(
+        size, device=wave.device
+    )
     return torch.fft.rfft(frames)[..., : int(size * top) // RATE]
 
 
@@ -45,14 +47,14 @@ def spectral_loss(wave: Tensor, target: Tensor, tonal: Tensor, size: int, top: f
     """
     floor, single = (quiet**2 * 0.375 * size for quiet in QUIET)  # of a Hann window's energy
     given = spectrum(wave, size, top)
-    matrix = mel_matrix(size, max(20, min(80, size // 12)), top - 500)[: given.shape[-1]]
+    matrix = mel_matrix(size, max(20, min(80, size // 12)), top - 500)[: given.shape[-1]].to(wave.device)
     with torch.no_grad():
         wanted = spectrum(target, size, top)
         levels = wanted.abs().square_() @ matrix + floor
         share = matrix.sum(1)
         weight = (levels @ (matrix / share.clamp_min(1e-9)[:, None]).T + single).rsqrt() * (share > 0)
         wanted_mel = 0.5 * torch.log(levels)
-        middles = (torch.arange(given.shape[1]) * (size // 4) + size // 2) // HOP
+        middles = (torch.arange(given.shape[1], device=wave.device) * (size // 4) + size // 2) // HOP
         counted = tonal[:, middles.clamp_max(tonal.shape[1] - 1)]
     error = torch.view_as_real(given - wanted) * weight[..., None]
     bands = (given.real.square() + given.imag.square()) @ matrix

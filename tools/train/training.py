@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ class Trainer(ABC):
     name: str
     modules: nn.Module
     optimiser: torch.optim.Optimizer
+    device = torch.device("cpu")
 
     def __init__(self, cfg: SimpleNamespace, folder: Path, groups: list[dict[str, Any]]) -> None:
         """`groups`: Adam's, each with a `pace`, the factor of its learning rate."""
@@ -30,6 +33,16 @@ class Trainer(ABC):
         )
         self.checkpoints = Checkpoints(folder, self.modules, self.optimiser, cfg.save_minutes)
         self.step = self.checkpoints.resume()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """What is made inside is made on cfg.device; with cfg.mixed, products are of bfloat16."""
+        with ExitStack() as stack:
+            if self.device.type != "cpu":  # a context that every operation passes through
+                stack.enter_context(self.device)
+            if self.cfg.mixed:
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            yield
 
     @abstractmethod
     def learn(self, rng: np.random.Generator) -> dict[str, float]:
@@ -57,7 +70,7 @@ class Trainer(ABC):
         if all(map(torch.isfinite, norms)):  # a step that overflowed is left out
             self.optimiser.step()
         self.step += 1
-        return losses | {"norm": norms[0].item()}
+        return losses | {"norm": torch.stack(norms).norm().item()}
 
     def run(self) -> None:
         """Train to cfg.steps; interrupted, go on from the last checkpoint."""
@@ -70,12 +83,16 @@ class Trainer(ABC):
                 print(f"{self.name} {self.step}/{self.cfg.steps} {pace:.2f} s/step: {shown(losses)}", flush=True)
                 began, first = time.time(), self.step
             if self.step % self.cfg.validate_every == 0 or last:
-                self.modules.eval()
-                with torch.no_grad():
-                    print(f"{self.name} {self.step} validation: {shown(self.validate())}", flush=True)
+                self.tell()
             if self.checkpoints.due() or last:
                 self.checkpoints.save(self.step)
                 self.export()
+
+    def tell(self) -> None:
+        """A line with the validation's figures."""
+        self.modules.eval()
+        with torch.no_grad():
+            print(f"{self.name} {self.step} validation: {shown(self.validate())}", flush=True)
 
 
 def shown(losses: dict[str, float]) -> str:

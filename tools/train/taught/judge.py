@@ -27,16 +27,16 @@ import torch
 
 import sopro_np
 from sopro_np.evaluate import world
+from sopro_np.evaluate.opinions import OPINIONS
 from sopro_np.evaluate.words import errors
 from sopro_np.locate import VOICE_SUFFIX
 from sopro_np.wav import write_wav
-from tools.train.asr import RECOGNISERS
+from tools.train.asr import recogniser
 from tools.train.codebooks import Codebooks
 from tools.train.mimi import decode, decoder_parts, new_model
 from tools.train.sentences import held_out
 from tools.train.taught import guess, hibari
 from tools.train.taught.features import heard, parameters, vectors
-from tools.train.taught.opinions import OPINIONS
 from tools.train.taught.speakers import Speaker, said_by
 from tools.train.taught.teach import Taught, taught
 from tools.train.taught.texts import written
@@ -45,7 +45,6 @@ from tools.train.vocoder import FRAME, RATE
 
 Judge = Callable[[np.ndarray, str], str | float]  # waveform (n,) at RATE, text -> what was heard, or a score
 MELODY = "melody"
-AROUND = 0.3  # seconds of silence before and after: recognisers want some
 
 
 def noise(kind: str, frames: int) -> np.ndarray | None:
@@ -137,7 +136,7 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
     report, teacher = work / "judged.json", hibari.Hibari()
     known = json.loads(report.read_text()) if report.exists() else {}
     texts = asked(cfg.judge.sentences, cfg.judge.together)
-    hearing: dict[str, Callable[[np.ndarray, int], str | float]] = {n: RECOGNISERS[n]() for n in cfg.judge.recognisers}
+    hearing: dict[str, Callable[[np.ndarray, int], str | float]] = {n: recogniser(n) for n in cfg.judge.recognisers}
     hearing |= {n: OPINIONS[n]() for n in cfg.judge.opinions if n != MELODY}
     judges: dict[str, Judge] = {n: partial(by_ear, judge) for n, judge in hearing.items()}
     if MELODY in cfg.judge.opinions:
@@ -150,7 +149,7 @@ def judge(cfg: SimpleNamespace, work: Path) -> None:
         for number, text in enumerate(texts):
             missing = [n for n in judges if text not in found.setdefault(n, {})]
             if missing or cfg.judge.keep:
-                waves[number] = np.pad(said(text), round(AROUND * RATE)).astype(np.float32)
+                waves[number] = said(text).astype(np.float32)
             for name in missing:
                 found[name][text] = judges[name](waves[number], text)
             if cfg.judge.keep:
@@ -197,4 +196,7 @@ def verdict(texts: list[str], found: dict[str, str | float], median: bool = Fals
         return f"{wrong} of {words} words wrong, {wrong / max(1, words):.4f}"
     if median:
         return f"median {np.median(answers):.3f}"
-    return f"{np.mean(answers):.3f} +- {np.std(answers) / len(answers) ** 0.5:.3f}"
+    scores = [float(a) for a in answers if not np.isnan(float(a))]  # silence has none
+    if not scores:
+        return "no score: silence"
+    return f"{np.mean(scores):.3f} +- {np.std(scores) / len(scores) ** 0.5:.3f}"

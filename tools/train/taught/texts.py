@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sopro_np.evaluate.words import normalise
+from sopro_np.evaluate.spelling import comparable
 from tools.train.growing import Growing
 from tools.train.sentences import HERE, SCOWL, SLOT, forbidden, grammar, word
 from tools.train.taught import wordnet
@@ -158,7 +158,7 @@ def text(index: int, cfg: SimpleNamespace) -> tuple[str, str]:
 
 def allowed(found: str, cfg: SimpleNamespace) -> bool:
     """Not too long, and no held-out sentence in it."""
-    plain = f" {normalise(found)} "
+    plain = f" {comparable(found)} "
     short = len(plain.split()) <= cfg.longest_words and len(found) <= cfg.longest
     return short and not any(f" {sentence} " in plain for sentence in forbidden())
 
