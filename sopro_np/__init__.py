@@ -16,6 +16,7 @@ from sopro_np.errors import (
     ModelError,
     NothingToSay,
     OpsError,
+    RecipeError,
     SoproError,
     SoproWarning,
     TokenizerError,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError", "BulkError", "ConvertError", "DownloadError", "FormatError", "Full", "Job", "ModelError",
-    "NothingToSay", "OpsError", "OptionArgs", "Options", "Sopro", "SoproError", "SoproWarning", "Speech", "SpeechBatch",
-    "TokenizerError", "UsageError", "Voice", "VoiceError", "__version__", "load", "synthesize", "write_wav",
+    "NothingToSay", "OpsError", "OptionArgs", "Options", "RecipeError", "Sopro", "SoproError", "SoproWarning", "Speech",
+    "SpeechBatch", "TokenizerError", "UsageError", "Voice", "VoiceError", "__version__", "load", "synthesize",
+    "write_wav",
 ]  # fmt: skip
 
 # Imported on first use: `import sopro_np` alone, and `sopro-np --help`, stay instant. Name -> the module it lives in.

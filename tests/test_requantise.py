@@ -179,7 +179,7 @@ def test_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(UsageError, match="only speaks"):
             tts.voice(folder / "ref.wav")
     code, told = run("--from", tiny.model_file("v1.5"), "--recipe", "board", "-o", tmp_path / "x", capsys=capsys)
-    assert code == 1 and "left out of checkpoints only" in told and not (tmp_path / "x").exists()
+    assert code == 2 and "needs the checkpoints" in told and not (tmp_path / "x").exists()
     only = tmp_path / "only.safetensors"
     code, told = run("--from", tiny.model_file("v1.5"), "--speak-only", "-o", only, capsys=capsys)
     assert code == 0 and TensorFile(only).metadata["speak_only"] == "true"

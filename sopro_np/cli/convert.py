@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sopro_np.convert.recipe import Recipe
 
 RECIPES = "fp32, fp16, bf16, int8, int4, board"
-
 VOCABULARIES = ("latin",)
+ROUNDINGS = ("fitted", "plain")
 MOST_SENTENCES = 1000
 
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eos", type=int, metavar="ID", help="id after the text (default: tokenizer_config)")
     parser.add_argument("--from", dest="model", type=Path, metavar="FILE", help="a model file instead of checkpoints")
     parser.add_argument("--recipe", default="int8", metavar="NAME|FILE", help=f"{RECIPES} or JSON (default: int8)")
+    parser.add_argument("--rounding", choices=ROUNDINGS, help="of int4: plain if it was trained for (default: fitted)")
     parser.add_argument("--speak-only", action="store_true", help="leave out what makes a voice of a recording")
     parser.add_argument("--vocabulary", choices=VOCABULARIES, help="leave out the tokens of other scripts")
     parser.add_argument(
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     if args.speak_only:
         recipe = replace(recipe, speak_only=True)
+    if args.rounding:
+        recipe = replace(recipe, rounding=args.rounding)
     if args.vocabulary:
         recipe = replace(recipe, vocabulary=args.vocabulary)
     learn = None if args.calibrate is None else _learning(recipe, args.calibrate)

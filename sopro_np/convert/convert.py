@@ -17,7 +17,7 @@ from sopro_np.convert.mimi import plan_mimi
 from sopro_np.convert.passed_over import Tell, recorded, tell_or_refuse
 from sopro_np.convert.plan import Part
 from sopro_np.convert.recipe import BUILT_IN, Recipe
-from sopro_np.convert.rounding import Fitted, Rounding
+from sopro_np.convert.rounding import ROUNDINGS, Rounding
 from sopro_np.convert.sopro import plan_sopro
 from sopro_np.convert.source import sha256_of, weight_files
 from sopro_np.convert.special_tokens import TOKENIZER_FILES
@@ -107,8 +107,10 @@ def convert(
     for name, known in (origin or {}).items():
         sources.setdefault(name, {}).update(known)
     before = sum(os.path.getsize(file) for part in parts for file in part.files)
-    rounding = Fitted() if learn is None else _learnt(output, parts, sources, learn)
+    rounding = ROUNDINGS[recipe.rounding] if learn is None else _learnt(output, parts, sources, learn)
     slim(parts, recipe)
+    for part in parts:
+        store_tables(part, recipe)
     asked = {"bos": bos, "eos": eos, "drop": list(drop), "allow_unknown_config": allow_unknown_config}
     metadata = _metadata(parts, recipe, sources) | {
         "options": json.dumps({k: v for k, v in asked.items() if v not in (None, []) and v is not False})
@@ -126,8 +128,12 @@ def slim(parts: list[Part], recipe: Recipe) -> None:
         if recipe.speak_only:
             part.matrices = [m for m in part.matrices if not _hears(m.name)]
             part.arrays = {name: array for name, array in part.arrays.items() if not _hears(name)}
-        if recipe.tables == "fp16":
-            part.arrays |= {name: part.arrays[name].astype(np.float16) for name in TABLES if name in part.arrays}
+
+
+def store_tables(part: Part, recipe: Recipe) -> None:
+    """The position tables in the recipe's format."""
+    kind = np.float16 if recipe.tables == "fp16" else np.float32
+    part.arrays |= {name: part.arrays[name].astype(kind) for name in TABLES if name in part.arrays}
 
 
 def _hears(name: str) -> bool:

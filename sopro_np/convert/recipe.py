@@ -32,6 +32,7 @@ class Recipe:
     speak_only: bool = False
     vocabulary: str | None = None
     tables: str = "fp32"
+    rounding: str = "fitted"  # of int4, without calibration; "plain" for weights that were trained for it
 
     @property
     def format_version(self) -> str:
@@ -61,6 +62,7 @@ OPTIONAL: dict[str, tuple[Any, ...]] = {  # what else a recipe may say, and what
     "speak_only": (True, False),
     "vocabulary": (None, *ALPHABETS),
     "tables": ("fp32", "fp16"),
+    "rounding": ("fitted", "plain"),
 }
 
 
@@ -94,7 +96,7 @@ BUILT_IN = {
     "fp16": Recipe("fp16", (("*", "fp16"),)),
     "bf16": Recipe("bf16", (("*", "bf16"),)),
     "int8": Recipe("int8", (("sopro.ar.head", "fp16"), *_ENCODER_PATH, ("*", "int8"))),
-    "int4": Recipe("int4", (*_ENCODER_PATH, *_INT8, ("*", "int4"))),
+    "int4": Recipe("int4", (*_ENCODER_PATH, *_INT8, ("*", "int4")), tables="fp16"),
     "board": Recipe("board", _BOARD, speak_only=True, vocabulary="latin", tables="fp16"),
 }
 

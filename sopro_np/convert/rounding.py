@@ -90,6 +90,9 @@ class Fitted(Rounding):
         return rounded(w, best).astype(np.int8), best
 
 
+ROUNDINGS = {"fitted": Fitted(), "plain": Rounding()}  # what a recipe may say
+
+
 def as_stored(scale: np.ndarray) -> np.ndarray:
     """Scales of int4 as a file holds them, in float16, as float32."""
     return np.clip(scale, -65504, 65504).astype(np.float16).astype(np.float32)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import sopro_np.ops as operations
-from sopro_np.convert.convert import Learn, Report, check_speaks, recipe_metadata, slim
+from sopro_np.convert.convert import Learn, Report, check_speaks, recipe_metadata, slim, store_tables
 from sopro_np.convert.plan import Matrix, Part
 from sopro_np.convert.recipe import Recipe
-from sopro_np.convert.rounding import Fitted, Rounding
+from sopro_np.convert.rounding import ROUNDINGS, Rounding
 from sopro_np.convert.writer import write_file
-from sopro_np.errors import ConvertError
-from sopro_np.modelfile import VERSIONS, read_parts
+from sopro_np.errors import ConvertError, RecipeError
+from sopro_np.modelfile import read_parts
 from sopro_np.ops.quant import FORMATS, QTensor
 from sopro_np.tensorfile import TensorFile
 from sopro_np.weights import Weights
@@ -74,7 +73,10 @@ def requantise(source: Path, output: Path, recipe: Recipe, learn: Learn | None =
     noting = Noting(file)
     with operations.using("numpy"):
         read_parts(file, noting)
+    recipe = as_file_is(file, recipe)
     parts = planned(file, noting.matrices)
+    for part in parts:
+        store_tables(part, recipe)
     if learn is not None:
         check_speaks(parts, source)
     rough = [n for n, t in noting.matrices.items() if t.scheme in ("int8", "int4") and not same(t, recipe.scheme(n))]
@@ -83,23 +85,27 @@ def requantise(source: Path, output: Path, recipe: Recipe, learn: Learn | None =
             f"{source}: {len(rough)} matrices are integers already (recipe {file.json('recipe').get('name')}): what "
             "that lost stays lost; convert from the checkpoint, or from a file in fp32 or fp16, if you can"
         )
-    if recipe.vocabulary not in (None, file.metadata.get("vocabulary")):
-        raise ConvertError(
-            f"recipe {recipe.name}: tokens of other scripts are left out of checkpoints only: give --sopro, --mimi and "
-            "--tokenizer instead of --from"
-        )
-    rounding = Kept(noting.matrices, Fitted() if learn is None else learn(source))
+    rounding = Kept(noting.matrices, ROUNDINGS[recipe.rounding] if learn is None else learn(source))
     old = {key: value for key, value in file.metadata.items() if key not in OF_RECIPE}
-    slim(parts, dataclasses.replace(recipe, vocabulary=None))
+    slim(parts, replace(recipe, vocabulary=None))
     metadata = old | recipe_metadata(parts, recipe) | {"rounding": rounding.said}
-    if {"speak_only", "vocabulary"} & set(old) or any(a.dtype == np.float16 for p in parts for a in p.arrays.values()):
-        metadata["format_version"] = VERSIONS[-1]
     tensors = write_file(output, parts, recipe, metadata, rounding)
     passed_over = file.json("passed_over") if "passed_over" in old else {}
     return Report(
         output, recipe.name, source.stat().st_size, output.stat().st_size, tensors, file.json("dropped"), passed_over,
         file.json("filled") if "filled" in old else [], file.json("sources"),
     )  # fmt: skip
+
+
+def as_file_is(file: TensorFile, recipe: Recipe) -> Recipe:
+    """A recipe that leaves out what the file lacks already. RecipeError for a vocabulary: that needs checkpoints."""
+    lacks, vocabulary = file.metadata.get("speak_only") == "true", file.metadata.get("vocabulary")
+    if recipe.vocabulary and recipe.vocabulary != vocabulary:
+        raise RecipeError(
+            f"{file.path}: the vocabulary {recipe.vocabulary} needs the checkpoints: give --sopro, --mimi and "
+            "--tokenizer instead of --from"
+        )
+    return replace(recipe, speak_only=recipe.speak_only or lacks, vocabulary=vocabulary)
 
 
 def same(t: QTensor, form: str) -> bool:

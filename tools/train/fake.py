@@ -98,12 +98,15 @@ class Integers:
 
 
 Format = Floats | Integers
-FORMATS: dict[str, Format] = {  # of sopro_np.ops.quant.SCHEMES
+FORMATS: dict[str, Format] = {  # of sopro_np.ops.quant.FORMATS
     "fp32": Floats(torch.float32),
     "fp16": Floats(torch.float16),
     "bf16": Floats(torch.bfloat16),
     "int8": Integers(127),
-    "int4": Integers(7, GROUP),
+    "int8-asymmetric": Integers(127, asymmetric=True),
+    "int4": Integers(7, GROUP, half=True),
+    "int4-64": Integers(7, 64, half=True),
+    "int4-128": Integers(7, 128, half=True),
 }
 
 
