@@ -231,7 +231,7 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from sopro_np.convert.convert import TABLES, convert
+from sopro_np.convert.convert import convert
 from sopro_np.convert.recipe import load_recipe
 def peak():
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM")) / 1024
