@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from sopro_np.convert.convert import convert
+from sopro_np.convert.convert import TABLES, convert
 from sopro_np.convert.recipe import Recipe, load_recipe
 from sopro_np.convert.sopro import plan_sopro
 from sopro_np.errors import ConvertError
@@ -100,8 +100,10 @@ def test_every_weight_is_within_its_formats_error(arch: str, recipe: str, tmp_pa
         suffixes = {"int8": ("", "_scale"), "int4": ("_packed", "_scale", "_shape")}.get(scheme, ("",))
         seen |= {tensor.name + suffix for suffix in suffixes}
         assert tensor.bytes == sum(file[tensor.name + suffix].nbytes for suffix in suffixes)
-    for name in set(file) - seen:  # norms, biases, filters, tables: as they are, under every recipe
-        assert np.array_equal(file[name], reference[name]), name
+    for name in set(file) - seen:  # norms, biases, filters: as they are, under every recipe; positions as it says
+        kind = np.dtype("float16" if rules.tables == "fp16" and name in TABLES else reference[name].dtype)
+        assert file[name].dtype == kind, name
+        assert np.array_equal(file[name], reference[name].astype(kind)), name
     whole = {n for n in reference if recipe != "file" or not n.startswith("tokenizer.")}
     assert whole == set(file) - seen | {t.name for t in report.tensors}
     assert len({t.scheme for t in report.tensors}) == {"int8": 2, "int4": 3, "file": 4}.get(recipe, 1)
