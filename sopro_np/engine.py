@@ -162,14 +162,14 @@ class Sopro:
         blocks = list(self.session(text, voice, Options.of(options)).blocks())
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.config.codebooks), np.int64)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Codes (frames, q) -> float32 waveform, not clipped."""
+    def decode(self, codes: np.ndarray, precision: str | None = None) -> np.ndarray:
+        """Codes (frames, q) -> float32 waveform, not clipped. `precision` as in `synthesize`."""
         if isinstance(codes, list | tuple) and any(isinstance(one, np.ndarray) and one.ndim == 2 for one in codes):
             raise UsageError("codes of several sentences are a list: decode each of them alone")
         codes = np.asarray(codes)
         if codes.ndim != 2:
             raise UsageError(f"codes of shape {codes.shape} cannot be decoded: (frames, codebooks) are needed")
-        with self.runtime():
+        with self.runtime.at(Options(precision=precision).precision)():
             return self.mimi.decode(codes, self.mimi.new_state(len(codes)))
 
     def batch(self, size: int = 16) -> SpeechBatch:

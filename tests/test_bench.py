@@ -27,6 +27,7 @@ from sopro_np.ops.abi import FIELDS
 from sopro_np.ops.native.capture import Graphs, capturing
 from sopro_np.ops.native.commands import Call, profiled
 from sopro_np.ops.quant import FORMATS, quantize
+from sopro_np.precision import precise
 
 FRAMES = 8
 Capture = pytest.CaptureFixture[str]
@@ -274,3 +275,21 @@ def test_a_profile_sees_replayed_steps_and_only_while_it_lasts() -> None:
         with profiled() as calls:  # a step that is captured meanwhile: each of its calls once
             ops.replay(weight, "other", lambda x: ops.softmax(ops.rms_norm(x, weight)), (x,))
         assert [c.kernel for c in calls] == ["rms_norm", "softmax"]
+
+
+@on_kernels
+@given(rows=ROWS, inputs=st.integers(8, 70), peaks=st.integers(0, 40), seed=SEEDS)
+def test_share_of_sixteen_bits(rows: int, inputs: int, peaks: int, seed: int) -> None:
+    """Rows with a peak far above the others are counted, and only when they are asked for."""
+    peaks = min(peaks, rows)
+    x = np.sign(normal(seed, rows, inputs)) * np.float32(1)
+    x[:peaks, 0] = 1000
+    with ops.using("native"):
+        w = ops.pack(quantize(normal(seed + 1, 20, inputs), "int8"))
+        for mode, expected in (("fast", 0), ("adaptive", peaks if inputs > 16 else None), ("fine", rows)):
+            with precise(mode):
+                _, calls = profile(lambda: ops.linear(x, w))
+            shares = roofline.split_shares(calls)
+            assert shares["rows"] == shares["macs"]
+            if expected is not None:
+                assert shares["rows"] == expected / rows

@@ -28,6 +28,9 @@ CACHE_ROWS, REPEATS = 128, 20
 SHOWN = 12  # shapes in the table for people
 
 
+INTEGERS = ("gemm_int8", "gemm_int4")
+
+
 def inputs_of(kernel: str, f: Fields) -> int:
     """Inputs of one tap, with what fills up the last step."""
     per_step = {"gemm_int8": 4, "gemm_int4": GROUP * f["group"]}
@@ -120,7 +123,7 @@ def summarise(
     sums: dict[tuple[str, str], list[Any]] = {}
     for call in calls:
         macs, moved = work(call)
-        peak = peaks["int8_gmacs" if call.kernel in ("gemm_int8", "gemm_int4") else "fp32_gmacs"]
+        peak = peaks["int8_gmacs" if call.kernel in INTEGERS else "fp32_gmacs"]
         roof = max(macs / peak, moved / peaks["stream_gbs"]) / 1e9
         row = sums.setdefault((call.kernel, kind(call)), [0, 0.0, 0, 0, 0.0])
         for i, value in enumerate((1, call.seconds, macs, moved, roof)):
@@ -132,6 +135,19 @@ def summarise(
             "gmacs": macs / seconds / 1e9, "gbs": moved / seconds / 1e9, "of_roof": roof / seconds,
         })  # fmt: skip
     return rows
+
+
+def split_shares(calls: Iterable[Call]) -> dict[str, float]:
+    """How many of the rows that integers multiply had 16 bits, and of the multiplications how many were with these."""
+    rows = split = macs = twice = share = 0.0
+    for call in calls:
+        if call.kernel == "quantise":
+            share = call.split / max(1, call.fields["rows"])
+            rows, split = rows + call.fields["rows"], split + call.split
+        elif call.kernel in INTEGERS:
+            own = work(call)[0]
+            macs, twice = macs + own, twice + share * own
+    return {"rows": split / max(1.0, rows), "macs": twice / max(1.0, macs)}
 
 
 def _best(scheme: str, rows: int, outputs: int, inputs: int, repeats: int) -> Work:
@@ -179,6 +195,7 @@ def roofline(utterance: Callable[[], object], threads: int | None, runs: int = 1
         "peaks": peaks,
         "utterance_s": best,
         "kernels_s": sum(call.seconds for call in calls),
+        "sixteen_bits": split_shares(calls),
         "kernels": summarise(calls, peaks, lambda call: "all"),
         "rows": summarise(calls, peaks),
     }
@@ -192,6 +209,9 @@ def table(result: dict[str, Any]) -> list[str]:
         f"memory {p['stream_gbs']:.1f} GB/s; {total:.3f} s in kernels",
         f"{'kernel':12} {'shape':34} {'calls':>6} {'ms':>8} {'share':>6} {'GMAC/s':>8} {'GB/s':>6} {'of roof':>8}",
     ]
+    shares = result["sixteen_bits"]
+    if shares["rows"]:
+        lines.append(f"16 bits for {shares['rows']:.1%} of the rows, in {shares['macs']:.1%} of the multiplications")
     for r in (*result["kernels"], *result["rows"][:SHOWN]):
         lines.append(
             f"{r['kernel']:12} {r['shape']:34} {r['calls']:6} {1000 * r['seconds']:8.1f} {r['seconds'] / total:6.1%} "

@@ -26,14 +26,16 @@ from sopro_np.errors import SoproWarning
 from sopro_np.ops import native
 
 
-def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str | None) -> dict[str, Any]:
-    """All figures of one model file; stages are medians over the runs."""
+def bench(
+    path: Path, frames: int, runs: int, threads: int | None, ops_name: str | None, precision: str | None = None
+) -> dict[str, Any]:
+    """All figures of one model file; stages are medians over the runs. `precision` as in `synthesize`."""
     start = time.perf_counter()
     tts = open_model(path, threads, ops_name)
     loaded = time.perf_counter() - start
     voice = random_voice(tts)
     heard = {"voice_s": _hear(tts)} if tts.mimi.hears else {}
-    rows = [measure_stages(tts, voice, frames) for _ in range(runs)]
+    rows = [measure_stages(tts, voice, frames, precision=precision) for _ in range(runs)]
     stages = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     peak = peak_rss_mb()  # before the roofline takes its own memory
     waits = (0, 6, 16, None) if tts.model.nar.looks_ahead else (0, None)
@@ -42,6 +44,7 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
         "generation": tts.file.json("sources")["sopro"].get("generation", "?"),
         "recipe": tts.file.json("recipe")["name"],
         "ops": tts.ops,
+        "precision": tts.runtime.at(precision).precision,
         **_kernels(tts.ops),
         "threads": threads,
         "frames": frames,
@@ -51,7 +54,9 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
         **stages,
         "ar_frames_per_s": frames / stages["ar_s"],
         "first_audio_s": {
-            "none" if n is None else str(n): statistics.median(first_audio(tts, voice, n) for _ in range(runs))
+            "none" if n is None else str(n): statistics.median(
+                first_audio(tts, voice, n, precision) for _ in range(runs)
+            )
             for n in waits
         },
         "peak_rss_mb": peak,
@@ -63,7 +68,7 @@ def bench(path: Path, frames: int, runs: int, threads: int | None, ops_name: str
         result["cold_start_s"] = statistics.median(cold_start(tts, voice_file, threads)[0] for _ in range(runs))
         result |= stream_memory(tts, voice_file, threads)
     if tts.ops == "native":
-        result["roofline"] = roofline(lambda: measure_stages(tts, voice, frames), threads, runs)
+        result["roofline"] = roofline(lambda: measure_stages(tts, voice, frames, precision=precision), threads, runs)
     return result
 
 

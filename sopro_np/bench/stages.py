@@ -39,9 +39,11 @@ def random_voice(tts: Sopro, frames: int = REFERENCE_FRAMES) -> Voice:
     return tts.voice_from_codes(codes)
 
 
-def measure_stages(tts: Sopro, voice: Voice, frames: int, text: str = TEXT) -> dict[str, float]:
+def measure_stages(
+    tts: Sopro, voice: Voice, frames: int, text: str = TEXT, precision: str | None = None
+) -> dict[str, float]:
     """One utterance: seconds per stage. AR ends with the last sampled code, NAR with the last block."""
-    options = forced(tts, frames, chunk_frames=frames)
+    options = forced(tts, frames, chunk_frames=frames, precision=precision)
     moments = [time.perf_counter()]
     choose = Sampler(Options(seed=1))
 
@@ -54,16 +56,16 @@ def measure_stages(tts: Sopro, voice: Voice, frames: int, text: str = TEXT) -> d
     refined = time.perf_counter()
     codes = np.concatenate(blocks)
     assert len(codes) == frames, (len(codes), frames)
-    wav = tts.decode(codes)
+    wav = tts.decode(codes, precision)
     decoded = time.perf_counter()
     ar, nar, mimi = moments[-1] - moments[0], refined - moments[-1], decoded - refined
     audio = len(wav) / tts.sample_rate
     return {"audio_s": audio, "ar_s": ar, "nar_s": nar, "mimi_decode_s": mimi, "rtf": (ar + nar + mimi) / audio}
 
 
-def first_audio(tts: Sopro, voice: Voice, lookahead: int | None) -> float:
+def first_audio(tts: Sopro, voice: Voice, lookahead: int | None, precision: str | None = None) -> float:
     """Seconds from the text to the first chunk of 4 frames, with a prepared voice."""
-    options = forced(tts, FIRST_FRAMES, chunk_frames=FIRST_CHUNK, lookahead=lookahead)
+    options = forced(tts, FIRST_FRAMES, chunk_frames=FIRST_CHUNK, lookahead=lookahead, precision=precision)
     start = time.perf_counter()
     stream = tts.stream(TEXT, voice, **dataclasses.asdict(options))
     next(stream)

@@ -26,11 +26,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--frames must be at least 8 and --runs at least 1")
     if args.batch and args.compare:
         raise UsageError("--compare is for the figures of one utterance: leave --batch out")
+    if args.batch and args.precision:
+        raise UsageError("--precision is for the figures of one utterance: leave --batch out")
     before = compare.read(args.compare) if args.compare else None  # or an error, now
     model = find_model(args.model)
     if args.batch:
         return _batches(args, model)
-    result = bench(model, args.frames, args.runs, args.threads, args.ops)
+    result = bench(model, args.frames, args.runs, args.threads, args.ops, args.precision)
     if args.perf:
         result["perf"], reason = count_events(model, args.frames, args.threads, result["ops"])
         if reason:

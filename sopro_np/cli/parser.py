@@ -171,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--frames", type=int, default=100, metavar="N", help="frames to generate, 12.5 a second (default: 100)"
     )
     bench.add_argument("--runs", type=int, default=3, metavar="N", help="the median of so many (default: 3)")
+    bench.add_argument("--precision", choices=MODES, help="as of say; with the share of rows that had 16 bits")
     bench.add_argument("--json", action="store_true", help="all figures, to stdout")
     bench.add_argument("--compare", metavar="OLD.json", help="also beside what --json printed earlier, as ratios")
     bench.add_argument("--batch", type=counts, metavar="N,N", help="only this: utterances at once, e.g. 1,4,16")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from sopro_np.audio import read_reference
+from sopro_np.convert.recipe import BUILT_IN
 from sopro_np.engine import Sopro
 from sopro_np.errors import UsageError
 from sopro_np.evaluate import fidelity
 from sopro_np.evaluate.fidelity import ForcedInputs, Outputs
 from sopro_np.evaluate.recogniser import PocketSphinx, Recogniser
 from sopro_np.evaluate.signals import mean_db
+from sopro_np.evaluate.texts import built_in
 from sopro_np.evaluate.words import errors
 from sopro_np.evaluate.world import Analysis, analyse
 from sopro_np.options import Options
+from sopro_np.requantise.weights import load_as
 
 TRIES = 5  # seeds, until the model says something
 
@@ -95,3 +100,13 @@ def prepare(tts: Sopro, scripts: list[ForcedInputs], asr: bool) -> Bench:
     answers = [fidelity.run_forced(tts, script) for script in scripts]
     analyses = [(analyse(a.wav, tts.sample_rate), analyse(a.free_running_wav, tts.sample_rate)) for a in answers]
     return Bench(scripts, answers, tts.sample_rate, analyses, PocketSphinx() if asr else None)
+
+
+def bench_of(model: Path, refs: Sequence[str], count: int, most_frames: int) -> Bench:
+    """Of an fp32 file: the first of the built-in texts, said in the voices of these recordings in turns; no ASR."""
+    tts = load_as(model, BUILT_IN["fp32"], threads=1)
+    config = tts.model.config
+    most = min(config.reference_seconds, 12.0)
+    wavs = [read_reference(ref, tts.sample_rate, most, config.frame_rate) for ref in refs]
+    texts = [text.text for text in built_in()][:count]
+    return prepare(tts, write_scripts(tts, texts, wavs, most_frames), False)

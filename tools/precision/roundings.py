@@ -17,17 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sopro_np.audio import read_reference
-from sopro_np.convert.recipe import BUILT_IN, Recipe, load_recipe
+from sopro_np.convert.recipe import Recipe, load_recipe
 from sopro_np.convert.rounding import Fitted, Rounding
 from sopro_np.errors import SoproError
-from sopro_np.evaluate.texts import built_in
 from sopro_np.ops.quant import FORMATS, Format, grouped
 from sopro_np.requantise.calibrate import calibrated
 from sopro_np.requantise.weights import load_as, matrices
 from sopro_np.tensorfile import TensorFile
 from tools.precision.layers import stored_bytes
-from tools.precision.measure import prepare, write_scripts
+from tools.precision.measure import bench_of
 
 HQQ = Fitted(turns=10, norm=0.7)
 COLUMNS = {
@@ -47,13 +45,7 @@ def roundings(path: Path, recipe: Recipe, count: int) -> dict[str, Rounding]:
 
 def models(args: argparse.Namespace) -> Iterator[list[str]]:
     """Rows of the first table."""
-    tts = load_as(args.model, BUILT_IN["fp32"], threads=1)
-    config = tts.model.config
-    wavs = [
-        read_reference(r, tts.sample_rate, min(config.reference_seconds, 12.0), config.frame_rate) for r in args.ref
-    ]
-    texts = [t.text for t in built_in()][: args.count]
-    bench = prepare(tts, write_scripts(tts, texts, wavs, args.max_frames), False)
+    bench = bench_of(args.model, args.ref, args.count, args.max_frames)
     shapes = matrices(args.model)
     yield ["recipe", "rounding", "matrices", *COLUMNS]
     for name in args.recipe or ("int8", "int4"):
