@@ -164,7 +164,10 @@ def test_seeds_of_lines_follow_the_published_rule(seed: int, name: str) -> None:
 def test_keys_follow_the_published_rule(text: str, seed: int, temperature: float, guard: bool) -> None:
     given_options = {"temperature": temperature, "guard": guard, "seed": 5}
     chosen = chosen_options(given_options, ops="native", format="wav")
-    assert set(chosen) == set(Options.names()) - {"seed"} | {"ops", "format"}
+    assert set(chosen) == set(Options.names()) - {"seed", "precision"} | {"ops", "format"}
+    assert chosen_options({**given_options, "precision": "fine"}, ops="native", format="wav") == {
+        **chosen, "precision": "fine"
+    }  # fmt: skip
     names = ",".join(f'"{name}":{json.dumps(chosen[name])}' for name in sorted(chosen))
     expected = f'[1,"{"0" * 64}","v",{json.dumps(text)},{seed},{{{names}}}]'
     assert line_key("0" * 64, "v", text, seed, chosen) == hashlib.sha256(expected.encode()).hexdigest()

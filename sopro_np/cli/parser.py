@@ -235,7 +235,6 @@ def build_parser() -> argparse.ArgumentParser:
     convert = _command(
         commands, "convert", "published checkpoints on disk -> one model file",
         "sopro-np convert --sopro model.safetensors --mimi mimi --tokenizer tokenizer -o sopro.safetensors",
-        "sopro-np convert --sopro model.safetensors --recipe int4 --json report.json -o sopro-int4.safetensors",
         "sopro-np convert --from sopro.safetensors --recipe int4 --calibrate 16 -o sopro-int4.safetensors",
     )  # fmt: skip
     add_arguments(convert)
