@@ -13,17 +13,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from sopro_np.bench.roofline import split_shares
 from sopro_np.convert.recipe import BUILT_IN, Recipe
-from sopro_np.errors import SoproError
 from sopro_np.ops.native.commands import profiled
 from sopro_np.ops.runtime import Runtime
 from sopro_np.precision import MODES
 from sopro_np.requantise.weights import load_as
 from tools.precision.measure import bench_of
-from tools.precision.roundings import COLUMNS, table
+from tools.precision.roundings import COLUMNS, measuring, tables
 
 
 def recipes() -> Iterator[Recipe]:
@@ -52,18 +50,8 @@ def rows(args: argparse.Namespace) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, metavar="MODEL", help="converted with --recipe fp32")
-    parser.add_argument("--ref", action="append", required=True, metavar="FILE", help="recordings of voices, in turns")
-    parser.add_argument("--count", type=int, default=8, metavar="N", help="sentences to measure with (8)")
-    parser.add_argument("--max-frames", type=int, default=400, metavar="N", help="of a sentence (400)")
-    args = parser.parse_args()
-    try:
-        table(rows(args))
-    except SoproError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    args = measuring(__doc__).parse_args()
+    return tables(rows(args))
 
 
 if __name__ == "__main__":

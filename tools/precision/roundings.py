@@ -112,22 +112,33 @@ def table(rows: Iterator[list[str]]) -> None:
     print()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def measuring(doc: str | None) -> argparse.ArgumentParser:
+    """What a comparison of whole models is given."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("model", type=Path, metavar="MODEL", help="converted with --recipe fp32")
     parser.add_argument("--ref", action="append", required=True, metavar="FILE", help="recordings of voices, in turns")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="sentences to measure with (8)")
     parser.add_argument("--max-frames", type=int, default=400, metavar="N", help="of a sentence (400)")
-    parser.add_argument("--calibrate", type=int, default=16, metavar="N", help="sentences to calibrate with (16)")
-    parser.add_argument("--recipe", action="append", metavar="NAME|FILE", help="default: int8 and int4")
-    args = parser.parse_args()
+    return parser
+
+
+def tables(*all_rows: Iterator[list[str]]) -> int:
+    """One after the other -> the exit code."""
     try:
-        table(weights(args.model))
-        table(models(args))
+        for rows in all_rows:
+            table(rows)
     except SoproError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def main() -> int:
+    parser = measuring(__doc__)
+    parser.add_argument("--calibrate", type=int, default=16, metavar="N", help="sentences to calibrate with (16)")
+    parser.add_argument("--recipe", action="append", metavar="NAME|FILE", help="default: int8 and int4")
+    args = parser.parse_args()
+    return tables(weights(args.model), models(args))
 
 
 if __name__ == "__main__":
