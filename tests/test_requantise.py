@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import ARCHS
+from safetensors.numpy import save_file
 
 from sopro_np.cli.main import main
 from sopro_np.convert.convert import convert
@@ -18,6 +19,7 @@ from sopro_np.errors import FormatError, SoproError, UsageError
 from sopro_np.requantise import calibrate
 from sopro_np.requantise.file import requantise
 from sopro_np.tensorfile import TensorFile
+from sopro_np.weights import Weights
 
 CARRIED = ("format", "architecture", "sources", "licenses", "dropped", "passed_over", "filled", "options", "cfg",
            "mimi_config")  # fmt: skip
@@ -184,3 +186,22 @@ def test_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, told = run("--from", tiny.model_file("v1.5"), "--speak-only", "-o", only, capsys=capsys)
     assert code == 0 and TensorFile(only).metadata["speak_only"] == "true"
     assert not any(name.startswith("mimi.encoder") for name in TensorFile(only).header)
+
+
+def test_int4_of_the_first_version(tmp_path: Path) -> None:
+    """Scales of float32 are read as they are; converted anew they become float16, and nothing else changes much."""
+    source = TensorFile(tiny.model_file("v1.5", "int4"))
+    tensors = {n: np.array(source[n]) for n in source.header}
+    scales = [n for n in tensors if n.endswith("_scale") and f"{n.removesuffix('_scale')}_packed" in tensors]
+    for name in scales:
+        tensors[name] = tensors[name].astype(np.float32) * np.float32(1.0001)
+    save_file(tensors, old := tmp_path / "old.safetensors", source.metadata | {"format_version": "1"})
+    read = Weights(TensorFile(old), packs=False)
+    for name in scales:
+        table = read.table(name.removesuffix("_scale").removesuffix(".weight") + ".weight", None, None, None)
+        assert table.scheme == "int4" and np.array_equal(table.scale, tensors[name])
+    new = TensorFile(requantise(old, tmp_path / "new", load_recipe("int4")).path)
+    assert scales and all(new.header[name]["dtype"] == "F16" for name in scales)
+    voice = tiny.voice("v1.5")
+    for path in (old, new.path):
+        assert len(Sopro(path, threads=1).codes("Yes.", voice, max_frames=3))

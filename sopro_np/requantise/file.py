@@ -111,7 +111,11 @@ def as_file_is(file: TensorFile, recipe: Recipe) -> Recipe:
 def same(t: QTensor, form: str) -> bool:
     """Is a matrix in this format already?"""
     wanted = FORMATS[form]
-    return t.scheme == wanted.scheme and (t.scheme != "int4" or t.group == wanted.group)
+    if t.scheme != "int4" or wanted.scheme != "int4":
+        return t.scheme == wanted.scheme
+    assert t.scale is not None
+    stored = t.scale.astype(np.float16)  # those of version 1 are float32
+    return t.group == wanted.group and np.array_equal(stored, t.scale)
 
 
 def planned(file: TensorFile, matrices: Mapping[str, QTensor]) -> list[Part]:
